@@ -1,0 +1,163 @@
+"""Measured values with their provenance: the only bridge from a run to the book.
+
+A records file holds one run card (what ran, on what, from which code) and a list of values. No torch here, so
+that the book builds where torch is absent.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "scikit-learn")
+
+
+@cache
+def installed_versions() -> Mapping[str, str]:
+    """Versions of Python and of the packages that can change a number."""
+    versions = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCard:
+    """Where a value came from."""
+
+    stage: str  # "pretrain", "linear_probe", ...
+    preset: str
+    method: str  # name in the preset
+    seed: int
+    config_hash: str
+    data_hash: str
+    code_hash: str
+    device: str  # "cpu (2 threads)", or the GPU's name
+    seconds: float  # wall time of the stage; over several sittings, their sum
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    versions: Mapping[str, str] = field(default_factory=installed_versions)
+    config: Mapping[str, Any] = field(default_factory=dict)  # the settings themselves, as read
+    notes: Mapping[str, Any] = field(default_factory=dict)  # facts worth a line: back-end that ran, images skipped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One measured value."""
+
+    name: str  # what was measured: "top1", "nmi_labels", "loss", ...
+    value: float
+    unit: str  # "%", "nats", "1" for dimensionless, "clusters", "s"
+    n: int  # how many images (or repeats) it was measured on
+    keys: Mapping[str, str | int] = field(default_factory=dict)  # where: layer, dataset, epoch, assignment
+    card: RunCard | None = None  # filled in when read back
+
+
+def write_records(path: Path, card: RunCard, records: Sequence[Record]) -> None:
+    """Write a run card and its values to ``path`` in one atomic step.
+
+    Raises:
+        ValueError: a value is not finite; the message names it. Nothing is written.
+    """
+    for record in records:
+        if not math.isfinite(record.value):
+            raise ValueError(
+                f"record {record.name!r} {dict(record.keys)} must be finite to be published; got {record.value}"
+            )
+    rows = [{k: v for k, v in asdict(record).items() if k != "card"} for record in records]
+    write_atomically(path, json.dumps({"card": asdict(card), "records": rows}, indent=1).encode())
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Every record under ``folder``, in file order, each with its run card."""
+    found = []
+    for path in sorted(Path(folder).rglob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(content, dict) and {"card", "records"} <= content.keys()):
+            raise ValueError(f"{path} is not a records file: it needs 'card' and 'records'; delete it and run again")
+        card = RunCard(**content["card"])
+        found += [Record(**row, card=card) for row in content["records"]]
+    return found
+
+
+def select(records: Iterable[Record], name: str, **where: str | int) -> list[Record]:
+    """Records called ``name`` whose keys or run card (method, seed, preset, stage) have the given values."""
+
+    def value_of(record: Record, key: str) -> object:
+        return record.keys[key] if key in record.keys else getattr(record.card, key, None)
+
+    return [r for r in records if r.name == name and all(value_of(r, k) == v for k, v in where.items())]
+
+
+def mean_and_spread(records: Sequence[Record]) -> tuple[float, float, int]:
+    """Mean, sample standard deviation (0 for one) and number of the records' values."""
+    values = [record.value for record in records]
+    if not values:
+        raise ValueError("need at least one record to average; got none")
+    return mean(values), stdev(values) if len(values) > 1 else 0.0, len(values)
+
+
+@cache
+def code_hash(*rooms: str) -> str:
+    """Hash of the source of dclib's rooms (``"models"``, ``"train/pretrain"``), or of all of it.
+
+    Comments, docstrings and layout do not count: two sources that run alike hash alike.
+    """
+    package = Path(__file__).parent
+    files = {f for room in rooms for f in [*(package / room).rglob("*.py"), package / f"{room}.py"] if f.is_file()}
+    digest = hashlib.sha256()
+    for path in sorted(files or package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
+    return digest.hexdigest()[:12]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and rename it: it is there whole, or not at all.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; what was at ``path`` is untouched.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(
+            f"could not write {path}: {error.strerror or error}; the last complete version, if any, is intact. "
+            "Free some space or choose a folder that can be written, then run again"
+        ) from error
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body
+            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                node.body = body[1:] or [ast.Pass()]
+    return tree
