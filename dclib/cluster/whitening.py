@@ -1,0 +1,95 @@
+"""PCA-whitening of features from statistics gathered block by block: memory does not grow with the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dclib.distributed import all_reduce_sum
+
+
+@dataclass(frozen=True)
+class PcaWhitening:
+    """A projection onto principal axes, each with unit variance."""
+
+    mean: Tensor  # (d,)
+    projection: Tensor  # (d, dim)
+    explained: float  # share of the variance on the kept axes, in [0, 1]
+
+    def transform(self, features: Tensor) -> Tensor:
+        """(n, d) to (n, dim)."""
+        return (features - self.mean) @ self.projection
+
+
+def fit_pca_whitening(features: Tensor | Iterable[Tensor], dim: int, *, floor: float = 1e-5) -> PcaWhitening:
+    """Fit a projection onto ``dim`` principal axes with unit variance on each.
+
+    Eigenvalues under ``floor`` times the largest are raised to it, so that a rank-deficient covariance (fewer
+    images than dimensions) stays invertible; those axes come out with less than unit variance.
+
+    Args:
+        features: (n, d) floating point, any device, or blocks (n_i, d) of them: one row per image; with several
+            processes, this rank's rows only. Never modified.
+        dim: Axes kept, 1 <= dim <= d.
+        floor: Fraction of the largest eigenvalue, dimensionless.
+
+    Returns:
+        mean (d,) and projection (d, dim) with the dtype and device of ``features``, and ``explained``, before the
+        floor. The same on every rank.
+
+    Raises:
+        ValueError: no rows, rows that are not finite, or ``dim`` outside [1, d].
+
+    Source: Caron et al. 2019, arXiv:1905.01278; floor and exponent -1/2 as in the released code,
+    src/utils.py:263-296. Differs: statistics are streamed and in float64, over all rows instead of a sample.
+    """
+    blocks = [features] if isinstance(features, Tensor) else features
+    count, total, products, like = _moments(blocks)
+    d = len(total)
+    if not 1 <= dim <= d:
+        raise ValueError(f"dim must be in [1, {d}], the feature width; got {dim}")
+    mean = total / count
+    covariance = products / count - torch.outer(mean, mean)
+    values, vectors = torch.linalg.eigh(covariance)  # ascending
+    values, vectors = values.flip(0)[:dim], vectors.flip(1)[:, :dim]
+    explained = float(values.clamp(min=0).sum() / covariance.trace().clamp(min=1e-30))
+    floored = values.clamp(min=max(floor * float(values[0]), 1e-30))
+    projection = vectors * floored.rsqrt()
+    return PcaWhitening(mean.to(like), projection.to(like), min(explained, 1.0))
+
+
+def l2_normalise(points: Tensor) -> Tensor:
+    """Rows scaled to unit length; a row of zeros stays zero. (n, d) to (n, d).
+
+    Differs from the released code, which divides by zero there and clusters NaN.
+    """
+    lengths: Tensor = torch.linalg.vector_norm(points, dim=1, keepdim=True)
+    return points / lengths.clamp(min=1e-12)
+
+
+def usable_pca_dim(wanted: int, n_images: int, feature_dim: int) -> int:
+    """The PCA dimension that ``n_images`` features of width ``feature_dim`` can support: at most n - 1 and d."""
+    return max(1, min(wanted, feature_dim, n_images - 1))
+
+
+def _moments(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Row count (), sum (d,) and sum of outer products (d, d) in float64, over blocks and ranks."""
+    count, total, products, like = 0, None, None, None
+    for block in blocks:
+        if block.ndim != 2:
+            raise ValueError(f"features must be (n, d), one row per image; got shape {tuple(block.shape)}")
+        rows = block.double()
+        if not bool(torch.isfinite(rows).all()):
+            bad = (~torch.isfinite(rows).all(dim=1)).nonzero().squeeze(1)[:5] + count
+            raise ValueError(f"features must be finite; rows {bad.tolist()} (counted from this rank's first) are not")
+        count += len(rows)
+        total = rows.sum(dim=0) if total is None else total + rows.sum(dim=0)
+        products = rows.T @ rows if products is None else products + rows.T @ rows
+        like = block
+    if total is None or products is None or like is None or count == 0:
+        raise ValueError("need at least one feature row to fit a whitening; got none")
+    n = torch.tensor(float(count), dtype=torch.float64, device=total.device)
+    return all_reduce_sum(n), all_reduce_sum(total), all_reduce_sum(products), like

@@ -1,0 +1,51 @@
+"""Fixed first layers: image gradients instead of colour, or plain RGB on the same 226-pixel grid.
+
+Clustering raw colours is an easy way to satisfy the objective and a useless one (supplement, section 4.2), so the
+method looks at the two derivatives of the grey image and never at colour.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+SOBEL_KERNELS = (
+    ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),  # horizontal derivative: left minus right
+    ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0)),  # vertical derivative: above minus below
+)
+
+
+class Stem(nn.Module):
+    """Normalise, pad with the mean colour, and for ``"sobel"`` take the gradients of the grey image.
+
+    (b, 3, h, w) in [0, 1] becomes (b, 2, h + 2, w + 2) for ``"sobel"`` and (b, 3, h + 2, w + 2) for ``"rgb"``:
+    both variants run on the same grid, 226 pixels for an input of 224. Nothing here is trained. Grey is the plain
+    mean of the three normalised channels, not luma; padding is 2 before the unpadded 3x3 Sobel, or 1 without it.
+
+    Source: released code, src/model_factory.py.
+    """
+
+    mean: Tensor
+    std: Tensor
+    kernels: Tensor
+
+    def __init__(self, kind: Literal["sobel", "rgb"]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.out_channels = 2 if kind == "sobel" else 3
+        # constants, so not part of the saved weights
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("kernels", torch.tensor(SOBEL_KERNELS).unsqueeze(1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        normalised = (images - self.mean) / self.std
+        if self.kind == "rgb":
+            return F.pad(normalised, (1, 1, 1, 1))
+        grey = F.pad(normalised.mean(dim=1, keepdim=True), (2, 2, 2, 2))
+        return F.conv2d(grey, self.kernels)
