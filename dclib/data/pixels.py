@@ -1,0 +1,224 @@
+"""Batches of pixels: kept decoded in one memory-mapped file while they fit, decoded on the way when they do not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dclib.config import DataConfig
+from dclib.data.images import ImageSet, UnreadableImageError
+from dclib.data.transforms import crop_batch, crop_image, draw_crops, resize_and_centre, to_tensor
+from dclib.randomness import generator
+
+DECODE_CHUNK = 256  # images a decoding process takes at once
+NAMED_FAILURES = 5  # unreadable images that are named in a message
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The readable images of a set, ready to be cut into batches.
+
+    Attributes:
+        images: The set without its unreadable images; row numbers everywhere refer to it.
+        unreadable: Ids of the images that were left out.
+        size: Side of the square batches, pixels.
+        resize: Short side before the centre crop, pixels.
+        decoded: (n, 3, resize, resize) uint8, memory-mapped, or None when images are decoded as they are used.
+        workers: Processes that decode then.
+    """
+
+    images: ImageSet
+    unreadable: tuple[str, ...]
+    size: int
+    resize: int
+    decoded: Tensor | None
+    workers: int = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def centre_batches(self, batch_size: int) -> Iterator[Tensor]:
+        """The clustering pass: every image once, in order, centre-cropped; (b, 3, size, size) in [0, 1]."""
+        rows = torch.arange(len(self)).split(batch_size)
+        if self.decoded is None:
+            yield from _decode_batches(_CentreView(self.images, self.resize, self.size), rows, self.workers)
+            return
+        edge = round((self.resize - self.size) / 2)
+        for batch in rows:
+            block = self.decoded[batch[0] : batch[-1] + 1, :, edge : edge + self.size, edge : edge + self.size]
+            yield block.float() / 255
+
+    def crop_batches(self, batches: Sequence[Tensor], crop_area: float, seeds: Sequence[int]) -> Iterator[Tensor]:
+        """The training pass, before the quarter turn: random crops and flips of the given rows.
+
+        Args:
+            batches: Row numbers (b,) of each batch.
+            crop_area: Smallest share of an image's area that is kept.
+            seeds: One per batch: a batch depends on its own seed alone, so a run can start anywhere.
+        """
+        if self.decoded is None:
+            view = _CropView(self.images, self.size, crop_area, seeds)
+            jobs = [torch.stack([b, torch.full_like(b, i), torch.arange(len(b))], dim=1) for i, b in enumerate(batches)]
+            yield from _decode_batches(view, jobs, self.workers)
+            return
+        for batch, seed in zip(batches, seeds, strict=True):
+            block = self.decoded[batch]
+            sides = torch.full((len(batch),), self.resize)
+            yield crop_batch(block, draw_crops(sides, sides, crop_area, generator(seed)), self.size)
+
+
+def load_pixels(images: ImageSet, data: DataConfig, size: int, cache: Path | None = None) -> Pixels:
+    """Find the readable images and decode them, once, if ``data.memory_gb`` allows.
+
+    Args:
+        images: Any set.
+        data: ``resize``, ``memory_gb``, ``max_unreadable`` and ``workers`` are used.
+        size: Side of the square batches, at most ``data.resize``.
+        cache: Folder that keeps the decoded file (and the list of unreadable images) for the next call; without
+            it the pixels live in memory.
+
+    Raises:
+        ValueError: ``size`` is larger than ``data.resize``, or more than ``data.max_unreadable`` of the images do
+            not decode; the message counts and names them.
+        OSError: the cache folder cannot be written.
+    """
+    if size > data.resize:
+        raise ValueError(f"data.resize must be at least model.image_size; got {data.resize} and {size}")
+    keep = len(images) * 3 * data.resize**2 <= data.memory_gb * 2**30
+    stem = None if cache is None else cache / f"{images.fingerprint}-{data.resize}"
+    failed = _read_failures(stem, keep, len(images), data.resize)
+    if failed is None:
+        failed = _decode_all(images, data.resize, stem, keep) if keep else (_scan(images), None)
+    unreadable, pixels = failed
+    _refuse_too_many(images, unreadable, data.max_unreadable)
+    readable = np.setdiff1d(np.arange(len(images)), unreadable)
+    left_out = tuple(images.ids[i] for i in unreadable)
+    if left_out:
+        images = images.subset(readable)
+        pixels = None if pixels is None else pixels[torch.from_numpy(readable)]
+    return Pixels(images, left_out, size, data.resize, pixels, data.workers)
+
+
+def _refuse_too_many(images: ImageSet, unreadable: NDArray[np.int64], limit: float) -> None:
+    share = len(unreadable) / len(images)
+    if share > limit or len(unreadable) == len(images):
+        names = ", ".join(images.ids[i] for i in unreadable[:NAMED_FAILURES])
+        raise ValueError(
+            f"{len(unreadable)} of {len(images)} images of {images.name} are unreadable ({share:.1%}), more than the "
+            f"{limit:.1%} that data.max_unreadable allows; the first: {names}. Remove them, or raise the limit"
+        )
+
+
+def _read_failures(stem: Path | None, keep: bool, n: int, side: int) -> tuple[NDArray[np.int64], Tensor | None] | None:
+    """What an earlier call left in the cache, or None."""
+    if stem is None or not stem.with_suffix(".unreadable.npy").exists():
+        return None
+    unreadable = np.load(stem.with_suffix(".unreadable.npy"))
+    path = stem.with_suffix(".u8")
+    if not keep:
+        return unreadable, None
+    if not path.exists() or path.stat().st_size != n * 3 * side * side:
+        return None
+    shared = np.memmap(path, dtype=np.uint8, mode="c", shape=(n, 3, side, side))  # copy on write: never changed
+    return unreadable, torch.from_numpy(shared)
+
+
+def _decode_all(images: ImageSet, side: int, stem: Path | None, keep: bool) -> tuple[NDArray[np.int64], Tensor | None]:
+    shape = (len(images), 3, side, side)
+    if stem is None:
+        memory = np.zeros(shape, dtype=np.uint8)
+        return _fill(images, side, memory), torch.from_numpy(memory)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=stem.parent, prefix=".decoding-", delete=False) as file:
+        temporary = Path(file.name)
+    try:
+        target = np.memmap(temporary, dtype=np.uint8, mode="w+", shape=shape)
+        unreadable = _fill(images, side, target)
+        target.flush()
+        temporary.replace(stem.with_suffix(".u8"))
+        _save_array(stem.with_suffix(".unreadable.npy"), unreadable)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return _read_failures(stem, keep, len(images), side) or (unreadable, torch.from_numpy(target))
+
+
+def _fill(images: ImageSet, side: int, target: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Decode every image into ``target``; returns the numbers of those that do not decode."""
+    failures = []
+    for start, block, failed in _decode_chunks(images, side):
+        target[start : start + len(block)] = block
+        failures += failed
+    return np.array(failures, dtype=np.int64)
+
+
+def _scan(images: ImageSet) -> NDArray[np.int64]:
+    """Numbers of the images that do not decode."""
+    return np.array([i for _, _, failed in _decode_chunks(images, 0) for i in failed], dtype=np.int64)
+
+
+def _decode_chunks(images: ImageSet, side: int) -> Iterator[tuple[int, NDArray[np.uint8], list[int]]]:
+    """Chunks of decoded images in order. In threads: Pillow lets go of the interpreter while it decodes."""
+    starts = range(0, len(images), DECODE_CHUNK)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield from pool.map(lambda start: _decode_chunk(images, start, side), starts)
+
+
+def _decode_chunk(images: ImageSet, start: int, side: int) -> tuple[int, NDArray[np.uint8], list[int]]:
+    rows = range(start, min(start + DECODE_CHUNK, len(images)))
+    block = np.zeros((len(rows) if side else 0, 3, side, side), dtype=np.uint8)
+    failed = []
+    for row in rows:
+        try:
+            image = images.open(row, draft=side)
+            if side:
+                block[row - start] = to_tensor(resize_and_centre(image, side, side)).numpy()
+        except UnreadableImageError:
+            failed.append(row)
+    return start, block, failed
+
+
+class _CentreView(Dataset[Tensor]):
+    def __init__(self, images: ImageSet, resize: int, size: int) -> None:
+        self.images, self.resize, self.size = images, resize, size
+
+    def __getitem__(self, row: Tensor) -> Tensor:
+        return to_tensor(resize_and_centre(self.images.open(int(row), draft=self.resize), self.resize, self.size))
+
+
+class _CropView(Dataset[Tensor]):
+    def __init__(self, images: ImageSet, size: int, crop_area: float, seeds: Sequence[int]) -> None:
+        self.images, self.size, self.crop_area, self.seeds = images, size, crop_area, seeds
+
+    def __getitem__(self, job: Tensor) -> Tensor:
+        row, batch, place = job.tolist()
+        image = self.images[row]
+        sides = torch.tensor([image.height]), torch.tensor([image.width])
+        crops = draw_crops(*sides, self.crop_area, generator(self.seeds[batch], place))
+        return crop_image(image, crops, 0, self.size)
+
+
+def _decode_batches(view: Dataset[Tensor], batches: Sequence[Tensor], workers: int) -> Iterator[Tensor]:
+    loader = DataLoader(
+        view,
+        batch_sampler=[list(batch) for batch in batches],
+        num_workers=workers,
+    )
+    for batch in loader:
+        yield batch.float() / 255
+
+
+def _save_array(path: Path, array: NDArray[np.int64]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.npy")
+    np.save(temporary, array)
+    temporary.replace(path)

@@ -1,0 +1,115 @@
+"""The paper's image transforms: a centre crop for clustering; a random crop, a flip and a quarter turn for training.
+
+Everything is drawn from generators that are passed in. Batches are float (b, 3, h, w) in [0, 1]; the model itself
+normalises colours.
+
+Source: released code, src/data/loader.py, which uses torchvision's transforms.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+ASPECT_RATIOS = (3 / 4, 4 / 3)  # width over height of a random crop
+CROP_TRIES = 10  # draws before falling back to the largest central crop
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Where a batch is cut: top, left, height, width (b,) in pixels, and which ones are mirrored."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor  # (b,) bool
+
+
+def draw_crops(heights: Tensor, widths: Tensor, smallest_area: float, generator: torch.Generator) -> Crops:
+    """Random resized crops and flips for images of the given sizes (b,), as torchvision draws them.
+
+    The area is uniform in [``smallest_area``, 1] of the image, the aspect ratio log-uniform in [3/4, 4/3]; a box
+    that does not fit is drawn again up to ten times, and then replaced by the largest central one within the
+    ratios. Flips have probability one half. Sizes are rounded to whole pixels as torchvision does.
+    """
+    b = len(heights)
+    uniform = torch.rand(4, CROP_TRIES, b, generator=generator, dtype=torch.float64)
+    h, w = heights.double(), widths.double()
+    area = h * w * (smallest_area + (1 - smallest_area) * uniform[0])
+    low, high = math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1])
+    ratio = torch.exp(low + (high - low) * uniform[1])
+    crop_w, crop_h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (crop_w >= 1) & (crop_w <= w) & (crop_h >= 1) & (crop_h <= h)
+    first = fits.to(torch.uint8).argmax(dim=0, keepdim=True)  # first try that fits, 0 if none does
+
+    def pick(values: Tensor) -> Tensor:
+        return values.gather(0, first).squeeze(0)
+
+    some = fits.any(dim=0)
+    crop_h = torch.where(some, pick(crop_h), torch.minimum(h, (w / ASPECT_RATIOS[0]).round()))
+    crop_w = torch.where(some, pick(crop_w), torch.minimum(w, (h * ASPECT_RATIOS[1]).round()))
+    top = torch.where(some, (pick(uniform[2]) * (h - crop_h + 1)).floor(), ((h - crop_h) / 2).floor())
+    left = torch.where(some, (pick(uniform[3]) * (w - crop_w + 1)).floor(), ((w - crop_w) / 2).floor())
+    flip = torch.rand(b, generator=generator) < 0.5
+    return Crops(top, left, crop_h, crop_w, flip)
+
+
+def crop_batch(pixels: Tensor, crops: Crops, size: int) -> Tensor:
+    """Cut, mirror and resize a batch at once: (b, 3, h, w) uint8 to (b, 3, size, size) float in [0, 1].
+
+    Bilinear, without the antialiasing that Pillow applies when it shrinks: meant for images kept near the size
+    of the crops, where it does not matter.
+    """
+    _, _, h, w = pixels.shape
+    theta = torch.zeros(len(pixels), 2, 3)
+    mirror = 1.0 - 2.0 * crops.flip.float()
+    theta[:, 0, 0] = (crops.width / w).float() * mirror
+    theta[:, 0, 2] = ((2 * crops.left + crops.width) / w - 1).float()
+    theta[:, 1, 1] = (crops.height / h).float()
+    theta[:, 1, 2] = ((2 * crops.top + crops.height) / h - 1).float()
+    grid = F.affine_grid(theta, [len(pixels), 3, size, size], align_corners=False).to(pixels.device)
+    return F.grid_sample(pixels.float() / 255, grid, padding_mode="border", align_corners=False).clamp(0, 1)
+
+
+def crop_image(image: Image.Image, crops: Crops, index: int, size: int) -> Tensor:
+    """Cut, mirror and resize one image with Pillow: (3, size, size) uint8."""
+    top, left = int(crops.top[index]), int(crops.left[index])
+    box = (left, top, left + int(crops.width[index]), top + int(crops.height[index]))
+    cut = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    if bool(crops.flip[index]):
+        cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return to_tensor(cut)
+
+
+def resize_and_centre(image: Image.Image, resize: int, size: int) -> Image.Image:
+    """The clustering pass's view: short side to ``resize`` (bilinear), then the central ``size`` x ``size``."""
+    w, h = image.size
+    scale = resize / min(w, h)
+    w, h = max(resize, round(w * scale)), max(resize, round(h * scale))
+    image = image.resize((w, h), Image.Resampling.BILINEAR)
+    left, top = round((w - size) / 2), round((h - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB image as (3, h, w) uint8."""
+    data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return data.view(image.height, image.width, 3).permute(2, 0, 1).contiguous()
+
+
+def quarter_turn(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn each image of a batch by ``turns`` (b,) quarters counter-clockwise, lossless. Needs h = w.
+
+    Class 1 is 90 degrees counter-clockwise, 2 is 180, 3 is 270 (90 clockwise).
+    """
+    turned = images.clone()
+    for turn in (1, 2, 3):
+        chosen = (turns == turn).nonzero().squeeze(1)
+        turned[chosen] = torch.rot90(images[chosen], turn, dims=(2, 3))
+    return turned
