@@ -1,0 +1,97 @@
+"""Is a run well? One line per epoch and per clustering, with a warning where it is not."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+
+import torch
+from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+from tqdm import tqdm
+
+from dclib.cluster.pseudo_labels import Clustering, PseudoLabels
+
+STUCK = 0.98  # a loss above this share of chance after an epoch is called stuck
+LARGEST_SHARE = 0.5  # one cluster holding more than this share of the images is called a collapse
+
+
+def steps_with_progress(steps: range, images_per_step: int, title: str) -> Iterator[int]:
+    """``steps``, with a bar giving rate and time left where standard error is a terminal; silent elsewhere."""
+    yield from tqdm(
+        steps,
+        desc=title,
+        unit="img",
+        unit_scale=images_per_step,
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def chance_loss(n_super_classes: int, n_sub_classes: int) -> float:
+    """The joint loss of heads that know nothing: ln S + ln k, in nats."""
+    return math.log(n_super_classes) + math.log(n_sub_classes)
+
+
+def epoch_line(epoch: int, epochs: int, values: Mapping[str, float], chance: float) -> str:
+    """One line on an epoch: loss against chance, accuracies, rate, and a warning if nothing was learned."""
+    parts = [f"epoch {epoch}/{epochs}: loss {values['loss']:.3f} (chance {chance:.3f})"]
+    parts += [f"{name.replace('_accuracy', '')} {values[name]:.1f} %" for name in values if name.endswith("_accuracy")]
+    parts.append(f"{values['images_per_second']:.0f} images/s")
+    if values["loss"] > STUCK * chance:
+        parts.append("WARNING: the loss is at chance; lower the learning rate, or use fewer clusters")
+    return ", ".join(parts)
+
+
+def clustering_values(
+    clustering: Clustering, previous: PseudoLabels | None, true_labels: torch.Tensor | None
+) -> dict[str, float]:
+    """What a clustering is reported by: sizes, fit, agreement with the one before and with labels if there are any.
+
+    ``nmi_*`` are normalised mutual information (arithmetic mean), ``ami_labels`` is adjusted for chance; all in
+    [0, 1] up to sampling. Labels are for display alone: nothing that trains reads this.
+    """
+    labels = clustering.labels
+    counts = labels.counts
+    filled = counts[counts > 0].float()
+    values = {
+        "empty_clusters": float((counts == 0).sum()),
+        "smallest_cluster": float(filled.min()),
+        "median_cluster": float(filled.median()),
+        "largest_cluster": float(filled.max()),
+        "inertia": clustering.inertia,
+        "explained_variance": clustering.explained_variance,
+    }
+    if previous is not None:
+        values["nmi_previous"] = float(normalized_mutual_info_score(previous.clusters, labels.clusters))
+    if true_labels is not None:
+        values["nmi_labels"] = float(normalized_mutual_info_score(true_labels, labels.clusters))
+        values["ami_labels"] = float(adjusted_mutual_info_score(true_labels, labels.clusters))
+    return values
+
+
+def clustering_line(values: Mapping[str, float], n_images: int, backend: str) -> str:
+    """One line on a clustering, with a warning where one cluster holds most images."""
+    line = (
+        f"clustering ({backend}): {values['empty_clusters']:.0f} empty, sizes {values['smallest_cluster']:.0f} / "
+        f"{values['median_cluster']:.0f} / {values['largest_cluster']:.0f} (smallest / median / largest)"
+    )
+    if "nmi_previous" in values:
+        line += f", NMI with the previous one {values['nmi_previous']:.3f}"
+    if "nmi_labels" in values:
+        line += f", with labels (display only) {values['nmi_labels']:.3f}"
+    if values["largest_cluster"] > LARGEST_SHARE * n_images:
+        line += "; WARNING: most images are in one cluster, the features have collapsed"
+    return line
+
+
+class Stopwatch:
+    """Seconds since it was made, on top of those of earlier sittings."""
+
+    def __init__(self, earlier: float = 0.0) -> None:
+        self._start = time.monotonic() - earlier
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start

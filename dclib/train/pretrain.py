@@ -1,0 +1,233 @@
+"""The method: cluster the features, learn the clusters and the turns, and again.
+
+RotNet, DeepCluster, DeeperCluster and the supervised reference are one loop that differs in its labels:
+
+    method          super-classes S = C x R    sub-classes k            labels come from
+    rotnet          4 turns                    1                        nothing: the turn is the label
+    deepcluster     1                          n_sub                    k-means
+    deepercluster   n_super x 4 turns          n_sub in each            two levels of k-means
+    supervised      1                          classes of the set       the set
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dclib.cluster.pseudo_labels import check_cluster_counts, cluster_features
+from dclib.config import DataConfig, MethodConfig, TrainConfig, config_hash
+from dclib.data.images import ImageSet
+from dclib.data.pixels import Pixels, load_pixels
+from dclib.data.samplers import EpochPlan, plan_epoch
+from dclib.data.transforms import quarter_turn
+from dclib.models.heads import joint_loss
+from dclib.models.vgg import Trunk
+from dclib.randomness import derive_seed, generator
+from dclib.records import code_hash
+from dclib.train import health
+from dclib.train.checkpoints import Saver
+from dclib.train.features import PAPER_RESIZE, extract_features
+from dclib.train.state import State
+
+CHECK_EVERY = 50  # steps between two looks at the losses: a look waits for the device
+ROOMS = ("config", "randomness", "data", "models", "cluster", "train")  # whose code can change a result
+
+
+def pretrain(
+    images: ImageSet | Pixels,
+    config: MethodConfig,
+    *,
+    folder: str | Path,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    initial: Trunk | None = None,
+    save_every: float = 60.0,
+    report: Callable[[str], None] = print,
+) -> State:
+    """Train a network by ``config.method``, or go on from where ``folder`` was left; the result is ``.trunk``.
+
+    Args:
+        images: A set, or pixels that are ready. Labels are trained on by ``supervised`` alone; elsewhere they are
+            compared with the clusters for display.
+        folder: Keeps ``checkpoint.pt``. A killed run called again with the same arguments ends with the same
+            numbers on the same device and thread count; a finished one returns at once.
+        seed: Decides weights, sampling, crops, clustering and dropout.
+        initial: A trunk whose weights are the start instead of random ones.
+        save_every: Seconds between checkpoints inside an epoch; one is written after each epoch in any case.
+        report: Gets one line per epoch and per clustering.
+
+    Raises:
+        ValueError: bad input, found before anything is trained: too few images, no labels for ``supervised``, a
+            checkpoint of another configuration.
+        FloatingPointError: the loss is no longer finite; the message gives the step. The last checkpoint is
+            from before it.
+        OSError: the folder cannot be written.
+    """
+    check_images(images, config)
+    pixels = images if isinstance(images, Pixels) else _load(images, config, Path(folder))
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, "dropout"))  # dropout can only draw from the global generator
+        state = State.begin(config, pixels, seed, torch.device(device), initial)
+        saver = Saver(Path(folder), run_identity(config, pixels, seed, initial), save_every)
+        saver.restore(state)
+        while state.epoch < config.train.epochs:
+            if reassignment_is_due(state, config):
+                reassign(state, pixels, config, seed, report)
+                saver.save(state)
+            plan = plan_epoch(
+                state.labels.super_cluster,
+                state.labels.sub_class,
+                n_super=state.labels.n_super,
+                n_turns=config.n_turns,
+                epoch_images=config.train.epoch_images or len(pixels),
+                batch_size=config.train.batch_size,
+                seed=seed,
+                epoch=state.epoch,
+            )
+            train_epoch(state, pixels, plan, config.train, seed, saver)
+            finish_epoch(state, plan, config, report)
+            saver.save(state)
+    state.trunk.eval()
+    return state
+
+
+def train_epoch(state: State, pixels: Pixels, plan: EpochPlan, config: TrainConfig, seed: int, saver: Saver) -> None:
+    """Take the steps of the epoch that are still to do."""
+    losses: list[Tensor] = []
+    batches = iterate_batches(pixels, plan, config, seed, state)
+    steps = health.steps_with_progress(range(state.step, len(plan)), plan.batch_size, f"epoch {state.epoch + 1}")
+    for step, batch in zip(steps, batches, strict=True):
+        set_learning_rate(state, config, (state.epoch * len(plan) + step) / (config.epochs * len(plan)))
+        losses.append(train_step(state, batch, plan, step, config))
+        state.step = step + 1
+        if len(losses) == CHECK_EVERY or saver.is_due or state.step == len(plan):
+            add_totals(state, losses)
+        if saver.is_due:
+            saver.save(state)
+
+
+def train_step(state: State, batch: Tensor, plan: EpochPlan, step: int, config: TrainConfig) -> Tensor:
+    """One update of trunk and heads; returns loss, super hits and sub hits, (3,), without waiting for the device."""
+    rows, device = plan.batch(step), state.heads.super_bias.device
+    turned = quarter_turn(batch, plan.turn[rows]).to(device, memory_format=torch.channels_last, non_blocking=True)
+    super_class, sub_class = plan.super_class[rows].to(device), plan.sub_class[rows].to(device)
+    state.trunk.train()
+    features = state.trunk(turned)
+    result = joint_loss(state.heads, features, super_class, sub_class, sub_head_gradient=config.sub_head_gradient)
+    for optimiser in state.optimisers.values():
+        optimiser.zero_grad(set_to_none=True)
+    result.loss.backward()
+    for optimiser in state.optimisers.values():
+        optimiser.step()
+    return torch.stack([result.loss.detach(), result.super_hits.float(), result.sub_hits.float()])
+
+
+def reassignment_is_due(state: State, config: MethodConfig) -> bool:
+    """Whether to cluster now: at the start of every r-th epoch, until the stated share of the epochs is over."""
+    if not config.clusters or state.step > 0 or state.clustered_at == state.epoch:
+        return False
+    last = config.cluster.reassign_until * config.train.epochs
+    return state.epoch % config.cluster.reassign_every == 0 and (state.epoch == 0 or state.epoch < last)
+
+
+def reassign(state: State, pixels: Pixels, config: MethodConfig, seed: int, report: Callable[[str], None]) -> None:
+    """New pseudo-labels from the current features, and new heads for them.
+
+    The sub-class heads start afresh, since cluster numbers mean nothing from one clustering to the next. So does
+    the super-class head if there is more than one super-cluster; with one, its classes are the turns and stay.
+    """
+    features = extract_features(state.trunk, pixels)
+    clustering = cluster_features(features, config.cluster, generator(seed, "clustering", state.clusterings))
+    previous = state.labels if state.clusterings else None
+    labels = pixels.images.labels
+    values = health.clustering_values(clustering, previous, None if labels is None else torch.from_numpy(labels))
+    state.labels = clustering.labels
+    fresh_super_head = config.cluster.n_super > 1
+    state.heads.reset(generator(seed, "heads", state.clusterings), super_head=fresh_super_head)
+    for part in ("super", "sub") if fresh_super_head else ("sub",):
+        state.new_optimiser(part, config.train)
+    state.history.append({"assignment": state.clusterings, "epoch": state.epoch, **values})
+    state.clusterings, state.clustered_at = state.clusterings + 1, state.epoch
+    state.notes |= {"kmeans_backend": clustering.backend, "pca_dim": str(clustering.pca_dim)}
+    for line in (*clustering.notices, health.clustering_line(values, len(pixels), clustering.backend)):
+        report(line)
+
+
+def check_images(images: ImageSet | Pixels, config: MethodConfig) -> None:
+    """ValueError if the set cannot be trained on by this method, before any work is done on it."""
+    labels = images.images.labels if isinstance(images, Pixels) else images.labels
+    if len(images) < 2:
+        raise ValueError(f"need at least 2 images to train on; got {len(images)}")
+    if config.clusters:
+        check_cluster_counts(len(images), config.cluster)
+    if config.method == "supervised" and (labels is None or len(set(labels.tolist())) < 2):
+        raise ValueError("supervised training needs images of at least two classes; give one folder per class")
+
+
+def run_identity(config: MethodConfig, pixels: Pixels, seed: int, initial: Trunk | None) -> str:
+    """What a checkpoint belongs to: settings, data, seed, starting weights and the code that would run."""
+    start = "" if initial is None else config_hash([float(p.double().sum()) for p in initial.state_dict().values()])
+    return config_hash(config, pixels.images.fingerprint, pixels.size, pixels.resize, seed, start, code_hash(*ROOMS))
+
+
+def iterate_batches(pixels: Pixels, plan: EpochPlan, config: TrainConfig, seed: int, state: State) -> Iterator[Tensor]:
+    """Cropped batches of the steps still to do; each depends on (seed, epoch, step) alone."""
+    steps = range(state.step, len(plan))
+    seeds = [derive_seed(seed, "crops", state.epoch, step) for step in steps]
+    return pixels.crop_batches([plan.index[plan.batch(step)] for step in steps], config.crop_area, seeds)
+
+
+def set_learning_rate(state: State, config: TrainConfig, progress: float) -> None:
+    """Constant up to ``decay_from`` of the run, then straight down to ``final_lr`` of it; ``progress`` in [0, 1)."""
+    tail = max(0.0, progress - config.decay_from) / max(1e-12, 1.0 - config.decay_from)
+    lr = config.lr * (1.0 - (1.0 - config.final_lr) * tail)
+    for optimiser in state.optimisers.values():
+        optimiser.param_groups[0]["lr"] = lr
+
+
+def add_totals(state: State, losses: list[Tensor]) -> None:
+    """Move the collected step results into the epoch's totals.
+
+    Raises:
+        FloatingPointError: a loss is not finite; the message gives the step.
+    """
+    if not losses:
+        return
+    values = torch.stack(losses).double().cpu()
+    bad = (~torch.isfinite(values[:, 0])).nonzero().squeeze(1)
+    if len(bad):
+        step = state.step - len(losses) + int(bad[0]) + 1
+        raise FloatingPointError(
+            f"the loss is {float(values[bad[0], 0])} at step {step} of epoch {state.epoch + 1}; "
+            "lower train.lr and start again: the last checkpoint is from before that"
+        )
+    state.totals = [total + float(value) for total, value in zip(state.totals, values.sum(dim=0), strict=True)]
+    losses.clear()
+
+
+def finish_epoch(state: State, plan: EpochPlan, config: MethodConfig, report: Callable[[str], None]) -> None:
+    """Turn the totals into the epoch's row of the history."""
+    loss, super_hits, sub_hits = state.totals
+    n_images = len(plan) * plan.batch_size
+    values = {
+        "loss": loss / len(plan),
+        "lr": state.optimisers["trunk"].param_groups[0]["lr"],
+        "images_per_second": n_images / max(state.clock.seconds - state.epoch_began, 1e-9),
+    }
+    if state.heads.n_super_classes > 1:
+        values["super_accuracy"] = 100 * super_hits / n_images
+    if state.heads.n_sub_classes > 1:
+        name = "train_accuracy" if config.method == "supervised" else "sub_accuracy"
+        values[name] = 100 * sub_hits / n_images
+    chance = health.chance_loss(state.heads.n_super_classes, state.heads.n_sub_classes)
+    state.next_epoch()
+    state.history.append({"epoch": state.epoch, "chance_loss": chance, **values})
+    report(health.epoch_line(state.epoch, config.train.epochs, values, chance))
+
+
+def _load(images: ImageSet, config: MethodConfig, folder: Path) -> Pixels:
+    size = config.model.image_size
+    return load_pixels(images, DataConfig(resize=round(size * PAPER_RESIZE)), size, folder / "pixels")

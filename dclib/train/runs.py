@@ -1,0 +1,229 @@
+"""From a preset to finished runs: open the data, train or go on, write the records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dclib.cluster.pseudo_labels import cluster_features
+from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash, runs_folder
+from dclib.data.images import ImageSet, open_split
+from dclib.data.pixels import Pixels, load_pixels
+from dclib.data.pocket.world import make_pocket_world
+from dclib.models.vgg import Trunk
+from dclib.randomness import generator
+from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
+from dclib.train.features import extract_features
+from dclib.train.health import clustering_values
+from dclib.train.pretrain import ROOMS, pretrain
+from dclib.train.state import State
+
+PICTURED_CLUSTERS = 8  # clusters shown as mosaics on a page
+PICTURED_IMAGES = 9  # images of each, as in the paper's cluster figure
+UNITS = {
+    **{"loss": "nats", "chance_loss": "nats", "images_per_second": "images/s"},
+    **dict.fromkeys(("super_accuracy", "sub_accuracy", "train_accuracy"), "%"),
+    **dict.fromkeys(("empty_clusters",), "clusters"),
+    **dict.fromkeys(("smallest_cluster", "median_cluster", "largest_cluster"), "images"),
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """The image sets of a preset; a labelled set that the preset does not have is None."""
+
+    root: Path
+    pool: ImageSet
+    objects_train: ImageSet | None
+    objects_test: ImageSet | None
+    scenes_train: ImageSet | None
+    scenes_test: ImageSet | None
+
+
+def prepare_data(preset: Preset) -> Data:
+    """Open the preset's image sets; with no ``data.root``, draw the pocket world first.
+
+    Raises:
+        ValueError: a set that the preset needs is not there or holds no images.
+    """
+    data = preset.data
+    root = Path(data.root) if data.root else pocket_world_folder(preset)
+    if not data.root:
+        make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed)
+    pool = open_split(root, data.pool, name="pool")
+    if pool is None:
+        raise ValueError("data.pool must name the images to pre-train on; it is empty")
+    labelled = {
+        name: open_split(root, getattr(data, name), name=name)
+        for name in ("objects_train", "objects_test", "scenes_train", "scenes_test")
+    }
+    return Data(root, pool, **labelled)
+
+
+def pocket_world_folder(preset: Preset) -> Path:
+    """Where the pocket world of this size and seed is kept; its drawing code is part of the name."""
+    data = preset.data
+    return runs_folder() / f"pocket-world-{data.pocket_images}-{data.pocket_seed}-{code_hash('data/pocket')[:6]}"
+
+
+def preset_folder(preset: Preset) -> Path:
+    """Where the runs, records and pages of a preset are kept."""
+    return runs_folder() / preset.name
+
+
+def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
+    """What a method trains on: the pool, or the labelled objects for the supervised reference.
+
+    Raises:
+        ValueError: the supervised reference has no labelled images in this preset.
+    """
+    config = preset.method(method)
+    images = data.objects_train if config.method == "supervised" else data.pool
+    if images is None:
+        raise ValueError(
+            f"method {method!r} is supervised and needs labelled images, but data.objects_train is missing: "
+            "give a folder with one sub-folder per class, or leave the method out"
+        )
+    return load_pixels(images, preset.data, config.model.image_size, runs_folder() / "pixels")
+
+
+def pretrain_method(preset: Preset, method: str, seed: int, *, device: str = "") -> Trunk:
+    """Train one method of a preset with one seed, or go on, or return at once if it is finished; write its records.
+
+    A method with ``init`` trains that one first. ``random`` is the network as it was drawn.
+    """
+    config = preset.method(method)
+    data = prepare_data(preset)
+    pixels = method_pixels(preset, method, data)
+    initial = pretrain_method(preset, config.init, seed, device=device) if config.init else None
+    place = torch.device(device or default_device())
+    folder = preset_folder(preset) / "runs" / f"{method}-s{seed}-{run_hash(preset, method, pixels, seed)}"
+    if config.method == "random":
+        state = State.begin(config, pixels, seed, place, initial)
+        state.trunk.eval()
+    else:
+        state = pretrain(pixels, config, folder=folder, seed=seed, device=place, initial=initial)
+    records_path = preset_folder(preset) / "records" / "pretrain" / f"{method}-s{seed}.json"
+    card = run_card("pretrain", preset, method, seed, pixels, place, seconds=state.clock.seconds, notes=state.notes)
+    if not is_current(records_path, card):
+        pool = load_pixels(data.pool, preset.data, config.model.image_size, runs_folder() / "pixels")
+        records = history_records(state, len(pixels)) + final_records(preset, state, pool, seed)
+        if config.clusters:
+            write_pictures(preset, method, seed, state, pixels)
+        write_records(records_path, card, records)
+    return state.trunk
+
+
+def run_hash(preset: Preset, method: str, pixels: Pixels, seed: int) -> str:
+    """Short name of everything that decides a run's numbers: settings along ``init``, data, seed and code."""
+    return config_hash(method_chain(preset, method), pixels.images.fingerprint, pixels.resize, seed, code_hash(*ROOMS))
+
+
+def method_chain(preset: Preset, method: str) -> list[object]:
+    """A method's settings and those of every method its weights come from."""
+    config: MethodConfig = preset.method(method)
+    return [config_hash(config), *(method_chain(preset, config.init) if config.init else [])]
+
+
+def run_card(
+    stage: str,
+    preset: Preset,
+    method: str,
+    seed: int,
+    pixels: Pixels,
+    device: torch.device,
+    *,
+    seconds: float = 0.0,
+    notes: Mapping[str, object] | None = None,
+    settings: str = "",
+    rooms: tuple[str, ...] = ROOMS,
+) -> RunCard:
+    """The provenance of a run's records; ``settings`` is the hash of what came on top of the pre-training's own."""
+    return RunCard(
+        stage=stage,
+        preset=preset.name,
+        method=method,
+        seed=seed,
+        config_hash=config_hash(method_chain(preset, method), settings),
+        data_hash=pixels.images.fingerprint,
+        code_hash=code_hash(*rooms),
+        device=device_name(device),
+        seconds=round(seconds, 1),
+        config=asdict(preset.method(method)),
+        notes={**(notes or {}), "images": len(pixels), "unreadable": len(pixels.unreadable)},
+    )
+
+
+def is_current(path: Path, card: RunCard) -> bool:
+    """Whether ``path`` already holds records of the same settings, data and code."""
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))["card"]
+    return all(found[key] == getattr(card, key) for key in ("config_hash", "data_hash", "code_hash"))
+
+
+def history_records(state: State, n_images: int) -> list[Record]:
+    """A record for each number of each epoch and clustering."""
+    records = []
+    for row in state.history:
+        keys: dict[str, str | int] = {key: int(row[key]) for key in ("epoch", "assignment") if key in row}
+        records += [
+            Record(name=name, value=value, unit=UNITS.get(name, "1"), n=n_images, keys=keys)
+            for name, value in row.items()
+            if name not in keys
+        ]
+    return [*records, Record(name="pretrain_seconds", value=state.clock.seconds, unit="s", n=1)]
+
+
+def final_records(preset: Preset, state: State, pool: Pixels, seed: int) -> list[Record]:
+    """How well the finished features cluster: the same k-means for every method, against labels where there are any."""
+    cluster = common_clustering(preset)
+    if pool.images.labels is None or cluster is None:
+        return []
+    clustering = cluster_features(extract_features(state.trunk, pool), cluster, generator(seed, "final clustering"))
+    values = clustering_values(clustering, None, torch.from_numpy(pool.images.labels))
+    return [
+        Record(name=f"final_{name}", value=values[name], unit="1", n=len(pool)) for name in ("nmi_labels", "ami_labels")
+    ]
+
+
+def common_clustering(preset: Preset) -> ClusterConfig | None:
+    """One clustering for all methods of a preset: that of its clustering method with the fewest super-clusters."""
+    own = [config.cluster for config in preset.methods.values() if config.clusters]
+    return min(own, key=lambda cluster: cluster.n_super, default=None)
+
+
+def write_pictures(preset: Preset, method: str, seed: int, state: State, pixels: Pixels) -> None:
+    """Save which images stand for some clusters of the last clustering, for the pages' mosaics."""
+    rng = np.random.default_rng(seed)
+    clusters = state.labels.clusters.numpy()
+    sizes = np.bincount(clusters)
+    large_enough = np.flatnonzero(sizes >= PICTURED_IMAGES)
+    chosen = np.sort(rng.permutation(large_enough)[:PICTURED_CLUSTERS])
+    pictured = [
+        {
+            "cluster": int(c),
+            "size": int(sizes[c]),
+            "images": [pixels.images.ids[i] for i in rng.permutation(np.flatnonzero(clusters == c))[:PICTURED_IMAGES]],
+        }
+        for c in chosen
+    ]
+    path = preset_folder(preset) / "pictures" / f"clusters-{method}-s{seed}.json"
+    write_atomically(path, json.dumps({"clusters": pictured}).encode())
+
+
+def default_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_name(device: torch.device) -> str:
+    """What the run card calls a device."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"cpu ({torch.get_num_threads()} threads)"
