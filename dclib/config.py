@@ -41,7 +41,7 @@ class ModelConfig:
     dropout: float = 0.5  # after the first fully connected layer
 
     def __post_init__(self) -> None:
-        _need(self.image_size >= 28, "image_size >= 28, so that five poolings leave a pixel", self.image_size)
+        _need(self.image_size >= 30, "image_size >= 30, so that five poolings leave a pixel", self.image_size)
         _need(self.width > 0, "width > 0", self.width)
         _need(min(self.hidden_dim, self.feature_dim) >= 1, "hidden_dim and feature_dim >= 1", self)
         _need(0 <= self.dropout < 1, "dropout in [0, 1)", self.dropout)
@@ -147,7 +147,7 @@ class DataConfig:
     pocket_seed: int = 0
 
     def __post_init__(self) -> None:
-        _need(self.resize >= 28, "resize >= 28 pixels", self.resize)
+        _need(self.resize >= 30, "resize >= 30 pixels", self.resize)
         _need(0 <= self.max_unreadable < 1, "max_unreadable in [0, 1)", self.max_unreadable)
         _need(self.pocket_images >= 100, "pocket_images >= 100", self.pocket_images)
 
@@ -220,6 +220,12 @@ def project_root() -> Path:
         if (folder / "notebooks" / "presets").is_dir():
             return folder
     return Path.cwd()
+
+
+def data_root(data: DataConfig) -> Path:
+    """The folder of a preset's images: ``data.root`` from here, or, if it is not there, from the project."""
+    here = Path(data.root)
+    return here if here.exists() or here.is_absolute() else project_root() / here
 
 
 def runs_folder() -> Path:

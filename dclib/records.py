@@ -79,8 +79,10 @@ def write_records(path: Path, card: RunCard, records: Sequence[Record]) -> None:
             raise ValueError(
                 f"record {record.name!r} {dict(record.keys)} must be finite to be published; got {record.value}"
             )
-    rows = [{k: v for k, v in asdict(record).items() if k != "card"} for record in records]
-    write_atomically(path, json.dumps({"card": asdict(card), "records": rows}, indent=1).encode())
+    rows = [json.dumps({k: v for k, v in asdict(record).items() if k != "card"}) for record in records]
+    # one value a line, so that files stay small and their differences readable
+    content = f'{{"card": {json.dumps(asdict(card), indent=1)},\n"records": [\n' + ",\n".join(rows) + "\n]}\n"
+    write_atomically(path, content.encode())
 
 
 def read_records(folder: Path) -> list[Record]:

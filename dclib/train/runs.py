@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dclib.cluster.pseudo_labels import cluster_features
-from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash, runs_folder
+from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash, data_root, runs_folder
 from dclib.data.images import ImageSet, open_split
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.pocket.world import make_pocket_world
@@ -52,7 +52,7 @@ def prepare_data(preset: Preset) -> Data:
         ValueError: a set that the preset needs is not there or holds no images.
     """
     data = preset.data
-    root = Path(data.root) if data.root else pocket_world_folder(preset)
+    root = data_root(data) if data.root else pocket_world_folder(preset)
     if not data.root:
         make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed)
     pool = open_split(root, data.pool, name="pool")
