@@ -1,0 +1,233 @@
+"""Folders, tar files and lists of images: ImageNet's and Places205's layout, and anybody's own.
+
+Class folders become labels: ``train/tench/1.jpg`` has the label ``tench``. A folder without them is a set
+without labels, which is all that pre-training needs.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dclib.data.images import IMAGE_SUFFIXES, ImageSet, labels_from_names
+
+SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
+
+
+class OpenFile:
+    """A file open for reading at any position. Safe for threads: there is no current position to disturb."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._owner = -1
+        self.path = Path(path)
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+        self._owner = os.getpid()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset``. Raises OSError where the file ends before."""
+        content = os.pread(self._descriptor, size, offset)
+        if len(content) < size:
+            raise OSError(f"{self.path} is cut short: need {size} bytes at {offset}, got {len(content)}")
+        return content
+
+    def __del__(self) -> None:
+        # in a forked child the number may belong to another file by now
+        if self._owner == os.getpid():
+            os.close(self._descriptor)
+
+
+class FolderReader:
+    """Reads files below a folder; ``suffix`` is what the ids leave out."""
+
+    def __init__(self, root: str | Path, suffix: str = "") -> None:
+        self.root = Path(root)
+        self.suffix = suffix
+
+    def read(self, image_id: str) -> bytes:
+        return self.path(image_id).read_bytes()
+
+    def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([_size(self.path(i)) for i in image_ids], dtype=np.int64)
+
+    def path(self, image_id: str) -> Path:
+        return self.root / f"{image_id}{self.suffix}"
+
+
+class TarReader:
+    """Reads members of an uncompressed tar by offset, so that any order is quick and no handle is shared."""
+
+    def __init__(self, path: str | Path, members: dict[str, tuple[int, int]]) -> None:
+        self.path = Path(path)
+        self.members = members  # id -> offset, size
+        self._file: tuple[int, OpenFile] | None = None  # and the process that opened it
+
+    def read(self, image_id: str) -> bytes:
+        file = self._file
+        if file is None or file[0] != os.getpid():
+            self._file = file = os.getpid(), OpenFile(self.path)
+        offset, size = self.members[image_id]
+        return file[1].read_at(offset, size)
+
+    def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([self.members[i][1] for i in image_ids], dtype=np.int64)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_file": None}
+
+
+def open_folder(root: str | Path) -> ImageSet:
+    """Every image below ``root``, in sorted order; its class folders, if any, are the labels.
+
+    Names with a leading dot are passed over; links are followed, except back to a folder above them.
+
+    Raises:
+        ValueError: ``root`` holds no file with an image's suffix.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ValueError(f"need a folder of images; {root} is {'a file' if root.exists() else 'not there'}")
+    ids = sorted(_walk(str(root), "", (os.path.realpath(root),)))
+    if not ids:
+        tars = sorted(p.name for p in root.glob("*.tar"))
+        advice = f"; it holds {', '.join(tars[:5])}: give one of them" if tars else ""
+        raise ValueError(
+            f"no images in {root}: need files ending in {', '.join(IMAGE_SUFFIXES)} in it or below{advice}"
+        )
+    labels, classes = labels_from_folders(ids)
+    return ImageSet(root.resolve().name, ids, FolderReader(root), labels, classes)
+
+
+def open_tar(path: str | Path) -> ImageSet:
+    """Every image of an uncompressed tar file, in sorted order, with its class folders as labels.
+
+    Raises:
+        ValueError: it is no readable uncompressed tar (unpack or repack it), or holds no image.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"need an uncompressed tar of images; {path} is not there")
+    try:
+        with tarfile.open(path, "r:") as archive:
+            members = _offsets(archive)
+    except (tarfile.TarError, OSError) as error:
+        raise ValueError(
+            f"need an uncompressed, complete tar of images, got {path}: {error}; "
+            "unpack it and give the folder, or fetch it again"
+        ) from None
+    ids = sorted(i for i in members if _is_image_name(i))
+    if not ids:
+        raise ValueError(f"no images in {path}: need members ending in {', '.join(IMAGE_SUFFIXES)}")
+    labels, classes = labels_from_folders(ids)
+    return ImageSet(path.stem, ids, TarReader(path, {i: members[i] for i in ids}), labels, classes)
+
+
+def open_list(path: str | Path) -> ImageSet:
+    """Images named in a text file: one path per line, relative to the file, with a class after it or without.
+
+    The class stands after a tab, in a .csv after a comma. Lists of ``path class`` with a space, as Places205
+    and Caffe have them, are read too: there the first line is a file up to its last space only.
+
+    Raises:
+        ValueError: a listed file is missing, or some lines have a class and some have none.
+    """
+    path = Path(path)
+    rows = _read_rows(path)
+    if not rows:
+        raise ValueError(f"no images in {path}: need one path per line")
+    missing = [name for name, _ in rows if not (path.parent / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{path} lists {len(rows)} images and {len(missing)} of them are not there, "
+            f"first {missing[0]!r}; paths are taken from {path.parent}"
+        )
+    named = [label for _, label in rows if label]
+    if named and len(named) < len(rows):
+        raise ValueError(f"{path} gives a class for {len(named)} of {len(rows)} images; give one for all or for none")
+    labels, classes = labels_from_names(named) if named else (None, ())
+    return ImageSet(path.stem, [name for name, _ in rows], FolderReader(path.parent), labels, classes)
+
+
+def labels_from_folders(ids: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Labels from the first folder in which the paths differ; (None, ()) where an image has no folder.
+
+    A folder that all share is passed over, and so is a level made of ``train``, ``val`` and ``test`` alone.
+    Places205 sorts its classes under their first letter (``a/abbey``, ``a/apartment_building/outdoor``):
+    there the class is all that follows the letter.
+    """
+    parts = [PurePosixPath(i).parts[:-1] for i in ids]
+    depth = min(map(len, parts), default=0)
+    level = 0
+    while level + 1 < depth and (len({p[level] for p in parts}) == 1 or {p[level] for p in parts} <= SPLIT_NAMES):
+        if _is_under_letter(parts, level):
+            break
+        level += 1
+    if depth == 0:
+        return None, ()
+    if level + 1 < depth and _is_under_letter(parts, level):
+        return labels_from_names(["/".join(p[level + 1 :]) for p in parts])
+    return labels_from_names([p[level] for p in parts])
+
+
+def _is_under_letter(parts: Sequence[tuple[str, ...]], level: int) -> bool:
+    return all(len(p[level]) == 1 and p[level].isalpha() and p[level + 1].startswith(p[level]) for p in parts)
+
+
+def _is_image_name(name: str) -> bool:
+    """Whether a path ends as an image does and no part is hidden (macOS packs a ``._1.jpg`` beside 1.jpg)."""
+    hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
+    return name.lower().endswith(IMAGE_SUFFIXES) and not hidden
+
+
+def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
+    """Paths of the images below ``folder``, each starting with ``prefix``."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                if real not in above:
+                    yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, os.path.realpath(entry.path)))
+            elif _is_image_name(entry.name) and entry.is_file():
+                yield prefix + entry.name
+
+
+def _offsets(archive: tarfile.TarFile) -> dict[str, tuple[int, int]]:
+    """Offset and size of each file's bytes, by its name. Hard links point at what they repeat."""
+    members: dict[str, tuple[int, int]] = {}
+    for member in archive:
+        if member.isreg():
+            members[member.name] = member.offset_data, member.size
+        elif member.islnk() and member.linkname in members:
+            members[member.name] = members[member.linkname]
+    return members
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _read_rows(path: Path) -> list[tuple[str, str]]:
+    """(path, class or "") of each line of a list."""
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"need a text file in UTF-8 with one path per line, got {path}: {error}") from None
+    if path.suffix.lower() == ".csv":
+        rows = [tuple(row) for row in csv.reader(lines)]
+    else:
+        rows = [tuple(line.split("\t")) for line in lines]
+    if rows and all(len(row) == 1 for row in rows) and not (path.parent / rows[0][0]).is_file():
+        spaced = [tuple(row[0].rsplit(maxsplit=1)) for row in rows]
+        if (path.parent / spaced[0][0]).is_file():
+            rows = spaced
+    return [(row[0].strip(), row[1].strip() if len(row) > 1 else "") for row in rows]

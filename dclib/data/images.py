@@ -1,0 +1,278 @@
+"""A set of images: names, a way to read each, and labels where there are any.
+
+Every loader returns an :class:`ImageSet`; nothing above this module knows files. It can be indexed, sliced,
+counted and sent to a worker process.
+
+Pixels come as the field's loaders give them: RGB, without transparency (the colours below it show), and not
+turned by the camera's orientation tag, which torchvision's folders and the released code ignore too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+LIST_SUFFIXES = (".txt", ".tsv", ".csv")
+
+# Pillow warns of broken metadata and goes on; for broken pixels it raises. Photos from the wild have both.
+_METADATA_WARNINGS = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
+
+
+class UnreadableImageError(ValueError):
+    """The bytes of one image do not decode; the message names the image and the reason."""
+
+
+class Reader(Protocol):
+    """Gives the bytes of an image by its id. Must survive pickling; opens files on first use."""
+
+    def read(self, image_id: str) -> bytes: ...
+
+    def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Bytes of each image, (n,), without reading them; -1 for one that is not there."""
+        ...
+
+
+class NumberedIds(Sequence[str]):
+    """Names that are numbers of ``width`` digits, kept as integers: a hundred million fit in memory."""
+
+    def __init__(self, numbers: NDArray[np.integer], width: int) -> None:
+        if len(numbers) and int(numbers.max()) >= min(10**width, 2**32):
+            raise ValueError(f"need numbers of at most {width} digits, below 2^32; got {numbers.max()}")
+        self.numbers: NDArray[np.uint32] = numbers.astype(np.uint32)
+        self.width = width
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> NumberedIds: ...
+    def __getitem__(self, index: int | slice) -> str | NumberedIds:
+        if isinstance(index, slice):
+            return NumberedIds(self.numbers[index], self.width)
+        return f"{self.numbers[index]:0{self.width}d}"
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{number:0{self.width}d}" for number in self.numbers.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(str.__eq__, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images by number.
+
+    Attributes:
+        name: What the set is called on a page.
+        ids: One stable name per image, as its layout calls it (a relative path, a YFCC number).
+        reader: Where the bytes come from.
+        labels: (n,) class numbers, or None. Self-supervised training never reads them; they are for probes,
+            the supervised reference and for display.
+        classes: Names of the classes, by number.
+    """
+
+    name: str
+    ids: Sequence[str]
+    reader: Reader
+    labels: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            if self.labels.shape != (len(self.ids),):
+                raise ValueError(f"need one label for each of {len(self.ids)} images; got shape {self.labels.shape}")
+            if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+                span = f"{self.labels.min()} to {self.labels.max()}"
+                raise ValueError(f"labels must number the {len(self.classes)} classes; they span {span}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> ImageSet: ...
+    def __getitem__(self, index: int | slice) -> Image.Image | ImageSet:
+        """The image, decoded whole, as RGB; or the set of a slice. Raises UnreadableImageError."""
+        if isinstance(index, slice):
+            return self.subset(np.arange(len(self))[index])
+        return self.open(index)
+
+    def open(self, index: int, *, draft: int = 0) -> Image.Image:
+        """Decode image ``index`` as RGB; ``draft`` lets JPEG decode at a reduced scale, no side below it.
+
+        Raises:
+            UnreadableImageError: the bytes are missing, cut short, or no image; the message names the image.
+        """
+        image_id = self.ids[index]
+        try:
+            return decode_rgb(self.reader.read(image_id), draft=draft)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's decoders raise nearly anything on broken bytes
+            reason = str(error) or type(error).__name__
+            raise UnreadableImageError(f"image {image_id!r} of {self.name} cannot be read: {reason}") from error
+
+    def subset(self, indices: ArrayLike, name: str | None = None) -> ImageSet:
+        """The images with these numbers, in this order.
+
+        Raises:
+            ValueError: ``indices`` are no integers (a mask, say).
+            IndexError: one is not below the number of images.
+        """
+        chosen = np.asarray(indices)
+        if chosen.size and not np.issubdtype(chosen.dtype, np.integer):
+            raise ValueError(f"need the numbers of images, integers; got {chosen.dtype} (np.flatnonzero turns a mask)")
+        chosen = chosen.astype(np.int64)
+        labels = None if self.labels is None else self.labels[chosen]
+        ids: Sequence[str]
+        if isinstance(self.ids, NumberedIds):
+            ids = NumberedIds(self.ids.numbers[chosen], self.ids.width)
+        else:
+            ids = [self.ids[i] for i in chosen]
+        return replace(self, name=name or self.name, ids=ids, labels=labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of names, byte sizes and labels, in order: what a record calls the data hash."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self), 65_536):
+            digest.update("\0".join(self.ids[start : start + 65_536]).encode() + b"\0")
+        digest.update(self.reader.sizes(self.ids).astype("<i8").tobytes())
+        if self.labels is not None:
+            digest.update(self.labels.astype("<i8").tobytes())
+            digest.update("\0".join(self.classes).encode())
+        return digest.hexdigest()[:12]
+
+
+def decode_rgb(content: bytes, *, draft: int = 0) -> Image.Image:
+    """The image in a file's bytes as 8-bit RGB, the first one of several. Raises what Pillow raises.
+
+    Samples of 16 bits keep their high byte (Pillow's own conversion cuts them off at 255); transparency is
+    dropped. See :meth:`ImageSet.open` for ``draft``.
+    """
+    # process-wide rather than around the call: the latter would race between threads
+    if _METADATA_WARNINGS not in warnings.filters:
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    image: Image.Image = Image.open(io.BytesIO(content))
+    if draft:
+        image.draft("RGB", (draft, draft))
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def labels_from_names(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Class numbers (n,) and the sorted class names they stand for."""
+    classes = tuple(sorted(set(names)))
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number[name] for name in names], dtype=np.int64), classes
+
+
+def balanced_subset(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """``count`` labelled images, as evenly over the classes as they go; all of them when count is 0.
+
+    The images keep their order. Where classes cannot share evenly, which of them give one more is random.
+
+    Raises:
+        ValueError: the set has no labels, or one class only, so that nothing could be told apart.
+    """
+    if images.labels is None or len(np.unique(images.labels)) < 2:
+        found = "no labels" if images.labels is None else "one class"
+        raise ValueError(
+            f"need labelled images of at least two classes to tell apart; {images.name} has {found}: "
+            "give a folder with one sub-folder per class"
+        )
+    if count < 0:
+        raise ValueError(f"need a count >= 0 of images, 0 meaning all; got {count}")
+    if count == 0 or count >= len(images):
+        return images
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(images))
+    # rank of each image inside its class, so that taking the lowest ranks first is even over classes
+    rank = np.empty(len(images), dtype=np.int64)
+    for label in np.unique(images.labels):
+        members = order[images.labels[order] == label]
+        rank[members] = np.arange(len(members))
+    chosen = np.sort(order[np.argsort(rank[order], kind="stable")][:count])
+    return images.subset(chosen)
+
+
+def open_images(path: str | Path, *, name: str | None = None) -> ImageSet:
+    """Open whatever holds images: a folder, a .tar, a list file, or a folder of YFCC100M zip shards.
+
+    Raises:
+        ValueError: nothing is there, or no image is in it; the message says what was looked for.
+    """
+    from dclib.data import folders, yfcc  # the layouts build on this module
+
+    path = Path(path).expanduser()
+    suffix = path.suffix.lower()
+    if not path.exists():
+        raise ValueError(f"no images at {path}: it does not exist; {_describe(path.parent)}")
+    if path.is_dir():
+        images = yfcc.open_yfcc(path) if yfcc.is_yfcc(path) else folders.open_folder(path)
+    elif suffix == ".tar":
+        images = folders.open_tar(path)
+    elif suffix in LIST_SUFFIXES:
+        images = folders.open_list(path)
+    else:
+        packed = suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
+        advice = "; unpack it and give the folder" if packed else ""
+        raise ValueError(f"need a folder, a .tar or a list file (.txt, .tsv, .csv) of images; got {path}{advice}")
+    return replace(images, name=name) if name else images
+
+
+def open_split(root: str | Path, choices: str, *, name: str | None = None) -> ImageSet | None:
+    """Open the first of ``choices`` (paths below ``root``, separated by ``|``) that is there, or is as .tar.
+
+    An empty choice means that the set may be missing: None is returned then.
+
+    Raises:
+        ValueError: none is there; the message lists what was tried. And as :func:`open_images`.
+    """
+    path = find_split(root, choices, name=name)
+    return None if path is None else open_images(path, name=name)
+
+
+def find_split(root: str | Path, choices: str, *, name: str | None = None) -> Path | None:
+    """The path that :func:`open_split` opens, without opening it; None where the set may be missing and is."""
+    root = Path(root).expanduser()
+    tried = []
+    for choice in choices.split("|"):
+        if not choice.strip():
+            return None
+        for candidate in (choice.strip(), f"{choice.strip()}.tar"):
+            if (root / candidate).exists():
+                return root / candidate
+            tried.append(candidate)
+    setting = f"data.{name}" if name else repr(choices)
+    raise ValueError(
+        f"no images for {setting}: looked in {root} for {', '.join(tried)}; {_describe(root)}; "
+        "check data.root and the path"
+    )
+
+
+def _describe(folder: Path) -> str:
+    """What a folder holds, for an error message."""
+    if not folder.is_dir():
+        return f"{folder} is no folder either"
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"{folder} holds {', '.join(names[:10]) or 'nothing'}{more}"
