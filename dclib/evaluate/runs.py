@@ -56,10 +56,9 @@ def probe_half(
 ) -> None:
     """One network on one half of Table 1, from training and test pixels to records."""
     path = preset_folder(preset) / "records" / "linear_probe" / f"{method}-{half}-s{seed}.json"
-    settings = config_hash(preset.probe, *(p.images.fingerprint for p in pixels))
-    card = run_card(
-        "linear_probe", preset, method, seed, trained_on, device, settings=settings, rooms=(*ROOMS, "evaluate")
-    )
+    # what the network was trained on belongs to its configuration; the data are the images that are classified
+    settings = config_hash(preset.probe, trained_on.images.fingerprint)
+    card = run_card("linear_probe", preset, method, seed, pixels, device, settings=settings, rooms=(*ROOMS, "evaluate/linear_probe"))
     if is_current(path, card):
         return
     trunk = pretrain_method(preset, method, seed, device=str(device))

@@ -33,7 +33,10 @@ from dclib.train.features import PAPER_RESIZE, extract_features
 from dclib.train.state import State
 
 CHECK_EVERY = 50  # steps between two looks at the losses: a look waits for the device
-ROOMS = ("config", "randomness", "data", "models", "cluster", "train")  # whose code can change a result
+# whose code can change a result; what the loaders read is told by the images' fingerprint
+DATA_ROOMS = ("data/images", "data/pixels", "data/samplers", "data/transforms")
+TRAIN_ROOMS = ("train/features", "train/pretrain", "train/state")
+ROOMS = ("randomness", "distributed", *DATA_ROOMS, "models", "cluster", *TRAIN_ROOMS)
 
 
 def pretrain(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def pretrain_method(preset: Preset, method: str, seed: int, *, device: str = "")
     else:
         state = pretrain(pixels, config, folder=folder, seed=seed, device=place, initial=initial)
     records_path = preset_folder(preset) / "records" / "pretrain" / f"{method}-s{seed}.json"
-    card = run_card("pretrain", preset, method, seed, pixels, place, seconds=state.clock.seconds, notes=state.notes)
+    card = run_card("pretrain", preset, method, seed, [pixels], place, seconds=state.clock.seconds, notes=state.notes)
     if not is_current(records_path, card):
         pool = load_pixels(data.pool, preset.data, config.model.image_size, runs_folder() / "pixels")
         records = history_records(state, len(pixels)) + final_records(preset, state, pool, seed)
@@ -135,7 +135,7 @@ def run_card(
     preset: Preset,
     method: str,
     seed: int,
-    pixels: Pixels,
+    pixels: Sequence[Pixels],
     device: torch.device,
     *,
     seconds: float = 0.0,
@@ -143,19 +143,20 @@ def run_card(
     settings: str = "",
     rooms: tuple[str, ...] = ROOMS,
 ) -> RunCard:
-    """The provenance of a run's records; ``settings`` is the hash of what came on top of the pre-training's own."""
+    """The provenance of records measured on ``pixels``; ``settings`` is the hash of what decides them besides."""
+    fingerprints = [p.images.fingerprint for p in pixels]
     return RunCard(
         stage=stage,
         preset=preset.name,
         method=method,
         seed=seed,
         config_hash=config_hash(method_chain(preset, method), settings),
-        data_hash=pixels.images.fingerprint,
+        data_hash=fingerprints[0] if len(fingerprints) == 1 else config_hash(fingerprints),
         code_hash=code_hash(*rooms),
         device=device_name(device),
         seconds=round(seconds, 1),
         config=asdict(preset.method(method)),
-        notes={**(notes or {}), "images": len(pixels), "unreadable": len(pixels.unreadable)},
+        notes={**(notes or {}), "images": sum(map(len, pixels)), "unreadable": sum(len(p.unreadable) for p in pixels)},
     )
 
 
