@@ -1,0 +1,460 @@
+"""The built book: whole, offline, without dead links, readable by everyone, and free of machine debris.
+
+The site that was built last is checked where it exists: the folder named by DCLIB_BUILT_HTML, else _build/html.
+A small site of the real configuration and story pages with stand-in stage pages is built and checked always, and
+each check is tried on a page that has the fault.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup, Tag
+from PIL import Image
+from synthetic_records import make_probes
+
+from dclib.config import parse_preset
+from dclib.report.display import show
+from dclib.report.provenance import strip
+from dclib.report.tables import probe_table
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+
+LOADS = {  # what a browser fetches by itself: tag -> attributes
+    "script": ("src",),
+    "img": ("src", "srcset"),
+    "iframe": ("src",),
+    "source": ("src", "srcset"),
+    "video": ("src", "poster"),
+    "audio": ("src",),
+    "embed": ("src",),
+    "object": ("data",),
+    "use": ("href", "xlink:href"),
+    "image": ("href", "xlink:href"),
+}
+LINKS_NOT_LOADED = {"canonical", "author", "license", "next", "prev", "search", "index", "copyright", "help"}
+REMOTE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
+REMOTE_IN_CSS = re.compile(r"(?:url\(\s*['\"]?|@import\s+['\"])(?:https?:)?//[^)'\"]+", re.IGNORECASE)
+REMOTE_IN_SCRIPT = re.compile(r"(?:import|fetch|importScripts)\s*\(\s*['\"]https?://|\.src\s*=\s*['\"]https?://")
+MACHINE_PATH = re.compile(r"(?<![\w.:/-])(?:/(?:home|root|tmp|work|Users|mnt|opt/\w+)/[\w.-]+|[A-Z]:\\Users\\\w+)")
+RAW_TEX = re.compile(r"\$\$|\\[()\[\]]|\\[a-zA-Z]{2,}\s*[{_^]|(?<![\w$])\$[^$\s][^$\n]*[\\_^][^$\n]*\$")
+RAW_MYST = re.compile(r"\{(?:cite|ref|doc|term|numref|glue|eq)(?::\w+)?\}`|^:::|^```\{", re.MULTILINE)
+FILE_NAME = re.compile(r"\.(?:png|svg|jpe?g|gif|webp|pdf)\b|^_images|^[\w./-]*/[\w./-]+$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One HTML file of a site."""
+
+    site: Path
+    path: Path
+
+    @cached_property
+    def soup(self) -> BeautifulSoup:
+        return BeautifulSoup(self.path.read_text(encoding="utf-8"), "html.parser")
+
+    @property
+    def name(self) -> str:
+        return self.path.relative_to(self.site).as_posix()
+
+    @cached_property
+    def anchors(self) -> set[str]:
+        return {str(t[a]) for t in self.soup.find_all(True) for a in ("id", "name") if t.get(a)}
+
+
+def pages_of(site: Path) -> list[Page]:
+    return [Page(site, p) for p in sorted(site.rglob("*.html")) if "_static" not in p.relative_to(site).parts]
+
+
+def remote_loads(page: Page) -> Iterator[str]:
+    """What the browser would fetch from elsewhere; links to click on are free to lead away."""
+    for tag in page.soup.find_all([*LOADS, "link"]):
+        if tag.name == "link":
+            rel = set(tag.get_attribute_list("rel"))
+            urls = [] if rel & LINKS_NOT_LOADED else [str(tag.get("href", ""))]
+        else:
+            urls = [u for a in LOADS[tag.name] for u in str(tag.get(a, "")).split(",")]
+        yield from (f"<{tag.name}> loads {u.strip()}" for u in urls if REMOTE.match(u))
+    for tag in page.soup.find_all("style"):
+        yield from (f"a style loads {m}" for m in REMOTE_IN_CSS.findall(tag.get_text()))
+    for tag in page.soup.find_all(style=True):
+        yield from (f"a style attribute loads {m}" for m in REMOTE_IN_CSS.findall(str(tag["style"])))
+    for tag in page.soup.find_all("script", src=False):
+        yield from (f"a script loads {m}" for m in REMOTE_IN_SCRIPT.findall(tag.get_text()))
+
+
+def dead_links(page: Page) -> Iterator[str]:
+    """Links and files inside the site that are not there, and anchors that no element has."""
+    for tag in page.soup.find_all(True):
+        for attribute in ("href", "src", "data", "xlink:href"):
+            url = tag.get(attribute)
+            if url and not REMOTE.match(str(url)) and (problem := _dead(page, str(url))):
+                yield f"<{tag.name} {attribute}={url!r}>: {problem}"
+
+
+def _dead(page: Page, url: str) -> str | None:
+    parts = urlsplit(url)
+    if parts.scheme:  # mailto:, data:, javascript:
+        return None
+    target = (page.path.parent / unquote(parts.path)).resolve() if parts.path else page.path.resolve()
+    target = target / "index.html" if target.is_dir() else target
+    if not target.is_file():
+        return "no such file"
+    fragment = unquote(parts.fragment)
+    if fragment and target.suffix == ".html" and fragment not in _anchors(page.site, target):
+        return f"no element is called {fragment!r}"
+    return None
+
+
+@cache
+def _anchors(site: Path, path: Path) -> set[str]:
+    return Page(site, path).anchors | {"top"}
+
+
+def unreadable_images(page: Page) -> Iterator[str]:
+    """Images that say nothing to a reader who cannot see them."""
+    for tag in page.soup.find_all("img"):
+        alt = str(tag.get("alt") or "").strip()
+        if not alt or FILE_NAME.search(alt) or len(alt.split()) < 2:
+            yield f"image {tag.get('src', '')!r} needs an alt text in words; it has {alt!r}"
+    for tag in page.soup.find_all("svg"):
+        if tag.parent and tag.parent.name == "mjx-container":
+            continue
+        hidden = tag.get("aria-hidden") == "true"
+        if not (hidden or tag.get("aria-label") or tag.get("aria-labelledby") or tag.find("title", recursive=False)):
+            yield "an inline <svg> needs a <title> or an aria-label, or aria-hidden"
+
+
+def machine_paths(text: str) -> Iterator[str]:
+    """Paths of the machine that built the site."""
+    yield from (f"path of the building machine: {m}" for m in sorted(set(MACHINE_PATH.findall(text))))
+
+
+def errors_shown(page: Page) -> Iterator[str]:
+    """Tracebacks, warnings of stderr and unresolved markup that ended up on the page."""
+    for css in (".traceback", ".cell_output .stderr", ".system-message", ".problematic"):
+        yield from (f"{css}: {t.get_text(' ', strip=True)[:80]!r}" for t in page.soup.select(css))
+    if "Traceback (most recent call last)" in page.soup.get_text():
+        yield "a traceback"
+    if page.soup.find(string=re.compile("papermill-error-cell-tag|An Exception was encountered")):
+        yield "papermill's error banner"
+
+
+def raw_markup(page: Page) -> Iterator[str]:
+    """TeX or MyST that was not typeset, and formulas on a page without MathJax."""
+    body = BeautifulSoup(str(page.soup.select_one("article") or page.soup.body or ""), "html.parser")
+    formulas = body.select(".math")
+    for tag in [*body(["script", "style", "code", "pre", "svg", "textarea"]), *formulas]:
+        tag.decompose()
+    text = body.get_text()
+    for pattern in (RAW_TEX, RAW_MYST):
+        yield from (f"not typeset: {m.group(0)[:60]!r}" for m in pattern.finditer(text))
+    scripts = " ".join(str(s.get("src", "")) for s in page.soup.find_all("script", src=True))
+    if formulas and "mathjax" not in scripts.lower():
+        yield "formulas, but no MathJax on the page"
+
+
+def unnamed(page: Page) -> Iterator[str]:
+    """Language, title, view port: what a screen reader and a phone ask for first."""
+    html = page.soup.find("html")
+    if not (isinstance(html, Tag) and html.get("lang")):
+        yield "<html> needs lang"
+    title = page.soup.find("title")
+    if title is None or not title.get_text(strip=True).strip(" —-"):
+        yield "needs a <title>"
+    if page.soup.find("meta", attrs={"name": "viewport"}) is None:
+        yield "needs <meta name=viewport>"
+
+
+PAGE_CHECKS = (remote_loads, dead_links, unreadable_images, errors_shown, raw_markup, unnamed)
+
+
+def faults(site: Path) -> list[str]:
+    """Everything wrong with a built site, one line each."""
+    found = [f"{page.name}: {fault}" for page in pages_of(site) for check in PAGE_CHECKS for fault in check(page)]
+    for path in sorted(site.rglob("*")):
+        name = path.relative_to(site).as_posix()
+        if path.suffix == ".css":
+            found += [f"{name}: loads {m}" for m in REMOTE_IN_CSS.findall(path.read_text(encoding="utf-8"))]
+        if path.suffix in {".html", ".ipynb", ".md", ".txt"} or name == "searchindex.js":
+            found += [f"{name}: {fault}" for fault in machine_paths(path.read_text(encoding="utf-8"))]
+    return found
+
+
+def toc_files(toc: Path) -> list[str]:
+    """Every page a _toc.yml names, the root first."""
+    entries = yaml.safe_load(toc.read_text(encoding="utf-8"))
+
+    def files(node: object) -> Iterator[str]:
+        if isinstance(node, list):
+            for item in node:
+                yield from files(item)
+        elif isinstance(node, dict):
+            yield from (str(node[key]) for key in ("root", "file") if key in node)
+            for key in ("parts", "chapters", "sections"):
+                yield from files(node.get(key))
+
+    return list(files(entries))
+
+
+def missing_pages(site: Path, toc: Path) -> list[str]:
+    return [name for name in toc_files(toc) if not (site / f"{name}.html").is_file()]
+
+
+# ---- the site that was built last
+
+
+@pytest.fixture(scope="module")
+def built_site() -> Path:
+    site = Path(os.environ.get("DCLIB_BUILT_HTML", ROOT / "_build" / "html"))
+    if not (site / "index.html").is_file():
+        pytest.skip("no built book in _build/html (make book builds it; DCLIB_BUILT_HTML names another folder)")
+    return site
+
+
+def test_built_book_has_every_page_of_its_contents(built_site: Path) -> None:
+    assert missing_pages(built_site, BOOK / "_toc.yml") == []
+
+
+def test_built_book_has_no_fault(built_site: Path) -> None:
+    assert faults(built_site) == []
+
+
+# ---- the real configuration and story pages, with stand-ins for the stage pages
+
+
+def stand_in(title: str) -> nbformat.NotebookNode:
+    """An executed page as a stage leaves it: prose, a picture, a text, and what the gallery shows."""
+    v4 = nbformat.v4
+    buffer = io.BytesIO()
+    Image.new("RGB", (320, 120), "white").save(buffer, "PNG")
+    picture = v4.new_code_cell("draw()", metadata={"mystnb": {"image": {"alt": "an empty white drawing"}}})
+    png = base64.b64encode(buffer.getvalue()).decode()
+    picture.outputs = [v4.new_output("display_data", {"image/png": png, "text/plain": "<Figure>"})]
+    text = v4.new_code_cell("print('done')", outputs=[v4.new_output("stream", name="stdout", text="done\n")])
+    prose = v4.new_markdown_cell(f"# {title}\n\nA stand-in {{cite:p}}`caron2019`, with $a^2$.")
+    cells = [prose, v4.new_code_cell('preset: str = "smoke"', metadata={"tags": ["parameters"]}), picture, text]
+    records = make_probes({"rotnet": [40.0 + n for n in range(13)], "random": [38.0] * 13})
+    figure, axes = plt.subplots(figsize=(5, 2))
+    axes.plot([1, 13], [20, 40])
+    shown = show(figure, alt="one curve that rises from 20 to 40", caption="A curve. Look at its slope.", name="c")
+    plt.close(figure)
+    for html in (shown.html, probe_table(records)._repr_html_(), strip(records).html):
+        output = v4.new_output("execute_result", {"text/html": html, "text/plain": "..."}, execution_count=1)
+        cells.append(v4.new_code_cell("shown", metadata={"tags": ["hide-input"]}, outputs=[output]))
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+
+@pytest.fixture(scope="module")
+def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("jupyter_book", reason="needs jupyter-book, of the extra 'book'")
+    project = tmp_path_factory.mktemp("project")
+    shutil.copytree(BOOK, project / "book", ignore=shutil.ignore_patterns("stages", "_generated", "_build"))
+    shutil.copy(ROOT / "_config.yml", project)
+    for name in toc_files(BOOK / "_toc.yml"):
+        path = project / "book" / name
+        path.parent.mkdir(exist_ok=True)
+        if name.startswith("stages/"):
+            nbformat.write(stand_in(path.name.replace("_", " ")), path.with_suffix(".ipynb"))
+        elif name.startswith("_generated/"):
+            path.with_suffix(".md").write_text(f"# A stand-in for {path.name}\n", encoding="utf-8")
+    run = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    build = [
+        *run,
+        "build",
+        "book",
+        "--config",
+        "_config.yml",
+        "--path-output",
+        ".",
+        "-W",
+        "-n",
+        "--keep-going",
+    ]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
+    done = subprocess.run(build, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, "\n".join(x for x in done.stderr.splitlines() if x.strip())[-4000:]
+    return project / "_build" / "html"
+
+
+def test_story_pages_build_without_a_warning_and_without_a_fault(stand_in_site: Path) -> None:
+    assert missing_pages(stand_in_site, BOOK / "_toc.yml") == []
+    assert faults(stand_in_site) == []
+
+
+def test_every_story_page_is_in_the_contents() -> None:
+    listed = set(toc_files(BOOK / "_toc.yml"))
+    assert {p.stem for p in BOOK.glob("*.md")} == {name for name in listed if "/" not in name}
+
+
+def test_story_pages_name_modules_that_exist() -> None:
+    places = re.compile(r"\[((?:dclib|notebooks)/[\w/.]+)\]\{\.where\}")
+    named = {(page.name, place) for page in BOOK.glob("*.md") for place in places.findall(page.read_text("utf-8"))}
+    assert len(named) > 20
+    assert sorted((page, place) for page, place in named if not (ROOT / place).is_file()) == []
+
+
+def code_blocks(page: str, language: str) -> list[str]:
+    text = (BOOK / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def test_imports_on_the_pages_name_what_the_modules_define() -> None:
+    nodes = [n for block in code_blocks("own_images.md", "python") for n in ast.walk(ast.parse(block))]
+    imports = [n for n in nodes if isinstance(n, ast.ImportFrom)]
+    assert imports
+    for node in imports:
+        module = ROOT / f"{str(node.module).replace('.', '/')}.py"
+        body = ast.parse(module.read_text(encoding="utf-8")).body
+        defined = {n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        assert {alias.name for alias in node.names} <= defined, node.module
+
+
+def test_settings_on_the_pages_are_a_preset() -> None:
+    blocks = code_blocks("own_images.md", "yaml")
+    assert blocks
+    for block in blocks:
+        parse_preset("page", yaml.safe_load(block))
+
+
+def test_code_on_the_pages_fits_the_column() -> None:
+    blocks = [b for page in BOOK.glob("*.md") for b in code_blocks(page.name, r"\w+")]
+    assert [line for block in blocks for line in block.splitlines() if len(line) > 79] == []
+
+
+def test_deviations_and_faults_are_numbered_through() -> None:
+    text = (BOOK / "deviations.md").read_text(encoding="utf-8")
+    labels = re.findall(r"\[\*\*D(\d+)\*\*.*?\]\{#D(\d+)\}", text)
+    assert labels
+    assert labels == [(str(n), str(n)) for n in range(1, len(labels) + 1)]
+    faults_there = [int(n) for n in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)]
+    assert faults_there == list(range(1, 34))
+
+
+def test_mathjax_is_the_file_that_was_published() -> None:
+    # sha256 of es5/tex-svg.js in the npm package mathjax 3.2.2
+    digest = hashlib.sha256((BOOK / "_extra" / "mathjax" / "tex-svg.js").read_bytes()).hexdigest()
+    assert digest == "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"
+    assert "Apache License" in (BOOK / "_extra" / "mathjax" / "LICENSE").read_text(encoding="utf-8")
+
+
+# ---- each check finds its fault, and leaves the good page alone
+
+GOOD = """<html lang="en"><head><title>A page</title><meta name="viewport" content="width=device-width">
+<link rel="canonical" href="https://example.org/page.html"><link rel="stylesheet" href="style.css">
+<script src="mathjax.js"></script></head><body><article><h1 id="start">A page</h1>
+<a href="#start">up</a> <a href="https://example.org/root/x">away</a> <a href="other.html#there">on</a>
+<img src="p.png" alt="two curves that rise"> <span class="math">\\(a^2\\)</span> costs $5 or $6,
+<code>$x_1$</code> <pre>/usr/bin/env</pre> <svg aria-hidden="true"></svg> <svg><title>a dot</title></svg>
+</article></body></html>"""
+
+
+@pytest.fixture
+def small_site(tmp_path: Path) -> Path:
+    (tmp_path / "page.html").write_text(GOOD)
+    (tmp_path / "other.html").write_text(GOOD.replace('id="start"', 'id="there"').replace("#start", "#there"))
+    for name in ("style.css", "mathjax.js", "p.png"):
+        (tmp_path / name).write_text("")
+    return tmp_path
+
+
+def test_a_good_page_has_no_fault(small_site: Path) -> None:
+    assert faults(small_site) == []
+
+
+@pytest.mark.parametrize(
+    ("fragment", "message"),
+    [
+        (
+            '<script src="https://cdn.example.org/x.js"></script>',
+            "<script> loads https://cdn.example.org/x.js",
+        ),
+        ('<link rel="stylesheet" href="//cdn.example.org/x.css">', "<link> loads //cdn"),
+        ('<link rel="preconnect" href="https://fonts.example.org">', "<link> loads https://fonts"),
+        ('<img alt="a fine picture" src="http://example.org/x.png">', "<img> loads http://example"),
+        (
+            '<img alt="a fine picture" src="p.png" srcset="p.png 1x, https://example.org/2.png 2x">',
+            "loads https://ex",
+        ),
+        ('<iframe src="https://example.org"></iframe>', "<iframe> loads"),
+        ("<style>@font-face {src: url('https://example.org/f.woff')}</style>", "a style loads"),
+        ('<p style="background: url(//example.org/b.png)">x</p>', "a style attribute loads"),
+        ("<script>import('https://example.org/m.js')</script>", "a script loads"),
+        ('<a href="nowhere.html">x</a>', "no such file"),
+        ('<img alt="a fine picture" src="lost.png">', "no such file"),
+        ('<a href="#nobody">x</a>', "no element is called 'nobody'"),
+        ('<a href="other.html#nobody">x</a>', "no element is called 'nobody'"),
+        ('<svg aria-hidden="true"><use href="#gone"/></svg>', "no element is called 'gone'"),
+        ('<img src="p.png">', "needs an alt text"),
+        ('<img src="p.png" alt="  ">', "needs an alt text"),
+        ('<img src="p.png" alt="../_images/3fa9.png">', "needs an alt text"),
+        ('<img src="p.png" alt="stages/linear_probes">', "needs an alt text"),
+        ('<img src="p.png" alt="figure">', "needs an alt text"),
+        ("<svg><path d='M0 0'/></svg>", "an inline <svg> needs"),
+        ("<p>saved to /home/someone/run</p>", "path of the building machine: /home/someone"),
+        ('<a href="page.html" title="/tmp/x1/page">x</a>', "path of the building machine: /tmp/x1"),
+        ('<div class="output traceback">ValueError</div>', ".traceback"),
+        ("<pre>Traceback (most recent call last): x</pre>", "a traceback"),
+        ('<div class="cell_output"><div class="output stderr">warning</div></div>', "stderr"),
+        ('<span class="problematic">|x|</span>', ".problematic"),
+        ("<p>An Exception was encountered at cell 3</p>", "papermill's error banner"),
+        ("<p>the sum $\\sum_i x_i$ of</p>", "not typeset"),
+        ("<p>of size $n_k$ here</p>", "not typeset"),
+        ("<p>\\(x\\) here</p>", "not typeset"),
+        ("<td>\\mathbf{x}</td>", "not typeset"),
+        ("<p>see {ref}`nmi` there</p>", "not typeset"),
+    ],
+)
+def test_a_fault_is_found(small_site: Path, fragment: str, message: str) -> None:
+    page = small_site / "page.html"
+    page.write_text(GOOD.replace("</article>", f"{fragment}</article>"))
+    found = faults(small_site)
+    assert found
+    assert all(line.startswith("page.html: ") for line in found)
+    assert any(message in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (' lang="en"', "", "needs lang"),
+        ("<title>A page</title>", "<title> </title>", "needs a <title>"),
+        ('<meta name="viewport" content="width=device-width">', "", "viewport"),
+        ('<script src="mathjax.js"></script>', "", "no MathJax"),
+    ],
+)
+def test_what_a_page_lacks_is_found(small_site: Path, old: str, new: str, message: str) -> None:
+    (small_site / "page.html").write_text(GOOD.replace(old, new))
+    assert any(message in line for line in faults(small_site))
+
+
+def test_faults_outside_html_are_found(small_site: Path) -> None:
+    (small_site / "style.css").write_text("@import 'https://example.org/x.css';")
+    (small_site / "source.ipynb").write_text('{"text": "in /root/secret"}')
+    assert len(faults(small_site)) == 2
+
+
+def test_a_missing_page_is_found(small_site: Path) -> None:
+    toc = small_site / "_toc.yml"
+    part = {"chapters": [{"file": "lost", "sections": [{"file": "sub/lost"}]}, {"file": "other"}]}
+    toc.write_text(yaml.safe_dump({"root": "page", "parts": [part]}))
+    assert missing_pages(small_site, toc) == ["lost", "sub/lost"]
