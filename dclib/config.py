@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import os
 import types
 import typing
@@ -94,7 +95,9 @@ class TrainConfig:
         _need(self.epochs >= 1, "epochs >= 1", self.epochs)
         _need(self.epoch_images >= 0, "epoch_images >= 0", self.epoch_images)
         _need(self.batch_size >= 2, "batch_size >= 2, for batch normalisation", self.batch_size)
-        _need(self.lr > 0, "lr > 0", self.lr)
+        _need(0 < self.lr < math.inf, "lr > 0 and finite", self.lr)
+        _need(0 <= self.momentum < 1, "momentum in [0, 1)", self.momentum)
+        _need(0 <= self.weight_decay < math.inf, "weight_decay >= 0 and finite", self.weight_decay)
         _need(0 < self.crop_area <= 1, "crop_area in (0, 1]", self.crop_area)
         _need(0 <= self.decay_from <= 1, "decay_from in [0, 1]", self.decay_from)
         _need(0 <= self.final_lr <= 1, "final_lr in [0, 1]", self.final_lr)
@@ -148,6 +151,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _need(self.resize >= 30, "resize >= 30 pixels", self.resize)
+        _need(self.memory_gb >= 0, "memory_gb >= 0", self.memory_gb)
+        _need(self.workers >= 0, "workers >= 0", self.workers)
         _need(0 <= self.max_unreadable < 1, "max_unreadable in [0, 1)", self.max_unreadable)
         _need(self.pocket_images >= 100, "pocket_images >= 100", self.pocket_images)
 
@@ -167,7 +172,9 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         _need(self.epochs >= 1, "epochs >= 1", self.epochs)
+        _need(self.batch_size >= 1, "batch_size >= 1", self.batch_size)
         _need(self.lr_scale > 0, "lr_scale > 0", self.lr_scale)
+        _need(min(self.train_images, self.test_images) >= 0, "train_images and test_images >= 0", self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +194,8 @@ class Preset:
             raise ValueError(f"unknown method {name!r} in preset {self.name!r}; it has {', '.join(self.methods)}")
         return self.methods[name]
 
+
+SECTIONS: Mapping[str, type[Any]] = {"model": ModelConfig, "cluster": ClusterConfig, "train": TrainConfig}
 
 # Section 5 of the supplement. k is the total over both levels there; n_sub is per super-cluster here.
 _ROTNET = MethodConfig(
@@ -249,7 +258,12 @@ def load_preset(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         raise ValueError(
             f"unknown preset {str(name)!r}; there are {', '.join(known)}, or give the path of a .yaml file"
         )
-    raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} must hold a mapping of settings; got {raw!r}")
     for key, value in (overrides or {}).items():
         _override(raw, key, value)
     return parse_preset(path.stem, raw)
@@ -264,15 +278,18 @@ def parse_preset(name: str, raw: Mapping[str, Any]) -> Preset:
     """Build a preset from its parsed YAML; see :func:`load_preset`."""
     known = ["description", "seeds", "data", "probe", "model", "cluster", "train", "methods"]
     _check_keys(raw, known, f"preset {name!r}")
-    shared = {section: raw.get(section) or {} for section in ("model", "cluster", "train")}
+    shared = {section: raw.get(section) or {} for section in SECTIONS}
+    for section, cls in SECTIONS.items():
+        build(cls, shared[section], section)  # so that a fault in it is reported where it stands
+    entries = raw.get("methods") or {}
+    if not isinstance(entries, Mapping):
+        raise ValueError(f"methods must be a mapping, one key per method ('rotnet:'); got {entries!r}")
     methods: dict[str, MethodConfig] = {}
-    for method, own in (raw.get("methods") or {}).items():
+    for method, own in entries.items():
         methods[method] = _parse_method(method, own or {}, shared)
     if not methods:
         raise ValueError(f"preset {name!r} needs at least one entry under 'methods'; got none")
-    for method, config in methods.items():
-        if config.init and (config.init == method or config.init not in methods):
-            raise ValueError(f"methods.{method}.init must name another method of the preset; got {config.init!r}")
+    _check_inits(methods)
     seeds = raw.get("seeds", [0])
     if not (isinstance(seeds, list) and seeds and all(type(s) is int and s >= 0 for s in seeds)):
         raise ValueError(f"seeds must be a list of integers >= 0; got {seeds!r}")
@@ -303,6 +320,18 @@ def config_hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def _check_inits(methods: Mapping[str, MethodConfig]) -> None:
+    for method in methods:
+        chain = [method]
+        while start := methods[chain[-1]].init:
+            if start not in methods:
+                raise ValueError(f"methods.{chain[-1]}.init must name another method of the preset; got {start!r}")
+            if start in chain:
+                path = " <- ".join([*chain, start])
+                raise ValueError(f"methods.{method}.init must not lead back to itself; got {path}")
+            chain.append(start)
+
+
 def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> MethodConfig:
     where = f"methods.{name}"
     _check_keys(own, ["method", "init", "recipe", "model", "cluster", "train"], where)
@@ -313,14 +342,13 @@ def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mappin
     task = own.get("method", base.method if recipe else name)
     if task not in typing.get_args(Method):
         raise ValueError(f"{where}: unknown method {task!r}; use one of {', '.join(typing.get_args(Method))}")
-    sections = {
-        section: build(
-            cls, {**shared[section], **(own.get(section) or {})}, f"{where}.{section}", getattr(base, section)
-        )
-        for section, cls in (("model", ModelConfig), ("cluster", ClusterConfig), ("train", TrainConfig))
-    }
+    sections = {}
+    for section, cls in SECTIONS.items():
+        values = own.get(section) or {}
+        _check_keys(values, [f.name for f in dataclasses.fields(cls)], f"{where}.{section}")
+        sections[section] = build(cls, {**shared[section], **values}, f"{where}.{section}", getattr(base, section))
     try:
-        return MethodConfig(method=task, init=str(own.get("init", base.init)), **sections)
+        return MethodConfig(method=task, init=str(own.get("init") or base.init), **sections)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 

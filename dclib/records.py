@@ -13,14 +13,15 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import IO, Any
 
 VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "scikit-learn")
 
@@ -121,7 +122,12 @@ def code_hash(*rooms: str) -> str:
     Comments, docstrings and layout do not count: two sources that run alike hash alike.
     """
     package = Path(__file__).parent
-    files = {f for room in rooms for f in [*(package / room).rglob("*.py"), package / f"{room}.py"] if f.is_file()}
+    files: set[Path] = set()
+    for room in rooms:
+        found = {f for f in [*(package / room).rglob("*.py"), package / f"{room}.py"] if f.is_file()}
+        if not found:
+            raise ValueError(f"no source for the room {room!r} in {package.name}")
+        files |= found
     digest = hashlib.sha256()
     for path in sorted(files or package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode())
@@ -130,29 +136,47 @@ def code_hash(*rooms: str) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it: it is there whole, or not at all.
+    """Write a whole file or none; see :func:`replacing`."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of ``path`` once it is complete, and vanishes if it never is.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; what was at ``path`` is untouched.
     """
     path = Path(path)
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            try:
-                file.write(content)
+        try:
+            with temporary.open("wb") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        temporary.chmod(0o644)
-        temporary.replace(path)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise OSError(
             f"could not write {path}: {error.strerror or error}; the last complete version, if any, is intact. "
-            "Free some space or choose a folder that can be written, then run again"
+            "Free some space or choose a folder that can be written, then run again: a run continues by itself"
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises OSError with what to do where that cannot be."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"could not make the folder {folder}: {error.strerror or error}; choose a folder that can be written"
         ) from error
 
 

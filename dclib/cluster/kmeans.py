@@ -15,8 +15,9 @@ from torch import Tensor
 from dclib.distributed import all_reduce_sum
 
 Backend = Literal["auto", "torch", "faiss"]
-BLOCK_ELEMENTS = 2**23  # rows times centroids held at once by an E step: 32 MiB in float32
-SPLIT_STEP = 1 / 1024  # distance between the halves of a split, in units of the points' scale
+BLOCK_ELEMENTS = 2**23  # rows times centroids, or times d, held at once by an E step: 32 MiB in float32
+SPLIT_STEP = 1 / 16  # how far each half of a split moves, as a share of the way to the donor's farthest point
+COPIES = 1e-6  # square of the reach, in units of the points' scale, below which a cluster holds copies of one point
 FAISS_WORK = 2**31  # n * k * d from which FAISS's CPU kernels are worth their copies
 SETTLING_ROUNDS = 10  # at most this many repairs of empty clusters after the last update
 
@@ -76,8 +77,9 @@ def kmeans(
         initial = points[chosen.to(points.device)]
     elif initial.shape != (k, points.shape[1]):
         raise ValueError(f"initial must be ({k}, {points.shape[1]}); got {tuple(initial.shape)}")
+    seed = int(torch.randint(2**31, (1,), generator=generator))  # drawn for either, so that what follows is the same
     if _resolve(backend, points, k) == "faiss":
-        return _kmeans_faiss(points, initial, n_iter, seed=int(torch.randint(2**31, (1,), generator=generator)))
+        return _kmeans_faiss(points, initial, n_iter, seed)
     return _kmeans_torch(points, initial, n_iter)
 
 
@@ -99,7 +101,7 @@ def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     Only a block of rows by k is ever held, whatever n.
     """
     centroid_norms = centroids.square().sum(dim=1)
-    rows = max(1, BLOCK_ELEMENTS // len(centroids))
+    rows = max(1, BLOCK_ELEMENTS // max(centroids.shape))
     nearest, distances = [], []
     for block in points.split(rows):
         score, index = torch.addmm(centroid_norms, block, centroids.T, alpha=-2).min(dim=1)
@@ -125,30 +127,50 @@ def update_centroids(points: Tensor, assignments: Tensor, centroids: Tensor) -> 
     return torch.where((counts > 0).unsqueeze(1), means, centroids), counts
 
 
-def split_empty(centroids: Tensor, counts: Tensor, scale: float) -> tuple[Tensor, int]:
-    """Put each empty cluster beside one of the largest, a distinct donor for each, and move the two apart.
+def split_empty(points: Tensor, assignments: Tensor, centroids: Tensor, counts: Tensor) -> tuple[Tensor, int]:
+    """Split one of the largest clusters for each empty one, a distinct donor for each.
+
+    The two halves move apart on the line from the donor's centroid to its farthest point, so that neither can come
+    out empty. A cluster that holds copies of one point is no donor, however large: it has no halves.
 
     Args:
-        centroids: (k, d) after an update. counts: (k,). scale: root mean square of the points' coordinates.
+        points: (n, d). assignments: (n,). centroids: (k, d), the means of their points. counts: (k,).
 
     Returns:
-        New centroids (k, d) and how many were refilled: never more than there are clusters of two or more.
+        New centroids (k, d) and how many were refilled: never more than there are clusters that can be split.
     """
     empty = (counts == 0).nonzero().squeeze(1)
+    if len(empty) == 0:
+        return centroids, 0
+    farthest, reach = farthest_members(points, assignments, centroids)
+    scale = torch.linalg.vector_norm(points, dtype=torch.float64).square() / len(points)
     donors = counts.argsort(descending=True, stable=True)
-    donors = donors[counts[donors] > 1][: len(empty)]
+    donors = donors[reach[donors] > COPIES * scale][: len(empty)]
     empty = empty[: len(donors)]
-    signs = centroids.new_ones(centroids.shape[1])
-    signs[1::2] = -1
-    step = SPLIT_STEP * scale * signs
+    step = SPLIT_STEP * (points[farthest[donors]] - centroids[donors])
     moved = centroids.clone()
     moved[empty] = centroids[donors] + step
     moved[donors] = centroids[donors] - step
     return moved, len(empty)
 
 
+def farthest_members(points: Tensor, assignments: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """For each cluster the number of its farthest point (k,), 0 if it is empty, and that squared distance (k,)."""
+    k, d = centroids.shape
+    rows = BLOCK_ELEMENTS // d + 1
+    squared = torch.cat(
+        [
+            (block - centroids[labels]).square().sum(dim=1)
+            for block, labels in zip(points.split(rows), assignments.split(rows), strict=True)
+        ]
+    )
+    reach = squared.new_zeros(k).scatter_reduce_(0, assignments, squared, "amax")
+    at_reach = (squared == reach[assignments]).nonzero().squeeze(1)
+    farthest = torch.zeros(k, dtype=torch.int64, device=points.device)
+    return farthest.scatter_reduce_(0, assignments[at_reach], at_reach, "amax"), reach
+
+
 def _kmeans_torch(points: Tensor, centroids: Tensor, n_iter: int) -> KMeansResult:
-    scale = float(points.double().square().mean().sqrt()) or 1.0
     history: list[float] = []
     n_splits = 0
     assignments, distances = assign(points, centroids)
@@ -157,10 +179,10 @@ def _kmeans_torch(points: Tensor, centroids: Tensor, n_iter: int) -> KMeansResul
         updated, counts = update_centroids(points, assignments, centroids)
         if iteration >= n_iter and int(counts.min()) > 0:
             break
-        centroids, refilled = split_empty(updated, counts, scale)
-        n_splits += refilled
+        refilled_centroids, refilled = split_empty(points, assignments, updated, counts)
         if iteration >= n_iter and refilled == 0:
-            break
+            break  # copies of fewer than k points
+        centroids, n_splits = refilled_centroids, n_splits + refilled
         assignments, distances = assign(points, centroids)
     else:
         history.append(float(distances.double().mean()))
@@ -208,6 +230,6 @@ def _import_faiss() -> Any:
             import faiss
     except ImportError as error:
         raise ValueError(
-            f"backend='faiss' needs FAISS, which cannot be imported ({error}): install faiss-cpu, or use backend='torch'"
+            f"backend='faiss' needs FAISS, which cannot be imported ({error}); install faiss-cpu or use backend='torch'"
         ) from None
     return faiss

@@ -80,7 +80,7 @@ def cluster_features(features: Tensor, config: ClusterConfig, generator: torch.G
     points = l2_normalise(whitening.transform(features))
     top = kmeans(points, config.n_super, generator=generator, n_iter=config.n_iter, backend=config.backend)
     sub_class = torch.zeros_like(top.assignments)
-    squared_distance, backend = 0.0, top.backend
+    squared_distance, backends = 0.0, set()
     for c in range(config.n_super):
         members = (top.assignments == c).nonzero().squeeze(1)
         k = min(config.n_sub, len(members))
@@ -93,6 +93,8 @@ def cluster_features(features: Tensor, config: ClusterConfig, generator: torch.G
         sub = kmeans(points[members], k, generator=generator, n_iter=config.n_iter, backend=config.backend)
         sub_class[members] = sub.assignments
         squared_distance += sub.inertia * len(members)
-        backend = sub.backend
+        backends.add(sub.backend)
     labels = PseudoLabels(top.assignments.cpu(), sub_class.cpu(), config.n_super, config.n_sub)
-    return Clustering(labels, squared_distance / n, whitening.explained, dim, backend, tuple(notices))
+    return Clustering(
+        labels, squared_distance / n, whitening.explained, dim, "+".join(sorted(backends)), tuple(notices)
+    )

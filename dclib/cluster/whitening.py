@@ -10,6 +10,8 @@ from torch import Tensor
 
 from dclib.distributed import all_reduce_sum
 
+BLOCK_ROWS = 4096  # rows held in float64 at once
+
 
 @dataclass(frozen=True)
 class PcaWhitening:
@@ -46,7 +48,7 @@ def fit_pca_whitening(features: Tensor | Iterable[Tensor], dim: int, *, floor: f
     Source: Caron et al. 2019, arXiv:1905.01278; floor and exponent -1/2 as in the released code,
     src/utils.py:263-296. Differs: statistics are streamed and in float64, over all rows instead of a sample.
     """
-    blocks = [features] if isinstance(features, Tensor) else features
+    blocks = features.split(BLOCK_ROWS) if isinstance(features, Tensor) else features
     count, total, products, like = _moments(blocks)
     d = len(total)
     if not 1 <= dim <= d:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dclib.config import DataConfig
+from dclib.config import DataConfig, config_hash
 from dclib.data.images import ImageSet, UnreadableImageError
 from dclib.data.transforms import crop_batch, crop_image, draw_crops, resize_and_centre, to_tensor
 from dclib.randomness import generator
+from dclib.records import make_folder
 
 DECODE_CHUNK = 256  # images a decoding process takes at once
 NAMED_FAILURES = 5  # unreadable images that are named in a message
@@ -47,16 +50,20 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def identity(self) -> str:
+        """Changes with anything that changes a batch: the images, the sizes, and whether crops are cut from the
+        kept squares or from the whole images."""
+        return config_hash(self.images.fingerprint, self.size, self.resize, self.decoded is None)
+
     def centre_batches(self, batch_size: int) -> Iterator[Tensor]:
         """The clustering pass: every image once, in order, centre-cropped; (b, 3, size, size) in [0, 1]."""
         rows = torch.arange(len(self)).split(batch_size)
         if self.decoded is None:
             yield from _decode_batches(_CentreView(self.images, self.resize, self.size), rows, self.workers)
             return
-        edge = round((self.resize - self.size) / 2)
         for batch in rows:
-            block = self.decoded[batch[0] : batch[-1] + 1, :, edge : edge + self.size, edge : edge + self.size]
-            yield block.float() / 255
+            yield _centre(self.decoded[batch[0] : batch[-1] + 1], self.size).float() / 255
 
     def crop_batches(self, batches: Sequence[Tensor], crop_area: float, seeds: Sequence[int]) -> Iterator[Tensor]:
         """The training pass, before the quarter turn: random crops and flips of the given rows.
@@ -98,15 +105,18 @@ def load_pixels(images: ImageSet, data: DataConfig, size: int, cache: Path | Non
     stem = None if cache is None else cache / f"{images.fingerprint}-{data.resize}"
     failed = _read_failures(stem, keep, len(images), data.resize)
     if failed is None:
-        failed = _decode_all(images, data.resize, stem, keep) if keep else (_scan(images), None)
+        failed = _decode_all(images, data.resize, stem) if keep else (_scan(images, stem), None)
     unreadable, pixels = failed
     _refuse_too_many(images, unreadable, data.max_unreadable)
     readable = np.setdiff1d(np.arange(len(images)), unreadable)
     left_out = tuple(images.ids[i] for i in unreadable)
-    if left_out:
-        images = images.subset(readable)
-        pixels = None if pixels is None else pixels[torch.from_numpy(readable)]
-    return Pixels(images, left_out, size, data.resize, pixels, data.workers)
+    return Pixels(images.subset(readable) if left_out else images, left_out, size, data.resize, pixels, data.workers)
+
+
+def _centre(pixels: Tensor, size: int) -> Tensor:
+    """The central ``size`` x ``size`` of square images (..., side, side)."""
+    edge = round((pixels.shape[-1] - size) / 2)
+    return pixels[..., edge : edge + size, edge : edge + size]
 
 
 def _refuse_too_many(images: ImageSet, unreadable: NDArray[np.int64], limit: float) -> None:
@@ -124,47 +134,63 @@ def _read_failures(stem: Path | None, keep: bool, n: int, side: int) -> tuple[ND
     if stem is None or not stem.with_suffix(".unreadable.npy").exists():
         return None
     unreadable = np.load(stem.with_suffix(".unreadable.npy"))
-    path = stem.with_suffix(".u8")
+    path, shape = stem.with_suffix(".u8"), (n - len(unreadable), 3, side, side)
     if not keep:
         return unreadable, None
-    if not path.exists() or path.stat().st_size != n * 3 * side * side:
+    if not path.exists() or path.stat().st_size != math.prod(shape) or shape[0] == 0:
         return None
-    shared = np.memmap(path, dtype=np.uint8, mode="c", shape=(n, 3, side, side))  # copy on write: never changed
+    shared = np.memmap(path, dtype=np.uint8, mode="c", shape=shape)  # copy on write: never changed
     return unreadable, torch.from_numpy(shared)
 
 
-def _decode_all(images: ImageSet, side: int, stem: Path | None, keep: bool) -> tuple[NDArray[np.int64], Tensor | None]:
+def _decode_all(images: ImageSet, side: int, stem: Path | None) -> tuple[NDArray[np.int64], Tensor | None]:
     shape = (len(images), 3, side, side)
     if stem is None:
         memory = np.zeros(shape, dtype=np.uint8)
-        return _fill(images, side, memory), torch.from_numpy(memory)
-    stem.parent.mkdir(parents=True, exist_ok=True)
+        unreadable = _fill(images, side, memory)
+        return unreadable, torch.from_numpy(memory[: len(images) - len(unreadable)])
+    make_folder(stem.parent)
+    free = shutil.disk_usage(stem.parent).free
+    if math.prod(shape) > free:  # a full disk would kill the process: the file is written through memory
+        raise OSError(
+            f"need {math.prod(shape) / 2**30:.1f} GiB in {stem.parent} for decoded images; {free / 2**30:.1f} free. "
+            "Free some space, or lower data.memory_gb so that images are decoded as they are used"
+        )
     with NamedTemporaryFile(dir=stem.parent, prefix=".decoding-", delete=False) as file:
         temporary = Path(file.name)
     try:
         target = np.memmap(temporary, dtype=np.uint8, mode="w+", shape=shape)
         unreadable = _fill(images, side, target)
         target.flush()
+        os.truncate(temporary, math.prod(shape[1:]) * (len(images) - len(unreadable)))
         temporary.replace(stem.with_suffix(".u8"))
         _save_array(stem.with_suffix(".unreadable.npy"), unreadable)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return _read_failures(stem, keep, len(images), side) or (unreadable, torch.from_numpy(target))
+    return _read_failures(stem, True, len(images), side) or (unreadable, None)
 
 
 def _fill(images: ImageSet, side: int, target: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Decode every image into ``target``; returns the numbers of those that do not decode."""
-    failures = []
+    """Decode the readable images into the first rows of ``target``; returns the numbers of the others."""
+    failures: list[int] = []
+    written = 0
     for start, block, failed in _decode_chunks(images, side):
-        target[start : start + len(block)] = block
+        good = np.delete(block, np.array(failed) - start, axis=0) if failed else block
+        target[written : written + len(good)] = good
+        written += len(good)
         failures += failed
     return np.array(failures, dtype=np.int64)
 
 
-def _scan(images: ImageSet) -> NDArray[np.int64]:
-    """Numbers of the images that do not decode."""
-    return np.array([i for _, _, failed in _decode_chunks(images, 0) for i in failed], dtype=np.int64)
+def _scan(images: ImageSet, stem: Path | None) -> NDArray[np.int64]:
+    """Numbers of the images that do not decode, kept for the next call."""
+    if stem is not None:
+        make_folder(stem.parent)
+    unreadable = np.array([i for _, _, failed in _decode_chunks(images, 0) for i in failed], dtype=np.int64)
+    if stem is not None:
+        _save_array(stem.with_suffix(".unreadable.npy"), unreadable)
+    return unreadable
 
 
 def _decode_chunks(images: ImageSet, side: int) -> Iterator[tuple[int, NDArray[np.uint8], list[int]]]:
@@ -193,7 +219,8 @@ class _CentreView(Dataset[Tensor]):
         self.images, self.resize, self.size = images, resize, size
 
     def __getitem__(self, row: Tensor) -> Tensor:
-        return to_tensor(resize_and_centre(self.images.open(int(row), draft=self.resize), self.resize, self.size))
+        kept = to_tensor(resize_and_centre(self.images.open(int(row), draft=self.resize), self.resize, self.resize))
+        return _centre(kept, self.size)  # in two steps, as decoded pixels are cut
 
 
 class _CropView(Dataset[Tensor]):
@@ -213,6 +240,7 @@ def _decode_batches(view: Dataset[Tensor], batches: Sequence[Tensor], workers: i
         view,
         batch_sampler=[list(batch) for batch in batches],
         num_workers=workers,
+        generator=torch.Generator(),  # else it draws a seed from the global generator, which is dropout's
     )
     for batch in loader:
         yield batch.float() / 255

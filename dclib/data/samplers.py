@@ -6,6 +6,7 @@ super-class every sub-class is shown equally often, whatever its size.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ class EpochPlan:
 
     def __len__(self) -> int:
         """Batches in the epoch."""
-        return -(-len(self.index) // self.batch_size)
+        return math.ceil(len(self.index) / self.batch_size)
 
     def batch(self, step: int) -> slice:
         """The rows of batch ``step``."""

@@ -90,8 +90,8 @@ def crop_image(image: Image.Image, crops: Crops, index: int, size: int) -> Tenso
 def resize_and_centre(image: Image.Image, resize: int, size: int) -> Image.Image:
     """The clustering pass's view: short side to ``resize`` (bilinear), then the central ``size`` x ``size``."""
     w, h = image.size
-    scale = resize / min(w, h)
-    w, h = max(resize, round(w * scale)), max(resize, round(h * scale))
+    longer = int(resize * max(w, h) / min(w, h))  # cut off, not rounded, as torchvision does
+    w, h = (resize, longer) if w <= h else (longer, resize)
     image = image.resize((w, h), Image.Resampling.BILINEAR)
     left, top = round((w - size) / 2), round((h - size) / 2)
     return image.crop((left, top, left + size, top + size))

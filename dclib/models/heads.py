@@ -98,7 +98,9 @@ def joint_loss(
         super_hits = (logits.argmax(dim=1) == super_class).sum()
     if heads.n_sub_classes > 1:
         factor = float(heads.n_super_classes) if sub_head_gradient == "group_mean" else 1.0
-        weight, bias = scale_gradient(heads.sub_weight, factor), scale_gradient(heads.sub_bias, factor)
+        # unbound once: indexing in the loop would allocate a gradient of all heads for each of them
+        weight = scale_gradient(heads.sub_weight, factor).unbind(0)
+        bias = scale_gradient(heads.sub_bias, factor).unbind(0)
         for s in range(heads.n_super_classes):
             members = (super_class == s).nonzero().squeeze(1)
             logits = F.linear(activations[members], weight[s], bias[s])

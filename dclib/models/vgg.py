@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init  # no draw from the global generator
 
 from dclib.config import ModelConfig
 from dclib.models.sobel import Stem
@@ -41,10 +42,10 @@ class Trunk(nn.Module):
         side = (config.image_size + 2) // 2**5
         flat = scaled_channels(512, config.width) * side * side
         self.classifier = nn.Sequential(
-            nn.Linear(flat, config.hidden_dim),
+            skip_init(nn.Linear, flat, config.hidden_dim),
             nn.ReLU(inplace=True),
             nn.Dropout(config.dropout),
-            nn.Linear(config.hidden_dim, config.feature_dim),
+            skip_init(nn.Linear, config.hidden_dim, config.feature_dim),
         )
         initialise(self, generator)
 
@@ -94,7 +95,7 @@ def _convolutions(in_channels: int, width: float) -> list[nn.Module]:
             modules.append(nn.MaxPool2d(kernel_size=2, stride=2))
             continue
         out_channels = scaled_channels(layer, width)
-        convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+        convolution = skip_init(nn.Conv2d, in_channels, out_channels, kernel_size=3, padding=1)
         modules += [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
         in_channels = out_channels
     return modules
