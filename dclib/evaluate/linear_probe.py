@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init  # no draw from the global generator
 
 from dclib.config import ProbeConfig
 from dclib.data.pixels import Pixels
@@ -29,6 +30,7 @@ OBJECTS_LR = (0.005, 0.01, 0.03, 0.03, 0.03, 0.03, 0.02, 0.03, 0.03, 0.03, 0.02,
 SCENES_LR = (0.003, 0.005, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.03, 0.01, 0.01, 0.02)  # Places205
 CROP_AREA = 0.08  # random crops keep at least this share, torchvision's default
 FEATURE_BATCH = 256
+KEPT_BYTES = 8 * 2**30  # pooled features that may be kept in memory instead of computed anew each epoch
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,15 @@ def linear_probe(
     The trunk is frozen in evaluation mode; a batch passes through it once, for all 13 classifiers. Each is average
     pooled, flattened, and trained by SGD with momentum on the cross-entropy; weights decay, the trunk does not
     change. With ``config.augment`` every epoch sees new random crops and flips; without it features are
-    computed once and kept, 4 bytes times the pooled sizes of all layers per image.
+    computed once and kept, 4 bytes times the pooled sizes of all layers per image, up to 8 GiB.
 
     Args:
         train, test: Labelled pixels with the same class numbers, at the trunk's input size.
         learning_rates: One per layer, each multiplied by ``config.lr_scale``.
 
     Raises:
-        ValueError: labels are missing, of one class only, or differ between the two sets.
+        ValueError: labels are missing, of one class only, or differ between the two sets; or the features to keep
+            are too large.
     """
     n_classes = check_labels(train, test)
     was_training = trunk.training
@@ -138,7 +141,7 @@ class LinearProbes(nn.Module):
         device: torch.device,
     ) -> None:
         super().__init__()
-        self.classifiers = nn.ModuleList(nn.Linear(dim, n_classes) for dim in dims)
+        self.classifiers = nn.ModuleList(skip_init(nn.Linear, dim, n_classes) for dim in dims)
         for classifier, dim in zip(self.classifiers, dims, strict=True):
             for parameter in classifier.parameters():
                 nn.init.uniform_(parameter, -1 / math.sqrt(dim), 1 / math.sqrt(dim), generator=generator)
@@ -191,12 +194,11 @@ class _Features:
         self.device = next(trunk.parameters()).device
         self.labels = torch.from_numpy(train.images.labels)
         self.kept: list[Tensor] | None = None
-        if config.augment:
-            self.dims = [x.shape[1] for x in _pooled(trunk, next(train.centre_batches(2)), self.device)]
-        else:
+        self.dims = [x.shape[1] for x in _pooled(trunk, next(train.centre_batches(2)), self.device)]
+        if not config.augment:
+            _check_memory(len(train), self.dims)
             parts = [_pooled(trunk, batch, self.device) for batch in train.centre_batches(FEATURE_BATCH)]
             self.kept = [torch.cat(layer) for layer in zip(*parts, strict=True)]
-            self.dims = [layer.shape[1] for layer in self.kept]
 
     def batches(self, epoch: int) -> Iterator[tuple[list[Tensor], Tensor]]:
         order = torch.randperm(len(self.train), generator=generator(self.seed, "probe order", epoch))
@@ -208,6 +210,15 @@ class _Features:
         seeds = [derive_seed(self.seed, "probe crops", epoch, i) for i in range(len(rows))]
         for batch, images in zip(rows, self.train.crop_batches(rows, CROP_AREA, seeds), strict=True):
             yield _pooled(self.trunk, images, self.device), self.labels[batch].to(self.device)
+
+
+def _check_memory(n_images: int, dims: Sequence[int]) -> None:
+    needed = 4 * n_images * sum(dims)
+    if needed > KEPT_BYTES:
+        raise ValueError(
+            f"pooled features of {n_images} images would take {needed / 2**30:.1f} GiB, over {KEPT_BYTES / 2**30:.0f}: "
+            f"set probe.train_images to at most {KEPT_BYTES // (4 * sum(dims))}, or probe.augment to true"
+        )
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ def probe_method(preset: Preset, method: str, seed: int, *, device: str = "") ->
 
     Nothing is computed where current records are there. The network is trained first if it is not yet.
     """
+    preset.method(method)  # an unknown one is refused before any image is drawn
     data = prepare_data(preset)
     sets = {"objects": (data.objects_train, data.objects_test), "scenes": (data.scenes_train, data.scenes_test)}
     place = torch.device(device or default_device())
@@ -57,8 +58,9 @@ def probe_half(
     """One network on one half of Table 1, from training and test pixels to records."""
     path = preset_folder(preset) / "records" / "linear_probe" / f"{method}-{half}-s{seed}.json"
     # what the network was trained on belongs to its configuration; the data are the images that are classified
-    settings = config_hash(preset.probe, trained_on.images.fingerprint)
-    card = run_card("linear_probe", preset, method, seed, pixels, device, settings=settings, rooms=(*ROOMS, "evaluate/linear_probe"))
+    settings = config_hash(preset.probe, trained_on.identity, pixels[0].resize, pixels[0].decoded is None)
+    rooms = (*ROOMS, "evaluate/linear_probe")
+    card = run_card("linear_probe", preset, method, seed, pixels, device, settings=settings, rooms=rooms)
     if is_current(path, card):
         return
     trunk = pretrain_method(preset, method, seed, device=str(device))

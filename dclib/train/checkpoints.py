@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import pickle
 import time
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
 
+from dclib.records import replacing
 from dclib.train.state import State
 
 
@@ -46,22 +46,11 @@ def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
     Raises:
         OSError: the folder cannot be written or the disk is full; the checkpoint that was there is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary: Path | None = None
-    try:
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+    with replacing(path) as file:
+        try:
             torch.save({"identity": identity, "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"could not write the checkpoint {path}: {error}; the last complete one, if any, is intact. "
-            "Free some space or choose a folder that can be written, then run again: it continues by itself"
-        ) from error
+        except RuntimeError as error:  # how torch reports a full disk
+            raise OSError(str(error)) from error
 
 
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
@@ -75,8 +64,10 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         found, state = content["identity"], content["state"]
-    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({error}); delete it to start afresh") from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{path} is not a readable checkpoint: it is damaged or something else; delete it to start afresh"
+        ) from error
     if found != identity:
         raise ValueError(
             f"{path} belongs to another configuration (identity {found}, wanted {identity}); "

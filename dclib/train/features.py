@@ -14,7 +14,7 @@ FEATURE_BATCH = 256  # images per forward pass; no effect on the result
 PAPER_RESIZE = 256 / 224  # short side before the centre crop, in units of the input
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def extract_features(trunk: Trunk, images: ImageSet | Pixels, *, batch_size: int = FEATURE_BATCH) -> Tensor:
     """The trunk's output for every image: what is clustered, before any non-linearity.
 
@@ -34,9 +34,11 @@ def extract_features(trunk: Trunk, images: ImageSet | Pixels, *, batch_size: int
     trunk.eval()
     features = torch.empty(len(images), trunk.config.feature_dim)
     start = 0
-    for batch in images.centre_batches(batch_size):
-        batch = batch.to(parameter.device, memory_format=torch.channels_last)
-        features[start : start + len(batch)] = trunk(batch).float().cpu()
-        start += len(batch)
-    trunk.train(was_training)
+    try:
+        for batch in images.centre_batches(batch_size):
+            batch = batch.to(parameter.device, memory_format=torch.channels_last)
+            features[start : start + len(batch)] = trunk(batch).float().cpu()
+            start += len(batch)
+    finally:
+        trunk.train(was_training)
     return features

@@ -11,14 +11,16 @@ RotNet, DeepCluster, DeeperCluster and the supervised reference are one loop tha
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dclib.cluster.pseudo_labels import check_cluster_counts, cluster_features
-from dclib.config import DataConfig, MethodConfig, TrainConfig, config_hash
+from dclib.config import DataConfig, MethodConfig, ModelConfig, TrainConfig, config_hash
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import EpochPlan, plan_epoch
@@ -69,8 +71,9 @@ def pretrain(
             from before it.
         OSError: the folder cannot be written.
     """
-    check_images(images, config)
+    check_start(images, config, initial)
     pixels = images if isinstance(images, Pixels) else _load(images, config, Path(folder))
+    check_start(pixels, config, initial)  # again, now that unreadable images are left out
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "dropout"))  # dropout can only draw from the global generator
         state = State.begin(config, pixels, seed, torch.device(device), initial)
@@ -106,9 +109,10 @@ def train_epoch(state: State, pixels: Pixels, plan: EpochPlan, config: TrainConf
         set_learning_rate(state, config, (state.epoch * len(plan) + step) / (config.epochs * len(plan)))
         losses.append(train_step(state, batch, plan, step, config))
         state.step = step + 1
-        if len(losses) == CHECK_EVERY or saver.is_due or state.step == len(plan):
+        due = saver.is_due
+        if due or len(losses) == CHECK_EVERY or state.step == len(plan):
             add_totals(state, losses)
-        if saver.is_due:
+        if due:
             saver.save(state)
 
 
@@ -132,8 +136,8 @@ def reassignment_is_due(state: State, config: MethodConfig) -> bool:
     """Whether to cluster now: at the start of every r-th epoch, until the stated share of the epochs is over."""
     if not config.clusters or state.step > 0 or state.clustered_at == state.epoch:
         return False
-    last = config.cluster.reassign_until * config.train.epochs
-    return state.epoch % config.cluster.reassign_every == 0 and (state.epoch == 0 or state.epoch < last)
+    early = state.epoch / config.train.epochs < config.cluster.reassign_until
+    return early and state.epoch % config.cluster.reassign_every == 0
 
 
 def reassign(state: State, pixels: Pixels, config: MethodConfig, seed: int, report: Callable[[str], None]) -> None:
@@ -159,8 +163,12 @@ def reassign(state: State, pixels: Pixels, config: MethodConfig, seed: int, repo
         report(line)
 
 
-def check_images(images: ImageSet | Pixels, config: MethodConfig) -> None:
-    """ValueError if the set cannot be trained on by this method, before any work is done on it."""
+def check_start(images: ImageSet | Pixels, config: MethodConfig, initial: Trunk | None = None) -> None:
+    """ValueError if this method cannot be trained on these images from there, before any work is done."""
+    if config.method == "random":
+        raise ValueError("method 'random' is the untrained network: there is nothing to train; choose another method")
+    if initial is not None and not same_network(initial.config, config.model):
+        raise ValueError(f"the network to start from has model {initial.config}, this method needs {config.model}")
     labels = images.images.labels if isinstance(images, Pixels) else images.labels
     if len(images) < 2:
         raise ValueError(f"need at least 2 images to train on; got {len(images)}")
@@ -170,10 +178,23 @@ def check_images(images: ImageSet | Pixels, config: MethodConfig) -> None:
         raise ValueError("supervised training needs images of at least two classes; give one folder per class")
 
 
+def same_network(one: ModelConfig, other: ModelConfig) -> bool:
+    """Whether weights of one fit the other: everything but the dropout is the same."""
+    return replace(one, dropout=other.dropout) == other
+
+
 def run_identity(config: MethodConfig, pixels: Pixels, seed: int, initial: Trunk | None) -> str:
     """What a checkpoint belongs to: settings, data, seed, starting weights and the code that would run."""
-    start = "" if initial is None else config_hash([float(p.double().sum()) for p in initial.state_dict().values()])
-    return config_hash(config, pixels.images.fingerprint, pixels.size, pixels.resize, seed, start, code_hash(*ROOMS))
+    start = "" if initial is None else weights_hash(initial)
+    return config_hash(config, pixels.identity, seed, start, code_hash(*ROOMS))
+
+
+def weights_hash(trunk: Trunk) -> str:
+    """Hash of every weight and running statistic."""
+    digest = hashlib.sha256()
+    for tensor in trunk.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def iterate_batches(pixels: Pixels, plan: EpochPlan, config: TrainConfig, seed: int, state: State) -> Iterator[Tensor]:

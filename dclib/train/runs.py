@@ -20,7 +20,7 @@ from dclib.randomness import generator
 from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
 from dclib.train.features import extract_features
 from dclib.train.health import clustering_values
-from dclib.train.pretrain import ROOMS, pretrain
+from dclib.train.pretrain import ROOMS, check_start, pretrain, same_network
 from dclib.train.state import State
 
 PICTURED_CLUSTERS = 8  # clusters shown as mosaics on a page
@@ -100,6 +100,7 @@ def pretrain_method(preset: Preset, method: str, seed: int, *, device: str = "")
     config = preset.method(method)
     data = prepare_data(preset)
     pixels = method_pixels(preset, method, data)
+    check_method(preset, method, pixels)
     initial = pretrain_method(preset, config.init, seed, device=device) if config.init else None
     place = torch.device(device or default_device())
     folder = preset_folder(preset) / "runs" / f"{method}-s{seed}-{run_hash(preset, method, pixels, seed)}"
@@ -108,10 +109,20 @@ def pretrain_method(preset: Preset, method: str, seed: int, *, device: str = "")
         state.trunk.eval()
     else:
         state = pretrain(pixels, config, folder=folder, seed=seed, device=place, initial=initial)
+    pool = load_pixels(data.pool, preset.data, config.model.image_size, runs_folder() / "pixels")
     records_path = preset_folder(preset) / "records" / "pretrain" / f"{method}-s{seed}.json"
-    card = run_card("pretrain", preset, method, seed, [pixels], place, seconds=state.clock.seconds, notes=state.notes)
+    card = run_card(
+        "pretrain",
+        preset,
+        method,
+        seed,
+        [pixels],
+        place,
+        seconds=state.clock.seconds,
+        notes=state.notes,
+        settings=config_hash(pixels.identity, pool.identity, common_clustering(preset)),
+    )
     if not is_current(records_path, card):
-        pool = load_pixels(data.pool, preset.data, config.model.image_size, runs_folder() / "pixels")
         records = history_records(state, len(pixels)) + final_records(preset, state, pool, seed)
         if config.clusters:
             write_pictures(preset, method, seed, state, pixels)
@@ -119,9 +130,18 @@ def pretrain_method(preset: Preset, method: str, seed: int, *, device: str = "")
     return state.trunk
 
 
+def check_method(preset: Preset, method: str, pixels: Pixels) -> None:
+    """ValueError for what would fail later on, before the network to start from is trained for it."""
+    config = preset.method(method)
+    if config.method != "random":
+        check_start(pixels, config)
+    if config.init and not same_network(preset.method(config.init).model, config.model):
+        raise ValueError(f"methods.{method} starts from {config.init}, so both need the same model settings")
+
+
 def run_hash(preset: Preset, method: str, pixels: Pixels, seed: int) -> str:
     """Short name of everything that decides a run's numbers: settings along ``init``, data, seed and code."""
-    return config_hash(method_chain(preset, method), pixels.images.fingerprint, pixels.resize, seed, code_hash(*ROOMS))
+    return config_hash(method_chain(preset, method), pixels.identity, seed, code_hash(*ROOMS))
 
 
 def method_chain(preset: Preset, method: str) -> list[object]:
@@ -227,4 +247,5 @@ def device_name(device: torch.device) -> str:
     """What the run card calls a device."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return f"cpu ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' if threads > 1 else ''})"
