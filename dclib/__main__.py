@@ -1,0 +1,188 @@
+"""The door: ``python -m dclib run | book | publish | presets | pretrain | probe``.
+
+Each sub-command builds a preset and calls the room that does the work, imported on the way so that ``run``
+and ``book`` start without torch. What the caller can mend is one sentence on stderr and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from dclib.config import Preset, load_preset, preset_folder, project_root
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command; returns its exit status: 0, 1 for a stage or build that failed, 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.command(options)
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        print(f"dclib: {' '.join(str(error).split())}", file=sys.stderr)
+        return MISUSED
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("papermill", "nbformat", "nbclient"):
+            raise
+        print(f"dclib: need {error.name} to run notebooks; install with: pip install '.[book]'", file=sys.stderr)
+        return MISUSED
+    except KeyboardInterrupt:
+        print("dclib: interrupted; what was finished is kept, and the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    from dclib.report.runner import run_preset
+
+    outcomes = run_preset(
+        options.preset,
+        data=options.data,
+        settings=_settings(options),
+        jobs=options.jobs,
+        force=options.force,
+        **({"timeout": options.timeout} if options.timeout else {}),
+    )
+    bad = [page for page, outcome in outcomes.items() if outcome.status in ("failed", "blocked")]
+    if bad:
+        print(f"dclib: {len(bad)} of {len(outcomes)} pages are missing or old: {', '.join(bad)}", file=sys.stderr)
+    return FAILED if bad else 0
+
+
+def _book(options: argparse.Namespace) -> int:
+    from dclib.report.site import BuildError, build_book
+
+    if not options.build_only and (status := _run(options)):
+        print("dclib: the book was not built; the last one, if any, is as it was", file=sys.stderr)
+        return status
+    try:
+        index = build_book(options.preset, data=options.data, settings=_settings(options))
+    except BuildError as error:
+        print(f"dclib: {error}", file=sys.stderr)
+        return FAILED
+    print(f"the book: {os.path.relpath(index)}")
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from dclib.report.publish import publish
+
+    folder = publish(load_preset(options.preset, _settings(options)))
+    print(f"published: {os.path.relpath(folder)}")
+    return 0
+
+
+def _presets(options: argparse.Namespace) -> int:
+    if options.name:
+        print(yaml.safe_dump(_plain(load_preset(options.name)), sort_keys=False, allow_unicode=True).rstrip())
+        return 0
+    for path in sorted(preset_folder().glob("*.yaml")):
+        preset = load_preset(path.stem)
+        print(f"{preset.name}\n    {preset.description}\n    {_summary(preset)}")
+    print("\nAll settings of one: python -m dclib presets NAME. Change them with --set section.key=value.")
+    return 0
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from dclib.train.runs import pretrain_method
+
+    preset, seeds = _chosen(options)
+    for seed in seeds:
+        pretrain_method(preset, options.method, seed)
+    return 0
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from dclib.evaluate.runs import probe_method
+
+    preset, seeds = _chosen(options)
+    for seed in seeds:
+        probe_method(preset, options.method, seed)
+    return 0
+
+
+def _chosen(options: argparse.Namespace) -> tuple[Preset, tuple[int, ...]]:
+    """The preset of a sub-command, and the seeds to run; checks the method."""
+    # as the notebooks see it: relative paths start at the project's root
+    data = os.path.relpath(options.data, project_root()) if options.data else ""
+    data = options.data if os.path.isabs(options.data) else data
+    preset = load_preset(options.preset, {**({"data.root": data} if data else {}), **_settings(options)})
+    preset.method(options.method)
+    return preset, preset.seeds if options.seed is None else (options.seed,)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The ``--set key=value`` pairs, values read as YAML."""
+    settings = {}
+    for pair in options.settings:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise ValueError(f"--set needs key=value, such as train.epochs=2; got {pair!r}")
+        settings[key.strip()] = yaml.safe_load(value) if value else ""
+    return settings
+
+
+def _summary(preset: Preset) -> str:
+    images = preset.data.root or f"pocket world of {preset.data.pocket_images} images"
+    seeds = f"{len(preset.seeds)} seed{'s'[: len(preset.seeds) != 1]}"
+    return f"{images}; {seeds}; {', '.join(preset.methods)}"
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and tuples as what YAML can write."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dclib", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="execute the notebooks of a preset that are not up to date")
+    book = commands.add_parser("book", help="run, then build the book into _build/html")
+    book.add_argument("--build-only", action="store_true", help="build from the pages there are, run nothing")
+    for command, function in ((run, _run), (book, _book)):
+        _add_preset_options(command)
+        command.add_argument("--jobs", type=int, help="stages at work at once (default: one per core, at most 4)")
+        command.add_argument("--force", action="store_true", help="run stages that are up to date as well")
+        command.add_argument("--timeout", type=int, help="seconds one cell may take (default: a week)")
+        command.set_defaults(command=function)
+    publish = commands.add_parser("publish", help="copy a preset's records and figure to results/")
+    _add_preset_options(publish)
+    publish.set_defaults(command=_publish)
+    presets = commands.add_parser("presets", help="list the presets, or show all settings of one")
+    presets.add_argument("name", nargs="?", help="a preset's name or path")
+    presets.set_defaults(command=_presets)
+    for name, function, says in (
+        ("pretrain", _pretrain, "pre-train one method, or continue it"),
+        ("probe", _probe, "train linear classifiers on a pre-trained method's layers"),
+    ):
+        command = commands.add_parser(name, help=says)
+        _add_preset_options(command)
+        command.add_argument("--method", required=True, help="one of the preset's methods")
+        command.add_argument("--seed", type=int, help="one seed (default: all of the preset's)")
+        command.set_defaults(command=function)
+    return parser
+
+
+def _add_preset_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--preset", default="pocket", help="a preset's name, or the path of a .yaml file")
+    command.add_argument("--data", default="", help="folder of the images (default: the preset's own)")
+    command.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="train.epochs=2, ..."
+    )
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill also ends the stages at work
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Pieces of a page: text and pictures that a notebook shows as HTML, and as plain text where it cannot.
+
+Pictures are inlined with alternative text that the caller made from the plotted data.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from PIL import Image
+
+PIXELS_PER_INCH = 96  # a CSS inch
+JPEG_QUALITY = 88
+PIXEL_RATIO = 2  # pixels drawn for each CSS pixel: sharp on a phone
+
+
+@dataclass(frozen=True, repr=False)
+class Fragment:
+    """One piece of a page: HTML for the book, text for everything else."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __add__(self, other: Fragment) -> Fragment:
+        return Fragment(f"{self.html}\n{other.html}", f"{self.text}\n\n{other.text}")
+
+
+def say(sentence: str) -> Fragment:
+    """A plain paragraph; the words are escaped."""
+    return Fragment(f"<p>{escape(sentence)}</p>", sentence)
+
+
+def show(drawing: Figure | Axes, *, alt: str, caption: str, name: str = "", pictures: bool = False) -> Fragment:
+    """A figure with its caption, inlined at twice the page's resolution, never wider than the page.
+
+    Args:
+        drawing: A figure, or axes of the figure meant.
+        alt: What the picture shows, in words and numbers, for who cannot see it.
+        caption: What to look for; escaped.
+        name: Anchor that links on the page can point to.
+        pictures: The figure is made of images: JPEG, a fifth of the size, in place of PNG.
+
+    Raises:
+        ValueError: ``alt`` or ``caption`` is empty.
+    """
+    return show_side_by_side([(drawing, alt)], caption=caption, name=name, pictures=pictures)
+
+
+def show_side_by_side(
+    drawings: Sequence[tuple[Figure | Axes, str]], *, caption: str, name: str = "", pictures: bool = False
+) -> Fragment:
+    """Several figures under one caption, each with its words; on a narrow page one below the other.
+
+    See :func:`show`, which is the case of one.
+    """
+    for _, alt in drawings:
+        if not alt.strip() or not caption.strip():
+            raise ValueError(f"a figure needs alternative text and a caption; got alt {alt!r} and caption {caption!r}")
+    images = "".join(_image(_figure_of(drawing), alt, pictures, alone=len(drawings) == 1) for drawing, alt in drawings)
+    anchor = f' id="{escape(name)}"' if name else ""
+    html = (
+        f'<figure{anchor} class="dclib-figure" style="margin:1em 0">'
+        f'<div style="display:flex;flex-wrap:wrap;gap:.5em">{images}</div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+    return Fragment(html, "\n\n".join([f"[Figure] {caption}", *(alt for _, alt in drawings)]))
+
+
+def show_photographs(photographs: Sequence[tuple[Image.Image, str, Sequence[str]]], *, caption: str) -> Fragment:
+    """Pictures in a grid that folds to the width of the page, each with a title and lines under it.
+
+    Args:
+        photographs: (picture, title, lines); the title is in the picture's alternative text too.
+        caption: What the pictures are; escaped.
+    """
+    cards = "".join(_card(picture, title, lines) for picture, title, lines in photographs)
+    grid = "display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:.8em"
+    words = f"<figcaption>{escape(caption)}</figcaption>"
+    html = f'<figure style="margin:1em 0"><div style="{grid}">{cards}</div>{words}</figure>'
+    text = "\n".join(f"- {title}: {'; '.join(lines)}" for _, title, lines in photographs)
+    return Fragment(html, f"{caption}\n\n{text}")
+
+
+def rerun_command(notebook: str, parameters: Mapping[str, Any]) -> Fragment:
+    """The command that executes a stage notebook with these parameters; empty ones are left out."""
+    given = {key: value for key, value in parameters.items() if value not in ("", {}, None)}
+    page = f"{notebook.removesuffix('.ipynb')}-mine.ipynb"
+    options = [_papermill_option(key, value) for key, value in given.items()]
+    command = " \\\n    ".join([f"papermill notebooks/{notebook} {page} -k python3", *options])
+    html = (
+        "<p>To run this page yourself, in the project's folder and its environment:</p>"
+        f'<pre style="overflow-x:auto">{escape(command)}</pre>'
+    )
+    return Fragment(html, f"To run this page yourself:\n\n```bash\n{command}\n```")
+
+
+def _papermill_option(key: str, value: Any) -> str:
+    """Text as it is; anything with a structure as one line of YAML, for which JSON will do."""
+    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value)
+    return f"-p {key} {value}" if plain else f"-y {shlex.quote(json.dumps({key: value}))}"
+
+
+def _figure_of(drawing: Figure | Axes) -> Figure:
+    figure = drawing.figure if isinstance(drawing, Axes) else drawing
+    while isinstance(figure, SubFigure):
+        figure = figure.figure
+    return figure
+
+
+def _image(figure: Figure, alt: str, pictures: bool, *, alone: bool) -> str:
+    width = round(figure.get_figwidth() * PIXELS_PER_INCH)
+    # beside others an image takes its share of the line, as long as it stays wide enough to read
+    room = f"max-width:min(100%,{width}px)" if alone else "flex:1 1 300px;min-width:0;max-width:100%"
+    return f'<img src="{_uri(figure, pictures)}" alt="{escape(alt)}" width="{width}" style="{room};height:auto">'
+
+
+def _uri(figure: Figure, pictures: bool) -> str:
+    buffer = io.BytesIO()
+    # no software tag: the bytes are then the same for the same data
+    options = {"pil_kwargs": {"quality": JPEG_QUALITY}} if pictures else {"metadata": {"Software": None}}
+    kind = "jpeg" if pictures else "png"
+    figure.savefig(buffer, format=kind, dpi=PIXEL_RATIO * PIXELS_PER_INCH, facecolor="white", **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _card(picture: Image.Image, title: str, lines: Sequence[str]) -> str:
+    buffer = io.BytesIO()
+    small = picture.convert("RGB")
+    small.thumbnail((260, 260))
+    small.save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    words = "<br>".join(map(escape, itertools.chain([title], lines)))
+    return (
+        f'<div style="min-width:0;overflow-wrap:anywhere;font-size:.8em;line-height:1.3">'
+        f'<img src="{uri}" alt="Photograph: {escape(title)}" style="width:100%;height:auto;background:#fff">'
+        f"{words}</div>"
+    )

@@ -1,0 +1,252 @@
+"""What the stage notebooks show: each exhibit is one figure with its caption and its words, or says why it is empty.
+
+Notebooks stay thin because drawing, describing and the case of a missing half are joined here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dclib.config import Preset, runs_folder
+from dclib.data.folders import open_folder
+from dclib.data.images import ImageSet
+from dclib.data.yfcc import PhotoMetadata, read_metadata
+from dclib.paper import Half
+from dclib.records import Record, select
+from dclib.report import figures
+from dclib.report.display import Fragment, say, show, show_photographs, show_side_by_side
+from dclib.report.series import title_of
+from dclib.report.tables import missing_half_sentence
+
+METADATA_FILES = ("yfcc100m_dataset.tsv", "yfcc100m_dataset", "yfcc100m_dataset.bz2")
+METADATA_LINES = 20_000  # read from the top of the table: that of YFCC100M has 10^8
+N_PHOTOGRAPHS = 12
+
+
+# 01: data
+
+
+def data_notice(preset: Preset) -> Fragment:
+    """Which images this page is about, and what that means for its numbers."""
+    if preset.data.root:
+        return say(
+            f"Preset {preset.name}. {preset.description} It reads real images by path. Its numbers are those of these "
+            "images and of this preset's budget, and no reproduction of the paper's."
+        )
+    return say(
+        f"Preset {preset.name}. {preset.description} The pocket world is pictures drawn by rules, not photographs. "
+        "World and settings were tuned, looking at the labels and at the probes' test set, until the paper's ordering "
+        "appeared. What follows is a demonstration of the method, not evidence for the paper."
+    )
+
+
+def contact_sheet(
+    images: ImageSet | None, what: str, *, n_rows: int = 8, per_row: int = 8, by_class: bool = True
+) -> Fragment:
+    """Some images of a set: a row per class, or mixed as they come where it has none or ``by_class`` is false."""
+    if images is None:
+        return say(f"This preset has no {what}.")
+    sorted_out = by_class and images.labels is not None
+    shown = images if sorted_out else replace(images, labels=None)
+    rows = figures.sample_rows(shown, n_rows=n_rows, per_row=per_row)
+    return show(
+        figures.draw_contact_sheet(shown, rows),
+        pictures=True,
+        alt=figures.describe_contact_sheet(shown, rows),
+        caption=f"{what.capitalize()}, {'by class' if sorted_out else 'drawn at random'}; {len(images):,} in all.",
+    )
+
+
+def photographs(pool: ImageSet) -> Fragment:
+    """Images of a pool in YFCC100M's layout with who took them, with what, and the hashtags given."""
+    folder = Path(getattr(pool.reader, "root", "."))
+    table = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
+    if table is None:
+        return say("The pool comes without metadata: no users, hashtags or cameras to show.")
+    photos = {f"{photo.identifier:08d}": photo for photo in read_metadata(table, lines=range(METADATA_LINES))}
+    described = [number for number, image_id in enumerate(pool.ids) if image_id in photos]
+    if not described:
+        return say(f"None of the first {METADATA_LINES:,} lines of {table.name} is about a photo of the pool.")
+    chosen = np.random.default_rng(0).permutation(described)[:N_PHOTOGRAPHS].tolist()
+    cards = [
+        (pool.open(i, draft=256), photos[pool.ids[i]].title or "untitled", _photo_lines(photos[pool.ids[i]]))
+        for i in chosen
+    ]
+    return show_photographs(cards, caption="From the pool, with what its metadata says: user, camera, hashtags.")
+
+
+def class_counts(pool: ImageSet, objects: ImageSet | None) -> Fragment:
+    """The long tail of the pool beside the even classes of the labelled objects."""
+    named = {"pool": pool, "labelled objects": objects}
+    sets = {name: images.labels for name, images in named.items() if images is not None and images.labels is not None}
+    if not sets:
+        return say("No set of this preset has classes to count.")
+    return show(
+        figures.plot_class_counts(sets),
+        alt=figures.describe_class_counts(sets),
+        caption="Images per class (the supplement's Figure 1 does this for hashtags of YFCC100M and classes of "
+        "ImageNet). Classes of the pool are known for display only; pre-training never reads them.",
+    )
+
+
+def other_sets(root: Path) -> Fragment:
+    """A few pictures of the multi-object and landmark sets below ``root``, where there are any."""
+    found = [(kind, folder) for kind, pattern in _LAYOUTS for folder in _folders_named(root, pattern)]
+    if not found:
+        return say("No multi-object or landmark set comes with these images.")
+    sheets = [_unlabelled_sheet(kind, folder) for kind, folder in found]
+    return sum(sheets[1:], start=sheets[0])
+
+
+_LAYOUTS = (("scenes with several objects", "JPEGImages"), ("landmarks", "jpg"))
+
+
+def _folders_named(root: Path, name: str) -> list[Path]:
+    """Folders of that name at most two levels below ``root``; deeper, a large collection takes long to walk."""
+    return sorted(path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}{name}") if path.is_dir())
+
+
+def _unlabelled_sheet(kind: str, folder: Path) -> Fragment:
+    images = open_folder(folder)
+    plain = ImageSet(folder.parent.name, images.ids, images.reader)
+    rows = figures.sample_rows(plain, n_rows=2, per_row=6)
+    return show(
+        figures.draw_contact_sheet(plain, rows),
+        pictures=True,
+        alt=figures.describe_contact_sheet(plain, rows),
+        caption=f"{folder.parent.name}: {kind}, {len(plain):,} images.",
+    )
+
+
+def _photo_lines(photo: PhotoMetadata) -> list[str]:
+    tags = " ".join(f"#{tag}" for tag in photo.user_tags)
+    return [line for line in (f"by {photo.user_nickname}", photo.capture_device, tags) if line]
+
+
+# 02: pre-training
+
+
+def training_loss(records: Sequence[Record], method: str) -> Fragment:
+    """The loss over epochs, against chance."""
+    return _drawn(
+        figures.plot_training_loss,
+        figures.describe_training_loss,
+        records,
+        method,
+        needs="loss",
+        empty=f"{title_of(method)} is not trained: there is no loss to show.",
+        caption="Loss over the epochs, one thin line per seed. The dotted line is what a network scores that gives "
+        "every class the same probability. A step up right after new clusters is normal: the heads start afresh.",
+    )
+
+
+def cluster_agreement(records: Sequence[Record], method: str) -> Fragment:
+    """Agreement of clusters with classes and with the clusters before."""
+    return _drawn(
+        figures.plot_cluster_agreement,
+        figures.describe_cluster_agreement,
+        records,
+        method,
+        needs="median_cluster",
+        empty=f"{title_of(method)} makes no clusters, so there is no agreement to follow.",
+        caption="Agreement of each clustering with the classes, which training never sees, and with the clustering "
+        "before it. Rising solid lines: the clusters come to mean something. Rising dashed lines: they settle.",
+    )
+
+
+def cluster_sizes(records: Sequence[Record], method: str) -> Fragment:
+    """Smallest, median and largest cluster over the clusterings."""
+    return _drawn(
+        figures.plot_cluster_sizes,
+        figures.describe_cluster_sizes,
+        records,
+        method,
+        needs="median_cluster",
+        empty=f"{title_of(method)} makes no clusters, so there are no sizes to show.",
+        caption="Sizes of the clusters, mean over seeds; the band reaches from the smallest to the largest. One "
+        "cluster that swallows the set, or many that starve, would show here first.",
+    )
+
+
+def cluster_mosaics(preset: Preset, method: str, images: ImageSet) -> Fragment:
+    """Pictures of some clusters of the first seed that has them."""
+    folder = runs_folder() / preset.name / "pictures"
+    found = [(seed, folder / f"clusters-{method}-s{seed}.json") for seed in preset.seeds]
+    for seed, path in found:
+        if path.is_file():
+            clusters: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["clusters"]
+            if clusters:
+                return show(
+                    figures.draw_cluster_mosaics(images, clusters),
+                    pictures=True,
+                    alt=figures.describe_cluster_mosaics(images, clusters),
+                    caption=f"Nine images of each of some clusters at the last clustering, seed {seed}, drawn at "
+                    "random; above each its number and its size (the main paper shows its own clusters like this).",
+                )
+    return say(f"{title_of(method)} saved no clusters to look at.")
+
+
+def network_input(images: ImageSet, index: int = 0) -> Fragment:
+    """One image in its four turns, and its gradients."""
+    image = images.open(index, draft=256)
+    turns = show(
+        figures.draw_rotations(image),
+        pictures=True,
+        alt="One image turned by 0, 90, 180 and 270 degrees counter-clockwise.",
+        caption="The four quarter turns q that RotNet and DeeperCluster tell apart.",
+    )
+    gradients = show(
+        figures.draw_sobel(image),
+        pictures=True,
+        alt="The same image in colour, and its horizontal and vertical gradients in grey.",
+        caption="The fixed Sobel layer takes colour away and leaves edges (as Figure 4 of the supplement).",
+    )
+    return turns + gradients
+
+
+# 03: linear probes
+
+
+def accuracy_against_depth(records: Sequence[Record], half: Half) -> Fragment:
+    """The main paper's Figure 2, one half of it: ours, and theirs beside it."""
+    if not select(records, "top1", dataset=half):
+        return say(missing_half_sentence(half))
+    return show_side_by_side(
+        [
+            (
+                figures.plot_accuracy_against_depth(records, half),
+                figures.describe_accuracy_against_depth(records, half),
+            ),
+            (figures.plot_published_accuracy(half), figures.describe_published_accuracy(half)),
+        ],
+        caption=f"Accuracy of a linear classifier on each frozen layer, {half}, as Figure 2 of the main paper. Here: "
+        "mean over seeds with the standard deviation. Paper: numbers of Table 1 of the supplement. Other images, "
+        "other classes, a smaller network, and an axis of its own: compare orders and shapes, not heights.",
+        name=f"accuracy-{half}",
+    )
+
+
+def _drawn(
+    plot: Callable[[Sequence[Record], str], Axes],
+    describe: Callable[[Sequence[Record], str], str],
+    records: Sequence[Record],
+    method: str,
+    *,
+    needs: str,
+    empty: str,
+    caption: str,
+) -> Fragment:
+    if not _has(records, needs, method):
+        return say(empty)
+    return show(plot(records, method), alt=describe(records, method), caption=caption)
+
+
+def _has(records: Iterable[Record], name: str, method: str) -> bool:
+    return bool(select(records, name, method=method))

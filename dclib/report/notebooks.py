@@ -1,0 +1,237 @@
+"""One notebook with parameters: checked before it runs, executed whole, cleaned for publication.
+
+Papermill only warns about a mistyped parameter, and saves a notebook that looks finished when its kernel was
+killed. Here the first is an error before anything runs, and the second an error before anything is published.
+As a program (``python -m dclib.report.notebooks job.json``) it is the process in which a stage executes.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from dclib.records import write_atomically
+from dclib.report.titles import fill_titles
+
+KERNEL = "python3"  # every environment with ipykernel has it: nothing needs registering
+INJECTED_ID = "injected-parameters"  # papermill would draw a new cell id at every run
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+    "list": (list,),
+    "dict": (dict,),
+}
+
+
+class NotebookError(Exception):
+    """A notebook did not run to its end; the message says in which cell and why, in a few lines."""
+
+
+def read_notebook(path: Path) -> Any:
+    """The notebook at ``path``, with the environment's own kernel whatever it was saved with.
+
+    Raises:
+        ValueError: there is no such file, or it is no notebook.
+    """
+    try:
+        notebook = _read(path)
+    except OSError as error:
+        raise ValueError(f"need a notebook at {path}; it cannot be read: {error.strerror or error}") from None
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{path} is not a notebook: {reason}") from None
+    notebook.metadata["kernelspec"] = {"name": KERNEL, "language": "python", "display_name": "Python 3"}
+    return notebook
+
+
+def source_of(notebook: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    """Kind, text and metadata (captions, tags) of every cell: what a notebook is, without outputs and ids."""
+    return [(cell.cell_type, cell.source, dict(cell.metadata)) for cell in notebook.cells]
+
+
+def code_of(notebook: Any) -> str:
+    """The Python of all code cells, without IPython's own commands."""
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not cell.source.startswith("%%")]
+    lines = "\n".join(cells).splitlines()
+    return "\n".join("" if line.startswith(("%", "!")) else line for line in lines)
+
+
+def check_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
+    """Compare ``parameters`` with the notebook's own annotated cell.
+
+    Raises:
+        ValueError: the notebook has no cell tagged ``parameters`` or several, or one of ``parameters`` is not
+            in it, or has another type than its annotation, or a title asks for one that is not there.
+    """
+    notebook = read_notebook(path)
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{path.name} needs exactly one cell tagged 'parameters'; it has {len(tagged)}")
+    known = papermill.inspect_notebook(notebook)
+    for name, value in parameters.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
+            raise ValueError(f"{path.name} has no parameter {name!r}; {hint}")
+        annotation = known[name]["inferred_type_name"]
+        allowed = TYPES.get(annotation.split("[")[0].strip())
+        # bool is an int to Python, but True epochs is a mistake
+        if allowed and (not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)):
+            raise ValueError(f"parameter {name!r} of {path.name} must be {annotation}; got {value!r}")
+    fill_titles(notebook, parameters)
+
+
+def execute(path: Path, output: Path, parameters: Mapping[str, Any], *, cwd: Path, timeout: int) -> None:
+    """Run the notebook at ``path`` and write it, executed and cleaned, to ``output``.
+
+    After a failure ``output`` holds what had run, for the reader of the error.
+
+    Args:
+        timeout: Seconds one cell may take.
+
+    Raises:
+        NotebookError: a cell failed or took too long, or the kernel was killed.
+    """
+    notebook = fill_titles(read_notebook(path), parameters)
+    try:
+        papermill.execute_notebook(
+            notebook,
+            output,
+            dict(parameters),
+            kernel_name=KERNEL,
+            language="python",
+            progress_bar=False,
+            cwd=cwd,
+            execution_timeout=timeout,
+        )
+    except PapermillExecutionError as error:
+        where = f"cell {error.exec_count}, which begins {_first_line(error.source)!r}"
+        raise NotebookError(f"{error.ename}: {error.evalue}\nin {where}") from None
+    except DeadKernelError:
+        raise NotebookError(_killed(_read(output))) from None
+    except CellTimeoutError:
+        begun = _begun(_read(output))
+        raise NotebookError(f"a cell took longer than {timeout} s\nin {begun}; raise --timeout") from None
+    executed = _read(output)
+    if unfinished_cells(executed):
+        raise NotebookError(_killed(executed))
+    write_atomically(output, _written(clean(executed)))
+
+
+def unfinished_cells(notebook: Any) -> list[str]:
+    """First line of each code cell that the kernel never answered for.
+
+    The reply's time stamp is the only trace that tells a finished cell from one whose kernel was killed.
+    """
+    return [
+        _first_line(cell.source)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        and cell.source.strip()
+        and "shell.execute_reply" not in cell.metadata.get("execution", {})
+    ]
+
+
+def clean(notebook: Any) -> Any:
+    """The same notebook without time stamps, machine paths and random ids, so that two runs compare."""
+    notebook.metadata["papermill"] = {"parameters": notebook.metadata.get("papermill", {}).get("parameters", {})}
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell["id"] = INJECTED_ID
+    return notebook
+
+
+def modules_used(code: str) -> tuple[str, ...]:
+    """The modules of dclib that ``code`` imports, and all that they import, as ``code_hash`` names them.
+
+    Raises:
+        SyntaxError: ``code`` is not Python.
+    """
+    package = Path(__file__).resolve().parent.parent
+    found: set[str] = set()
+    waiting = [code]
+    while waiting:
+        for module in _imports(waiting.pop()):
+            name = module.removeprefix("dclib.").replace(".", "/")
+            path = package / f"{name}.py"
+            if not path.is_file():
+                name, path = f"{name}/__init__", package / name / "__init__.py"
+            if path.is_file() and name not in found:
+                found.add(name)
+                waiting.append(path.read_text(encoding="utf-8"))
+    return tuple(sorted(found))
+
+
+def _imports(code: str) -> set[str]:
+    """Dotted names below dclib that ``code`` may import; names that are no modules are among them."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+    return {name for name in names if name.startswith("dclib.")}
+
+
+def _killed(notebook: Any) -> str:
+    return (
+        f"the kernel was killed, most often because memory ran out\nin {_begun(notebook)}; "
+        "try fewer --jobs or smaller settings"
+    )
+
+
+def _begun(notebook: Any) -> str:
+    """The cell at work when the kernel fell silent."""
+    unfinished = unfinished_cells(notebook)
+    return f"the cell which begins {unfinished[0]!r}" if unfinished else "no cell: all had ended"
+
+
+def _first_line(source: str) -> str:
+    lines = [line.strip() for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    return lines[0] if lines else ""
+
+
+def _read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+
+
+def _written(notebook: Any) -> bytes:
+    text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    return text.encode()
+
+
+def _main(job_path: Path) -> int:
+    """Execute the job described in a file; on failure, leave the reason in ``error`` and return 1."""
+    job = json.loads(job_path.read_text(encoding="utf-8"))
+    os.chdir(job["cwd"])
+    try:
+        execute(
+            Path(job["notebook"]),
+            Path(job["output"]),
+            job["parameters"],
+            cwd=Path(job["cwd"]),
+            timeout=job["timeout"],
+        )
+    except (NotebookError, ValueError, OSError) as error:
+        Path(job["error"]).write_text(str(error), encoding="utf-8")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1])))

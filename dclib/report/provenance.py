@@ -1,0 +1,124 @@
+"""Where the numbers of a page come from: records of a preset, and the strip under every result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+
+from dclib.config import Preset, runs_folder
+from dclib.records import Record, RunCard, read_records
+from dclib.report.display import Fragment
+from dclib.report.series import order_methods, plural, title_of
+
+
+def load_records(preset: Preset) -> list[Record]:
+    """Every record of a preset's runs, of the methods and seeds it has now; none when nothing ran yet."""
+    found = read_records(runs_folder() / preset.name / "records")
+    return [r for r in found if r.card is not None and r.card.method in preset.methods and r.card.seed in preset.seeds]
+
+
+def strip(records: Sequence[Record]) -> Fragment:
+    """What the records above it were made with: a line that opens, with a warning where they do not match."""
+    cards = cards_of(records)
+    if not cards:
+        return Fragment("<p><em>No records yet.</em></p>", "No records yet.")
+    line = _summary(cards)
+    warnings = find_mismatches(records)
+    rows = [(name, value) for name, value in _details(cards) if value]
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    alarm = "".join(f"<p><strong>Mind:</strong> {escape(warning)}</p>" for warning in warnings)
+    html = (
+        f'{alarm}<details class="dclib-provenance" style="font-size:.85em"><summary>{escape(line)}</summary>'
+        f"<dl>{listed}</dl></details>"
+    )
+    text = [
+        *(f"Mind: {warning}" for warning in warnings),
+        line,
+        *(f"{name}: {value}" for name, value in rows),
+    ]
+    return Fragment(html, "\n\n".join(text))
+
+
+def find_mismatches(records: Sequence[Record]) -> list[str]:
+    """One sentence for each way in which records that stand in one table were not made alike.
+
+    Within a stage everything must come from one version of the code; the seeds of one method from one
+    configuration and one set of images; probes of one data set, whatever the method, from the same images.
+    """
+    cards = cards_of(records)
+    said = []
+    for stage in sorted({card.stage for card in cards}):
+        here = [card for card in cards if card.stage == stage]
+        said += _differences(here, f"{stage}: records", lambda card: card.code_hash, "versions of the code")
+        for method in order_methods(card.method for card in here):
+            own = [card for card in here if card.method == method]
+            who = f"{stage}: the seeds of {title_of(method)}"
+            said += _differences(own, who, lambda card: card.config_hash, "configurations")
+    return said + _data_mismatches(records)
+
+
+def cards_of(records: Iterable[Record]) -> list[RunCard]:
+    """The run cards behind some records, each once, by stage, method and seed."""
+    unique = {id(record.card): record.card for record in records if record.card is not None}
+    return sorted(unique.values(), key=lambda card: (card.stage, card.method, card.seed))
+
+
+def _data_mismatches(records: Sequence[Record]) -> list[str]:
+    groups: dict[str, list[RunCard]] = {}
+    for record in records:
+        if record.card is not None:
+            half = record.keys.get("dataset")
+            who = f"probes on {half}" if half else f"{record.card.stage}: the seeds of {title_of(record.card.method)}"
+            groups.setdefault(who, []).append(record.card)
+    return [
+        s for who, cards in groups.items() for s in _differences(cards, who, lambda c: c.data_hash, "sets of images")
+    ]
+
+
+def _differences(cards: Sequence[RunCard], who: str, hash_of: Callable[[RunCard], str], what: str) -> list[str]:
+    hashes = sorted({hash_of(card) for card in cards})
+    if len(hashes) < 2:
+        return []
+    return [f"{who} come from {len(hashes)} {what} ({', '.join(hashes)}); run the page again to make them alike."]
+
+
+def _summary(cards: Sequence[RunCard]) -> str:
+    seeds = sorted({card.seed for card in cards})
+    return " · ".join(
+        [
+            f"preset {_listed(card.preset for card in cards)}",
+            f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
+            plural(len(cards), "run"),
+            _listed(card.device for card in cards),
+            _duration(sum(card.seconds for card in cards)),
+            max(card.created for card in cards)[:10],
+        ]
+    )
+
+
+def _details(cards: Sequence[RunCard]) -> list[tuple[str, str]]:
+    methods = order_methods(card.method for card in cards)
+    configs = ", ".join(f"{title_of(m)} {_listed(c.config_hash for c in cards if c.method == m)}" for m in methods)
+    versions = [", ".join(f"{package} {version}" for package, version in card.versions.items()) for card in cards]
+    return [
+        ("stage", _listed(card.stage for card in cards)),
+        ("configuration", configs),
+        ("data", _listed(card.data_hash for card in cards)),
+        ("code", _listed(card.code_hash for card in cards)),
+        ("versions", "; or ".join(dict.fromkeys(versions))),
+        (
+            "notes",
+            "; ".join(dict.fromkeys(f"{key}: {value}" for card in cards for key, value in card.notes.items())),
+        ),
+        ("finished", max(card.created for card in cards)),
+    ]
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,82 @@
+"""Put a run among the published results: its records, one figure, and, where README asks for it, a table. No torch."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from dclib.config import Preset, project_root, runs_folder
+from dclib.records import Record, read_records, select, write_atomically
+from dclib.report.figures import plot_accuracy_against_depth, plot_published_accuracy
+from dclib.report.provenance import find_mismatches, load_records
+from dclib.report.series import accuracy_by_layer, final_values, history, order_methods, spread, title_of
+
+SHOWN_LAYERS = (5, 11, 12, 13)  # one early layer, and the last three, where the methods differ
+FIGURE = "accuracy.png"
+
+
+def publish(preset: Preset) -> Path:
+    """Copy a preset's records to ``results/<preset>``, draw their figure, and renew README's table of them.
+
+    Raises:
+        ValueError: nothing was measured, or the records were not all made alike.
+    """
+    records = load_records(preset)
+    if not select(records, "top1"):
+        raise ValueError(f"nothing to publish: preset {preset.name!r} has no probe records; run it first")
+    if mismatches := find_mismatches(records):
+        raise ValueError(f"cannot publish records that were not made alike: {' '.join(mismatches)}")
+    folder = project_root() / "results" / preset.name
+    shutil.rmtree(folder, ignore_errors=True)
+    for stage in ("pretrain", "linear_probe"):
+        for path in sorted((runs_folder() / preset.name / "records" / stage).glob("*.json")):
+            write_atomically(folder / "records" / stage / path.name, path.read_bytes())
+    draw(records).savefig(folder / FIGURE, dpi=120)
+    readme = project_root() / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    write_atomically(readme, renew_block(text, preset.name, read_records(folder / "records")).encode())
+    return folder
+
+
+def draw(records: Sequence[Record]) -> Figure:
+    """Accuracy against depth on objects, ours and the paper's, as the main paper's Figure 2."""
+    figure = Figure(figsize=(10, 4.6), facecolor="white", layout="constrained")
+    ours, paper = figure.subplots(1, 2)
+    plot_accuracy_against_depth(records, "objects", ax=ours)
+    plot_published_accuracy("objects", ax=paper)
+    return figure
+
+
+def renew_block(text: str, preset: str, records: Sequence[Record]) -> str:
+    """``text`` with the table between its markers ``<!-- results: PRESET -->`` and ``<!-- end -->`` made anew."""
+    pattern = re.compile(rf"(<!-- results: {re.escape(preset)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    return pattern.sub(lambda found: f"{found[1]}{results_table(records)}{found[2]}", text)
+
+
+def results_table(records: Sequence[Record]) -> str:
+    """Accuracy of some layers and agreement of clusters with classes, mean and spread over seeds, in Markdown."""
+    curves = accuracy_by_layer(records, "objects")
+    header = ["network", *(f"conv{layer}" for layer in SHOWN_LAYERS), "cluster NMI, first to last", "final NMI"]
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    for method in order_methods(curves):
+        layers = [_mean([curve[layer - 1] for curve in curves[method].values()], 1) for layer in SHOWN_LAYERS]
+        rises = history(records, "nmi_labels", method, "assignment").values()
+        rise = " to ".join(_mean([line[1][end] for line in rises], 2) for end in (0, -1)) if rises else ""
+        final = _mean(list(final_values(records, "final_nmi_labels", method).values()), 2)
+        lines.append(f"| {' | '.join([title_of(method), *layers, rise, final])} |")
+    probes = [record for record in select(records, "top1", dataset="objects", layer=13) if record.card]
+    seeds = len({record.card.seed for record in probes if record.card})
+    n_test = f"{probes[0].n:,} test images"
+    said = f"Top-1 accuracy of linear probes on {n_test}, %, mean ± standard deviation over {seeds} seeds."
+    return "\n".join([*lines, "", said, ""])
+
+
+def _mean(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return ""
+    middle = sum(values) / len(values)
+    return f"{middle:.{digits}f} ± {spread(values):.{digits}f}" if len(values) > 1 else f"{middle:.{digits}f}"

@@ -1,0 +1,324 @@
+"""From a preset to executed pages: stages side by side, each after what it needs, and only those that changed.
+
+Each stage is one notebook run by papermill in its own process, so that a kernel killed for memory takes
+nothing else down. A page appears under ``runs/<preset>/pages`` whole or not at all, with a card beside it
+that says from what it was made. No torch here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from graphlib import TopologicalSorter
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from dclib.config import Preset, project_root, runs_folder
+from dclib.records import installed_versions, write_atomically
+from dclib.report.notebooks import check_parameters
+from dclib.report.stages import Stage, alone, plan_stages, stage_keys, urgency
+
+MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
+CELL_TIMEOUT = 7 * 24 * 3600  # seconds; a hung cell ends some day, a long training is not cut short
+POLL_SECONDS = 0.05
+
+Status = Literal["done", "skipped", "failed", "blocked"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a stage."""
+
+    status: Status
+    seconds: float = 0.0
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Child:
+    """A stage at work."""
+
+    stage: Stage
+    process: subprocess.Popen[bytes]
+    started: float
+    threads: int
+
+
+def run_preset(
+    preset_name: str,
+    *,
+    data: str = "",
+    settings: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
+    force: bool = False,
+    timeout: int = CELL_TIMEOUT,
+) -> dict[str, Outcome]:
+    """Execute every stage of a preset that is not up to date; see the module.
+
+    Args:
+        preset_name: A preset's name, or the path of a .yaml file.
+        data: Folder of the images; empty means the preset's own.
+        settings: Preset keys to change, such as ``{"train.epochs": 2}``.
+        jobs: Stages at work at once; by default one per core and at most 4. Take 1 where one training
+            fills the GPU.
+        force: Run up-to-date stages as well.
+        timeout: Seconds one cell may take.
+
+    Returns:
+        What became of each page. A failed stage leaves its last good page alone and stops only what needs it.
+
+    Raises:
+        ValueError: unknown preset, setting or parameter, missing images, a run of the same preset at work.
+        OSError: the runs folder cannot be written.
+    """
+    preset, stages = plan_stages(preset_name, data=data, settings=settings)
+    for stage in stages:
+        check_parameters(stage.notebook, stage.parameters)
+    cores = count_cores()
+    jobs = min(cores, MAX_JOBS) if jobs is None else jobs
+    if jobs < 1 or timeout < 1:
+        raise ValueError(f"need jobs >= 1 and timeout >= 1 second; got {jobs} and {timeout}")
+    keys = stage_keys(stages, preset)
+    print(f"preset {preset.name}: {len(stages)} pages, up to {jobs} at once on {cores} cores", flush=True)
+    with _lock(workspace(preset)) as lock:
+        return run_stages(
+            stages, keys, workspace(preset), jobs=jobs, cores=cores, force=force, timeout=timeout, lock=lock
+        )
+
+
+def workspace(preset: Preset) -> Path:
+    """The folder of a preset's runs."""
+    return runs_folder().resolve() / preset.name
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    keys: Mapping[str, str],
+    folder: Path,
+    *,
+    jobs: int,
+    cores: int,
+    force: bool = False,
+    timeout: int = CELL_TIMEOUT,
+    lock: int | None = None,
+) -> dict[str, Outcome]:
+    """Execute ``stages`` below ``folder``, at most ``jobs`` at once, the most urgent first.
+
+    Every child holds the file descriptor ``lock``, so that no second run starts while an orphan still trains.
+    """
+    by_page = {stage.page: stage for stage in stages}
+    sorter = TopologicalSorter({stage.page: stage.needs for stage in stages})
+    sorter.prepare()
+    longest, unaccompanied = urgency(stages), alone(stages)
+    outcomes: dict[str, Outcome] = {}
+    ready: list[Stage] = []
+    running: list[_Child] = []
+    try:
+        while sorter.is_active():
+            ready += [by_page[page] for page in sorter.get_ready()]
+            ready.sort(key=lambda stage: -longest[stage.page])
+            ended: dict[str, Outcome] = {}
+            while ready and len(running) < jobs:
+                stage = ready.pop(0)
+                settled = _settle(stage, keys, folder, outcomes, force)
+                if settled:
+                    ended[stage.page] = settled
+                    continue
+                threads = cores if stage.page in unaccompanied else max(1, cores // jobs)
+                running.append(_start(stage, folder, threads, timeout, lock))
+            for child in [child for child in running if child.process.poll() is not None]:
+                running.remove(child)
+                ended[child.stage.page] = _finish(child, keys, folder)
+            for page, outcome in ended.items():
+                _announce(page, outcome)
+                sorter.done(page)
+            outcomes.update(ended)
+            if not ended:
+                time.sleep(POLL_SECONDS)
+    finally:
+        _stop(running)
+    return outcomes
+
+
+def read_card(folder: Path, page: str) -> dict[str, Any] | None:
+    """The run card of a page: key, seconds, finished, versions, ...; None where no whole page is there."""
+    path = folder / "pages" / f"{page}.json"
+    if not (path.is_file() and path.with_suffix(".ipynb").is_file()):
+        return None
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None  # a damaged card is no card: the page is made again
+    return card if isinstance(card, dict) else None
+
+
+def count_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def show_seconds(seconds: float) -> str:
+    """A duration for people: ``8 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _settle(
+    stage: Stage, keys: Mapping[str, str], folder: Path, outcomes: Mapping[str, Outcome], force: bool
+) -> Outcome | None:
+    """The outcome of a stage that need not or cannot run, else None."""
+    missing = [page for page in stage.needs if outcomes[page].status in ("failed", "blocked")]
+    if missing:
+        return Outcome(status="blocked", message=f"needs {', '.join(missing)}")
+    card = read_card(folder, stage.page)
+    if card and card.get("key") == keys[stage.page] and not force:
+        return Outcome(status="skipped", message="nothing it depends on changed")
+    return None
+
+
+def _start(stage: Stage, folder: Path, threads: int, timeout: int, lock: int | None) -> _Child:
+    """Start the process that executes a stage; it writes below ``work/`` only."""
+    work = folder / "work"
+    job = {
+        "notebook": str(stage.notebook.resolve()),
+        "output": str(work / f"{stage.page}.ipynb"),
+        "error": str(work / f"{stage.page}.error"),
+        "parameters": dict(stage.parameters),
+        "cwd": str(project_root().resolve()),
+        "timeout": timeout,
+    }
+    _clear(work, stage.page)
+    write_atomically(work / f"{stage.page}.json", json.dumps(job).encode())
+    _say("start", stage.page)
+    with (work / f"{stage.page}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dclib.report.notebooks", str(work / f"{stage.page}.json")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=_child_environment(threads, work),
+            pass_fds=() if lock is None else (lock,),
+        )
+    return _Child(stage=stage, process=process, started=time.monotonic(), threads=threads)
+
+
+def _child_environment(threads: int, work: Path) -> dict[str, str]:
+    """This process's environment with its own kernel and dclib, and without personal start-up files."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "JUPYTER_PATH", "PYTHONSTARTUP")}
+    package = str(Path(__file__).resolve().parent.parent.parent)
+    return environment | {
+        "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's python3 before one the user registered
+        "IPYTHONDIR": str(work / "ipython"),
+        "OMP_NUM_THREADS": str(threads),
+        "DCLIB_ROOT": str(project_root().resolve()),
+        "DCLIB_RUNS": str(runs_folder().resolve()),
+    }
+
+
+def _finish(child: _Child, keys: Mapping[str, str], folder: Path) -> Outcome:
+    """Publish the page of a stage that ended well; keep the notebook of one that did not."""
+    page, seconds = child.stage.page, time.monotonic() - child.started
+    if child.process.returncode != 0:
+        return Outcome(status="failed", seconds=seconds, message=_keep_failure(child, folder))
+    pages = folder / "pages"
+    card = {
+        "page": page,
+        "notebook": child.stage.notebook.name,
+        "parameters": dict(child.stage.parameters),
+        "key": keys[page],
+        "seconds": round(seconds, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "threads": child.threads,
+        "versions": {**installed_versions(), "papermill": metadata.version("papermill")},
+    }
+    pages.mkdir(parents=True, exist_ok=True)
+    # the card goes first and comes last: between the two no card vouches for either page
+    (pages / f"{page}.json").unlink(missing_ok=True)
+    (folder / "work" / f"{page}.ipynb").replace(pages / f"{page}.ipynb")
+    write_atomically(pages / f"{page}.json", json.dumps(card, indent=1).encode())
+    _clear(folder / "work", page)
+    _clear(folder / "failed", page)
+    return Outcome(status="done", seconds=seconds)
+
+
+def _keep_failure(child: _Child, folder: Path) -> str:
+    """Move what a failed stage left to ``failed/``; returns why it failed and where to look."""
+    page, work, failed = child.stage.page, folder / "work", folder / "failed"
+    failed.mkdir(parents=True, exist_ok=True)
+    _clear(failed, page)
+    for suffix in (".ipynb", ".log"):
+        if (work / f"{page}{suffix}").is_file():
+            (work / f"{page}{suffix}").replace(failed / f"{page}{suffix}")
+    error = work / f"{page}.error"
+    if error.is_file():
+        reason = error.read_text(encoding="utf-8").strip()
+    elif child.process.returncode < 0:
+        reason = f"its process was ended by signal {-child.process.returncode}; 9 most often means out of memory"
+    else:
+        log = (failed / f"{page}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        reason = f"its process ended with status {child.process.returncode}: {log[-1] if log else 'no message'}"
+    _clear(work, page)
+    kept = sorted(path.name for path in failed.glob(f"{page}.*"))
+    return f"{reason}\nkept in {failed}: {', '.join(kept)}"
+
+
+def _clear(folder: Path, page: str) -> None:
+    for suffix in (".ipynb", ".json", ".log", ".error"):
+        (folder / f"{page}{suffix}").unlink(missing_ok=True)
+
+
+def _stop(running: Sequence[_Child]) -> None:
+    """End what is still at work; a kernel ends by itself when its parent has gone."""
+    for child in running:
+        child.process.terminate()
+    for child in running:
+        try:
+            child.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[int]:
+    """Hold the workspace alone; two runs at once would train into the same checkpoints."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OSError(
+            f"cannot write to {folder}: {error.strerror}; set DCLIB_RUNS to a folder that can be written"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield lock
+    except BlockingIOError:
+        raise ValueError(
+            f"another run of preset {folder.name!r} is at work in {folder}; wait for it, or end it"
+        ) from None
+    finally:
+        os.close(lock)
+
+
+def _announce(page: str, outcome: Outcome) -> None:
+    first, *more = outcome.message.splitlines() or [""]
+    ran = outcome.status in ("done", "failed")
+    _say(outcome.status, page, " ".join(filter(None, [show_seconds(outcome.seconds) if ran else "", first])))
+    for line in more:
+        _say("", "", line)
+
+
+def _say(status: str, page: str, note: str = "") -> None:
+    print(f"{status:8} {page:36} {note}".rstrip(), flush=True)

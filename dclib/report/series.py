@@ -1,0 +1,136 @@
+"""From a list of records to the series that tables, figures and verdicts are made of.
+
+Everything is keyed by method and seed, in an order that never depends on the order of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import mean, stdev
+
+from dclib.paper import N_LAYERS, NAMES, Curve, task_of
+from dclib.records import Record, select
+
+METHOD_ORDER = (
+    "supervised",
+    "deepercluster",
+    "deepcluster",
+    "rotnet",
+    "random",
+)  # as in the tables of the book
+
+Curves = dict[str, dict[int, Curve]]  # method -> seed -> one accuracy per layer, %
+Line = tuple[tuple[int, ...], tuple[float, ...]]  # steps, and a value at each
+
+
+def title_of(method: str) -> str:
+    """How a method is written on a page: ``deepercluster_hierarchy`` -> ``DeeperCluster, hierarchy``."""
+    task = task_of(method)
+    variant = method[len(task) :].strip("_").replace("_", " ")
+    return ", ".join(part for part in (NAMES.get(task, task), variant) if part)
+
+
+def order_methods(methods: Iterable[str]) -> list[str]:
+    """Methods in the book's order: from most to least supervision, variants after what they vary."""
+
+    def place(method: str) -> tuple[int, str]:
+        task = task_of(method)
+        return (METHOD_ORDER.index(task) if task in METHOD_ORDER else len(METHOD_ORDER), method)
+
+    return sorted(set(methods), key=place)
+
+
+def methods_in(records: Iterable[Record]) -> list[str]:
+    """Every method that some record is about, in the book's order."""
+    return order_methods(r.card.method for r in records if r.card is not None)
+
+
+def accuracy_by_layer(records: Iterable[Record], dataset: str, name: str = "top1") -> Curves:
+    """Probe accuracies, method -> seed -> 13 values in %; a seed with a missing layer is left out.
+
+    Raises:
+        ValueError: two records give the same method, seed and layer.
+    """
+    found: dict[str, dict[int, dict[int, float]]] = {}
+    for record in select(records, name, dataset=dataset):
+        method, seed = _method_and_seed(record)
+        layers = found.setdefault(method, {}).setdefault(seed, {})
+        _put(layers, int(record.keys["layer"]), record, f"{method}, seed {seed}, {dataset}, layer")
+    return {
+        method: {
+            seed: tuple(layers[i] for i in range(1, N_LAYERS + 1))
+            for seed, layers in sorted(found[method].items())
+            if set(layers) >= set(range(1, N_LAYERS + 1))
+        }
+        for method in order_methods(found)
+    }
+
+
+def history(records: Iterable[Record], name: str, method: str, step: str) -> dict[int, Line]:
+    """One value over time for one method: seed -> (steps, values), steps being epochs or assignments.
+
+    Raises:
+        ValueError: two records give the same seed and step.
+    """
+    found: dict[int, dict[int, float]] = {}
+    for record in select(records, name, method=method):
+        if step in record.keys:
+            _, seed = _method_and_seed(record)
+            _put(
+                found.setdefault(seed, {}),
+                int(record.keys[step]),
+                record,
+                f"{method}, seed {seed}, {name}, {step}",
+            )
+    return {seed: (tuple(sorted(line)), tuple(line[x] for x in sorted(line))) for seed, line in sorted(found.items())}
+
+
+def final_values(records: Iterable[Record], name: str, method: str) -> dict[int, float]:
+    """A value given once per run: seed -> value."""
+    found: dict[int, float] = {}
+    for record in select(records, name, method=method):
+        _, seed = _method_and_seed(record)
+        _put(found, seed, record, f"{method}, {name}, seed")
+    return dict(sorted(found.items()))
+
+
+def mean_line(lines: dict[int, Line]) -> tuple[tuple[int, ...], list[float], list[float]]:
+    """Steps that every seed has, with mean and sample standard deviation (0 for one seed) at each."""
+    steps = sorted(set.intersection(*(set(xs) for xs, _ in lines.values()))) if lines else []
+    at = [[ys[xs.index(step)] for xs, ys in lines.values()] for step in steps]
+    return tuple(steps), [mean(values) for values in at], [spread(values) for values in at]
+
+
+def mean_curve(curves: dict[int, Curve]) -> tuple[list[float], list[float]]:
+    """Mean and sample standard deviation (0 for one seed) of each layer over seeds."""
+    columns = list(zip(*curves.values(), strict=True))
+    return [mean(column) for column in columns], [spread(column) for column in columns]
+
+
+def spread(values: Sequence[float]) -> float:
+    """Sample standard deviation; 0 for a single value."""
+    return stdev(values) if len(values) > 1 else 0.0
+
+
+def best_layer(curve: Curve) -> int:
+    """The layer of the highest accuracy, 1 to 13; the first of them when several tie."""
+    return curve.index(max(curve)) + 1
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _method_and_seed(record: Record) -> tuple[str, int]:
+    if record.card is None:
+        raise ValueError(f"record {record.name!r} has no run card; read records with dclib.records.read_records")
+    return record.card.method, record.card.seed
+
+
+def _put(values: dict[int, float], key: int, record: Record, what: str) -> None:
+    if key in values:
+        raise ValueError(
+            f"two records for {what} {key}: {values[key]} and {record.value}; delete the stale run's records"
+        )
+    values[key] = record.value

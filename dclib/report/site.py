@@ -1,0 +1,190 @@
+"""The book from its pages: executed stages and story pages into ``_build/html``. No torch here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dclib.config import Preset, project_root
+from dclib.records import RunCard, read_records, write_atomically
+from dclib.report.runner import read_card, show_seconds, workspace
+from dclib.report.series import title_of
+from dclib.report.stages import Stage, plan_stages, stage_keys
+
+STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
+STATUS_PAGE = "_generated/run_status"
+BUILDER = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+# a second build over the first would not read unchanged pages again, and so not repeat their warnings
+OPTIONS = ("--config", "_config.yml", "--path-output", ".", "-W", "-n", "--keep-going")
+
+
+class BuildError(Exception):
+    """The book did not build; the message says where to look."""
+
+
+def build_book(preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None) -> Path:
+    """Build the book from a preset's executed pages, from an empty folder; returns its index.html.
+
+    Warnings are errors: a broken reference or a missing picture stops the build with a message.
+
+    Raises:
+        ValueError: a page of the table of contents is not there; the message says what makes it.
+        BuildError: Jupyter Book reported a warning or an error, above the message.
+    """
+    preset, stages = plan_stages(preset_name, data=data, settings=settings)
+    root, folder = project_root().resolve(), workspace(preset)
+    listed = toc_pages(root / "book" / "_toc.yml")
+    _check_pages(listed, preset, stages, folder, root)
+    _copy_pages(stages, folder, root / "book" / STAGES)
+    for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
+        if page.startswith(f"{STAGES}/"):
+            write_atomically(root / "book" / f"{page}.md", absent_page(page, preset).encode())
+    status = status_page(preset, stages, stage_keys(stages, preset), folder, listed)
+    write_atomically(root / "book" / f"{STATUS_PAGE}.md", status.encode())
+    shutil.rmtree(root / "_build", ignore_errors=True)
+    built = subprocess.run(
+        [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS], cwd=root, env=_environment(), check=False
+    )
+    if built.returncode != 0:
+        raise BuildError("the book was not built without warnings; Jupyter Book names them above")
+    html = root / "_build" / "html"
+    missing = [page for page in listed if not (html / f"{page}.html").is_file()]
+    if missing:
+        raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
+    return html / "index.html"
+
+
+def toc_pages(toc: Path) -> list[str]:
+    """Every page that a table of contents lists, the root first, without suffixes.
+
+    Raises:
+        ValueError: there is no such file, or it lists nothing.
+    """
+    if not toc.is_file():
+        raise ValueError(f"need a table of contents at {toc}; it is not there")
+    pages = _files_below(yaml.safe_load(toc.read_text(encoding="utf-8")))
+    if not pages:
+        raise ValueError(f"{toc} lists no page: it needs a root and chapters")
+    return [page.removesuffix(".md").removesuffix(".ipynb") for page in pages]
+
+
+def status_page(
+    preset: Preset, stages: Sequence[Stage], keys: Mapping[str, str], folder: Path, listed: Sequence[str]
+) -> str:
+    """A page in MyST: what ran for each page of the book, when, how long, where and on which versions."""
+    cards = {stage.page: read_card(folder, stage.page) for stage in stages}
+    ran = {page: card for page, card in cards.items() if card}
+    devices = _devices(folder / "records")
+    rows = [
+        "| Page | Notebook | Time | Device | Finished | Key | State |",
+        "|---|---|---|---|---|---|---|",
+        *(_status_row(page, card, keys[page], devices, listed) for page, card in ran.items()),
+    ]
+    versions = {f"{name} {version}" for card in ran.values() for name, version in card["versions"].items()}
+    return "\n".join(
+        [
+            "# What ran",
+            "",
+            f"Preset `{preset.name}`. {preset.description}".rstrip(),
+            "",
+            "Every page with results is a notebook that was executed for this book. Its key changes with",
+            "anything it depends on: the notebook, its parameters, the preset, the source of the library it",
+            "imports, the images, and the pages before it.",
+            "",
+            *rows,
+            "",
+            f"Versions: {', '.join(sorted(versions)) or 'none recorded'}.",
+            "",
+        ]
+    )
+
+
+def absent_page(page: str, preset: Preset) -> str:
+    """What stands in for the page of a method that this preset did not run, in MyST."""
+    method = page.removeprefix(f"{STAGES}/pretraining_")
+    known = method in preset.methods
+    why = (
+        "it is trained with labels, and the images have none: give them in one sub-folder per class"
+        if known
+        else f"preset `{preset.name}` has no method of that name"
+    )
+    return f"# Pre-training: {title_of(method)}\n\nThis network was not trained for this book: {why}.\n"
+
+
+def _files_below(node: Any) -> list[str]:
+    """Values of ``root`` and ``file`` anywhere in a table of contents, in order."""
+    if isinstance(node, list):
+        return [page for item in node for page in _files_below(item)]
+    if not isinstance(node, dict):
+        return []
+    here = [str(node[key]) for key in ("root", "file") if key in node]
+    return here + [page for value in node.values() for page in _files_below(value)]
+
+
+def _check_pages(listed: Sequence[str], preset: Preset, stages: Sequence[Stage], folder: Path, root: Path) -> None:
+    """Raise ValueError for the first listed page that is not there, saying what makes it."""
+    planned = {f"{STAGES}/{stage.page}": stage for stage in stages}
+    for page in listed:
+        if page in planned:
+            stage = planned[page]
+            if read_card(folder, stage.page) is None:
+                method = f", method {stage.parameters['method']}" if "method" in stage.parameters else ""
+                raise ValueError(
+                    f"the book lists {page}, which has not run (notebook {stage.notebook.name}{method}); "
+                    f"make it with: python -m dclib run --preset {stage.parameters['preset']}"
+                )
+        elif page.startswith(f"{STAGES}/"):
+            if not page.startswith(f"{STAGES}/pretraining_"):
+                raise ValueError(f"the book lists {page}, which no stage makes; take it out of book/_toc.yml")
+        elif page != STATUS_PAGE and not any(
+            (root / "book" / f"{page}{suffix}").is_file() for suffix in (".md", ".ipynb", ".rst")
+        ):
+            raise ValueError(f"the book lists {page}, and there is no book/{page}.md; write it or unlist it")
+
+
+def _copy_pages(stages: Sequence[Stage], folder: Path, book_stages: Path) -> None:
+    """Replace the book's stages by those of this preset, so that no page of another one stays behind."""
+    shutil.rmtree(book_stages, ignore_errors=True)
+    book_stages.mkdir(parents=True)
+    for stage in stages:
+        if read_card(folder, stage.page):
+            shutil.copyfile(folder / "pages" / f"{stage.page}.ipynb", book_stages / f"{stage.page}.ipynb")
+
+
+def _status_row(
+    page: str, card: Mapping[str, Any], key: str, devices: Mapping[str, set[str]], listed: Sequence[str]
+) -> str:
+    method = card["parameters"].get("method", "")
+    threads = card["threads"]
+    device = ", ".join(sorted(devices.get(method, set()))) or f"{threads} thread{'s'[: threads != 1]}"
+    state = "up to date" if card["key"] == key else "older than its sources"
+    cells = [
+        f"[](../{STAGES}/{page})" if f"{STAGES}/{page}" in listed else f"`{page}`",
+        f"`{card['notebook']}`",
+        show_seconds(card["seconds"]),
+        device,
+        card["finished"],
+        f"`{card['key']}`",
+        state,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _devices(records: Path) -> dict[str, set[str]]:
+    """Devices on which each method was pre-trained, from its records."""
+    cards: list[RunCard] = [r.card for r in read_records(records) if r.card and r.card.stage == "pretrain"]
+    return {card.method: {c.device for c in cards if c.method == card.method} for card in cards}
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, with dclib importable for the reference pages of the book."""
+    package = str(Path(__file__).resolve().parent.parent.parent)
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}

@@ -1,0 +1,188 @@
+"""Which notebooks a preset needs, in which order, and what each depends on. No torch here."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from dclib.config import MethodConfig, Preset, config_hash, data_root, load_preset, project_root
+from dclib.data.images import find_split
+from dclib.records import code_hash
+from dclib.report.notebooks import code_of, modules_used, read_notebook, source_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One notebook with its parameters, and the page it becomes."""
+
+    page: str  # name of the page, unique in a run
+    notebook: Path
+    parameters: Mapping[str, Any]
+    needs: tuple[str, ...] = ()  # pages that must be there first
+    cost: float = 1.0  # expected work, in images seen: longest first
+
+
+def plan_stages(
+    preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None
+) -> tuple[Preset, list[Stage]]:
+    """The preset, and the stages that make its pages.
+
+    Raises:
+        ValueError: unknown preset or setting, missing images, methods that start from each other in a circle.
+    """
+    parameters = {
+        "preset": _from_root(preset_name, is_file=True),
+        "data": _from_root(data),
+        "settings": dict(settings or {}),
+    }
+    preset = load_preset(preset_name, {**({"data.root": parameters["data"]} if data else {}), **(settings or {})})
+    _check_images(preset)
+    methods = {name: config for name, config in preset.methods.items() if can_run(config, preset)}
+    pages = {name: f"pretraining_{name}" for name in methods}
+    stages = [Stage(page="data", notebook=_notebook("01_data"), parameters=parameters)]
+    for name, config in methods.items():
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError(f"a method's name becomes a file's: need letters, digits, '_', '.' and '-'; got {name!r}")
+        stages.append(
+            Stage(
+                page=pages[name],
+                notebook=_notebook("02_pretraining"),
+                parameters={**parameters, "method": name},
+                needs=("data", pages[config.init]) if config.init else ("data",),
+                cost=_images_seen(config) * len(preset.seeds),
+            )
+        )
+    everything = ("data", *pages.values())
+    stages.append(
+        Stage(
+            page="linear_probes",
+            notebook=_notebook("03_linear_probes"),
+            parameters=parameters,
+            needs=everything,
+        )
+    )
+    stages.append(
+        Stage(
+            page="scorecard",
+            notebook=_notebook("04_scorecard"),
+            parameters=parameters,
+            needs=("linear_probes",),
+        )
+    )
+    in_order(stages)
+    return preset, stages
+
+
+def can_run(config: MethodConfig, preset: Preset) -> bool:
+    """False for a method that needs labelled images where the preset's folder has none."""
+    data = preset.data
+    return config.method != "supervised" or not data.root or find_split(data_root(data), data.objects_train) is not None
+
+
+def stage_keys(stages: Sequence[Stage], preset: Preset) -> dict[str, str]:
+    """For each page, a hash of everything it depends on: equal keys, equal pages.
+
+    That is the notebook's cells, its parameters, the preset with its settings, the source of every module of
+    dclib that the notebook imports, the folder of the images, and the keys of the pages it needs.
+    """
+    images = _images_stamp(preset)
+    keys: dict[str, str] = {}
+    for stage in in_order(stages):
+        notebook = read_notebook(stage.notebook)
+        try:
+            modules = modules_used(code_of(notebook))
+        except SyntaxError as error:
+            raise ValueError(
+                f"the code cells of {stage.notebook.name} are not Python: {error.msg}: {error.text}"
+            ) from None
+        # a page's title is filled in by the runner: its code counts although the notebook does not import it
+        modules = (*modules, "report/titles")
+        keys[stage.page] = config_hash(
+            preset,
+            {
+                "cells": source_of(notebook),
+                "parameters": stage.parameters,
+                "code": code_hash(*modules),
+                "images": images,
+                "needs": [keys[page] for page in stage.needs],
+            },
+        )
+    return keys
+
+
+def in_order(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages, each after those it needs."""
+    by_page = {stage.page: stage for stage in stages}
+    try:
+        order = list(TopologicalSorter({stage.page: stage.needs for stage in stages}).static_order())
+    except CycleError as error:
+        circle = " -> ".join(page.removeprefix("pretraining_") for page in error.args[1])
+        raise ValueError(f"methods start from each other in a circle: {circle}; let one have no init") from None
+    return [by_page[page] for page in order]
+
+
+def urgency(stages: Sequence[Stage]) -> dict[str, float]:
+    """Cost of the longest chain of stages that begins with each: its head started late ends the run late."""
+    chains: dict[str, float] = {}
+    for stage in reversed(in_order(stages)):
+        after = [chains[other.page] for other in stages if stage.page in other.needs]
+        chains[stage.page] = stage.cost + max(after, default=0.0)
+    return chains
+
+
+def alone(stages: Sequence[Stage]) -> set[str]:
+    """Pages of stages that can run beside no other, and so have all cores.
+
+    From the plan rather than from what happens to run, so that a number never depends on what was skipped.
+    """
+    before: dict[str, set[str]] = {}
+    for stage in in_order(stages):
+        before[stage.page] = set(stage.needs).union(*(before[page] for page in stage.needs))
+    return {a for a in before if all(a == b or a in before[b] or b in before[a] for b in before)}
+
+
+def _images_seen(config: MethodConfig) -> float:
+    """Expected cost of one pre-training; clustering passes over the images once more each time."""
+    if config.method == "random":
+        return 1.0
+    passes = 1.0 + (0.5 / config.cluster.reassign_every if config.clusters else 0.0)
+    return config.train.epochs * (config.train.epoch_images or 10_000) * passes
+
+
+def _check_images(preset: Preset) -> None:
+    root = data_root(preset.data)
+    if preset.data.root and not root.exists():
+        raise ValueError(
+            f"preset {preset.name!r} reads images from {preset.data.root}, which is not there; "
+            "give their folder with --data FOLDER (make book DATA=FOLDER)"
+        )
+
+
+def _images_stamp(preset: Preset) -> str:
+    """Hash that changes when images are added, removed or replaced by a new archive; no image is opened."""
+    if not preset.data.root:
+        return ""  # the pocket world follows from the preset and the code
+    stamp = []
+    for folder, inner, files in os.walk(data_root(preset.data)):
+        inner.sort()
+        archives = [name for name in files if name.endswith((".tar", ".zip", ".txt", ".tsv", ".csv"))]
+        for path in [Path(folder), *(Path(folder) / name for name in sorted(archives))]:
+            status = path.stat()
+            stamp.append((str(path), status.st_mtime_ns, status.st_size))
+    return config_hash(stamp)
+
+
+def _notebook(name: str) -> Path:
+    return project_root() / "notebooks" / f"{name}.ipynb"
+
+
+def _from_root(value: str, *, is_file: bool = False) -> str:
+    """A relative path as seen from the project's root, where notebooks run; a preset's plain name as it is."""
+    if not value or (is_file and not value.endswith((".yaml", ".yml"))) or Path(value).is_absolute():
+        return value
+    return os.path.relpath(value, project_root())
