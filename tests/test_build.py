@@ -1,0 +1,136 @@
+"""The book's assembly: which pages it takes, what it says when one is missing, and that warnings stop it."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from dclib.report.site import BuildError, build_book, toc_pages
+
+PARAMETERS = 'preset: str = "tiny"\ndata: str = ""\nsettings: dict = {}'
+PRESET = "description: For tests.\nmethods:\n  first: {method: rotnet}\n"
+PAGES = ("data", "pretraining_first", "linear_probes", "scorecard")
+TOC = """\
+format: jb-book
+root: index
+parts:
+  - caption: Results
+    chapters:
+      - file: stages/data
+        sections:
+          - file: stages/pretraining_first
+      - file: stages/linear_probes
+      - file: stages/scorecard
+      - file: _generated/run_status
+"""
+CONFIG = """\
+title: Tiny
+only_build_toc_files: true
+execute: {execute_notebooks: "off"}
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project whose stages have run: pages with run cards, a story page, a table of contents."""
+    for name in ("01_data", "02_pretraining", "03_linear_probes", "04_scorecard"):
+        cell = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+        write(tmp_path / "notebooks" / f"{name}.ipynb", cell)
+    (tmp_path / "notebooks" / "presets").mkdir()
+    (tmp_path / "notebooks" / "presets" / "tiny.yaml").write_text(PRESET)
+    for page in PAGES:
+        make_page(tmp_path, page)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "_toc.yml").write_text(TOC)
+    (tmp_path / "book" / "index.md").write_text("# Start\n\nSee {doc}`stages/data`.\n")
+    (tmp_path / "_config.yml").write_text(CONFIG)
+    monkeypatch.setenv("DCLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    return tmp_path
+
+
+def write(path: Path, *cells) -> None:
+    notebook = new_notebook(cells=[new_markdown_cell(f"# Page {path.stem}"), *cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def make_page(project: Path, page: str) -> None:
+    write(project / "runs" / "tiny" / "pages" / f"{page}.ipynb", new_code_cell("1 + 1"))
+    card = {
+        "notebook": "n.ipynb",
+        "parameters": {"method": "first"} if "first" in page else {},
+        "key": "0123456789ab",
+        "seconds": 61.0,
+        "finished": "2026-01-02T03:04:05+00:00",
+        "threads": 1,
+        "versions": {"python": "3.x"},
+    }
+    (project / "runs" / "tiny" / "pages" / f"{page}.json").write_text(json.dumps(card))
+
+
+def test_a_book_is_built_with_every_page_and_what_ran(project, capfd):
+    stale = project / "book" / "stages" / "pretraining_gone.ipynb"
+    stale.parent.mkdir()
+    stale.write_text("of another preset")
+    (project / "_build").mkdir()
+    (project / "_build" / "leftover").write_text("")
+
+    index = build_book("tiny")
+
+    assert index == project / "_build" / "html" / "index.html"
+    for page in PAGES:
+        assert f"Page {page}" in (index.parent / "stages" / f"{page}.html").read_text()
+    assert not stale.exists()
+    assert not (project / "_build" / "leftover").exists()
+    status = (index.parent / "_generated" / "run_status.html").read_text()
+    assert "1 min 1 s" in status
+    assert "older than its sources" in status
+    assert str(project) not in status
+
+    # the same again with a reference to nowhere: -W and -n make it an error
+    (project / "book" / "index.md").write_text("# Start\n\nSee {ref}`nowhere`.\n")
+    with pytest.raises(BuildError, match="not built without warnings"):
+        build_book("tiny")
+    assert "nowhere" in capfd.readouterr().err
+
+
+def test_a_page_that_has_not_run_is_named_with_the_command_that_makes_it(project):
+    (project / "runs" / "tiny" / "pages" / "pretraining_first.json").unlink()
+    match = r"pretraining_first, which has not run \(notebook 02_pretraining.ipynb, method first\); .* --preset tiny"
+    with pytest.raises(ValueError, match=match):
+        build_book("tiny")
+    assert not (project / "book" / "stages").exists()
+
+
+def test_a_page_that_no_stage_makes_is_named(project):
+    (project / "book" / "_toc.yml").write_text(TOC.replace("stages/data", "stages/date"))
+    with pytest.raises(ValueError, match="lists stages/date, which no stage makes"):
+        build_book("tiny")
+
+
+def test_a_method_that_the_preset_does_not_have_gets_a_page_that_says_so(project):
+    (project / "book" / "_toc.yml").write_text(TOC.replace("pretraining_first", "pretraining_last"))
+    index = build_book("tiny")
+    page = (index.parent / "stages" / "pretraining_last.html").read_text()
+    assert "has no method of that name" in page
+
+
+def test_a_story_page_that_is_missing_is_named(project):
+    (project / "book" / "_toc.yml").write_text(TOC + "  - caption: More\n    chapters: [{file: story}]\n")
+    with pytest.raises(ValueError, match=r"lists story, and there is no book/story.md"):
+        build_book("tiny")
+
+
+def test_a_table_of_contents_is_read_in_order(project):
+    expected = ["index", *(f"stages/{page}" for page in PAGES), "_generated/run_status"]
+    assert toc_pages(project / "book" / "_toc.yml") == expected
+
+
+def test_an_empty_table_of_contents_is_an_error(tmp_path):
+    (tmp_path / "_toc.yml").write_text("format: jb-book\n")
+    with pytest.raises(ValueError, match="lists no page"):
+        toc_pages(tmp_path / "_toc.yml")

@@ -1,0 +1,156 @@
+"""Exhibits: a figure with its words where there is something to show, and a sentence where there is not."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bs4 import BeautifulSoup
+from PIL import Image
+from synthetic_records import make_probes, make_training
+
+from dclib.config import Preset, parse_preset
+from dclib.data.folders import open_folder
+from dclib.data.yfcc import open_yfcc
+from dclib.report import exhibits
+
+
+def picture_bytes(color: tuple[int, int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 40), color).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of twelve pictures in class folders."""
+    for i in range(24):
+        path = tmp_path / "set" / ("ant", "bee")[i % 2] / f"{i:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture_bytes((10 * i, 100, 200)))
+    return tmp_path / "set"
+
+
+def make_preset(root: str = "") -> Preset:
+    data = {"root": root} if root else {}
+    return parse_preset("mine", {"seeds": [0], "description": "Mine alone.", "data": data, "methods": {"rotnet": None}})
+
+
+def make_pool(root: Path, identifiers: list[int]) -> Path:
+    """A pool of photos 7 to 10 in YFCC100M's layout, its table's lines in the order of ``identifiers``."""
+    (root / "00").mkdir(parents=True)
+    with zipfile.ZipFile(root / "00" / "000.zip", "w") as archive:
+        for number in (7, 8, 9, 10):
+            archive.writestr(f"{number:03d}.jpg", picture_bytes((number, 0, 0)))
+    lines = []
+    for identifier in identifiers:
+        fields = ["x"] * 23
+        fields[0], fields[2], fields[5], fields[6] = (
+            str(identifier),
+            f"user{identifier}",
+            "A+camera",
+            f"title+{identifier}",
+        )
+        fields[3] = fields[4] = fields[10] = fields[11] = fields[12] = ""
+        fields[8], fields[9], fields[22] = f"tag{identifier},<b>", "", "0"
+        lines.append("\t".join(fields))
+    (root / "yfcc100m_dataset.tsv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    "exhibit", [exhibits.training_loss, exhibits.cluster_agreement, exhibits.cluster_sizes], ids=lambda f: f.__name__
+)
+def test_a_method_without_the_records_gets_a_sentence(exhibit) -> None:
+    shown = exhibit(make_training("deepercluster", 0, (0.2, 0.3)), "random")
+    assert "<img" not in shown.html
+    assert shown.text.startswith("Random ")
+    drawn = exhibit(make_training("deepercluster", 0, (0.2, 0.3)), "deepercluster")
+    assert BeautifulSoup(drawn.html, "html.parser").img["alt"].strip()
+
+
+def test_a_half_is_drawn_beside_the_papers_or_said_to_be_missing() -> None:
+    records = make_probes({"rotnet": [50.0] * 13})
+    images = BeautifulSoup(exhibits.accuracy_against_depth(records, "objects").html, "html.parser").find_all("img")
+    assert ["here" in image["alt"] for image in images] == [True, False]
+    assert "paper" in images[1]["alt"]
+    assert exhibits.accuracy_against_depth(records, "scenes").text.startswith("No scenes half")
+
+
+def test_the_notice_says_whether_images_are_real() -> None:
+    drawn, real = exhibits.data_notice(make_preset()).text, exhibits.data_notice(make_preset("somewhere")).text
+    assert "drawn by rules" in drawn
+    assert "not evidence" in drawn
+    assert "real images" in real
+    assert "drawn by rules" not in real
+
+
+def test_a_contact_sheet_says_its_classes_and_its_size(folder: Path) -> None:
+    images = open_folder(folder)
+    shown = exhibits.contact_sheet(images, "labelled objects")
+    assert "by class; 24 in all" in shown.text
+    assert "by row: ant, bee." in shown.text
+    mixed = exhibits.contact_sheet(images, "images", by_class=False)
+    assert "drawn at random" in mixed.text
+    assert "by row" not in mixed.text
+    assert exhibits.contact_sheet(None, "labelled scenes").text == "This preset has no labelled scenes."
+
+
+def test_classes_are_counted_where_there_are_any(folder: Path) -> None:
+    images = open_folder(folder)
+    assert "pool: 2 classes of 12 to 12 images" in exhibits.class_counts(images, None).text
+    bare = open_folder(folder / "ant")
+    assert exhibits.class_counts(bare, None).text == "No set of this preset has classes to count."
+
+
+def test_photographs_are_matched_to_their_own_metadata(tmp_path: Path) -> None:
+    """Lines come in no order, and one is about a photo that is not there."""
+    pool = open_yfcc(make_pool(tmp_path / "pool", [9, 7, 123, 10, 8]))
+    shown = exhibits.photographs(pool)
+    soup = BeautifulSoup(shown.html, "html.parser")
+    cards = {image["alt"]: image.parent.text for image in soup.find_all("img")}
+    assert set(cards) == {f"Photograph: title {n}" for n in (7, 8, 9, 10)}
+    assert all(
+        f"by user{n}" in cards[f"Photograph: title {n}"] and f"#tag{n} #<b>" in cards[f"Photograph: title {n}"]
+        for n in (7, 8, 9, 10)
+    )
+    assert "<b>" not in shown.html
+
+
+def test_a_pool_without_its_metadata_says_so(tmp_path: Path, folder: Path) -> None:
+    assert "comes without metadata" in exhibits.photographs(open_folder(folder)).text
+    strangers = open_yfcc(make_pool(tmp_path / "pool", [123, 124]))
+    assert exhibits.photographs(strangers).text.endswith("is about a photo of the pool.")
+
+
+def test_other_sets_are_found_by_their_layout(tmp_path: Path, folder: Path) -> None:
+    assert exhibits.other_sets(folder).text == "No multi-object or landmark set comes with these images."
+    for place in ("VOC2007/JPEGImages", "landmarks/oxford/jpg"):
+        (tmp_path / "world" / place).mkdir(parents=True)
+        (tmp_path / "world" / place / "1.jpg").write_bytes(picture_bytes((1, 2, 3)))
+    text = exhibits.other_sets(tmp_path / "world").text
+    assert "VOC2007: scenes with several objects, 1 images." in text
+    assert "oxford: landmarks, 1 images." in text
+
+
+def test_mosaics_come_from_the_saved_clusters(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path))
+    images = open_folder(folder)
+    assert exhibits.cluster_mosaics(make_preset(), "rotnet", images).text == "RotNet saved no clusters to look at."
+    path = tmp_path / "mine" / "pictures" / "clusters-rotnet-s0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"clusters": [{"cluster": 3, "size": 12, "images": list(images.ids[:9])}]}))
+    text = exhibits.cluster_mosaics(make_preset(), "rotnet", images).text
+    assert "cluster 3 of 12 images, 9 of 9 ant" in text
+
+
+def test_the_network_input_is_shown_turned_and_as_gradients(folder: Path) -> None:
+    shown = exhibits.network_input(open_folder(folder))
+    alts = [image["alt"] for image in BeautifulSoup(shown.html, "html.parser").find_all("img")]
+    assert len(alts) == 2
+    assert "270 degrees counter-clockwise" in alts[0]
+    assert np.all([len(alt) > 20 for alt in alts])

@@ -1,0 +1,123 @@
+"""What a run says about itself: numbers against scikit-learn and by hand, and warnings where they belong."""
+
+import io
+import math
+import time
+
+import pytest
+import torch
+from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+
+from dclib.cluster.pseudo_labels import Clustering, PseudoLabels
+from dclib.train import health
+
+
+def clustering_of(super_cluster: list[int], sub_class: list[int], n_super: int, n_sub: int) -> Clustering:
+    labels = PseudoLabels(torch.tensor(super_cluster), torch.tensor(sub_class), n_super, n_sub)
+    return Clustering(labels, 0.25, 0.9, 8, "torch", ())
+
+
+def test_sizes_are_counted_over_both_levels():
+    # clusters 0-2 belong to super-cluster 0, 3-5 to 1: sizes 3, 1, 0, 2, 0, 4
+    clustering = clustering_of([0] * 4 + [1] * 6, [0, 0, 0, 1, 0, 0, 2, 2, 2, 2], 2, 3)
+    assert health.clustering_values(clustering, None, None) == {
+        "empty_clusters": 2.0,
+        "smallest_cluster": 1.0,  # of those that are not empty: 1, 2, 3, 4
+        "median_cluster": 2.0,  # the lower of the two in the middle
+        "largest_cluster": 4.0,
+        "inertia": 0.25,
+        "explained_variance": 0.9,
+    }
+
+
+def test_agreement_is_scikit_learns():
+    rng = torch.Generator().manual_seed(0)
+    draws = [torch.randint(high, (200,), generator=rng).tolist() for high in (2, 5, 2, 5, 7)]
+    now, before = clustering_of(draws[0], draws[1], 2, 5), clustering_of(draws[2], draws[3], 2, 5)
+    values = health.clustering_values(now, before.labels, torch.tensor(draws[4]))
+    names = {
+        "now": [f"{c}/{z}" for c, z in zip(draws[0], draws[1], strict=True)],
+        "before": [f"{c}/{z}" for c, z in zip(draws[2], draws[3], strict=True)],
+    }
+    assert values["nmi_previous"] == pytest.approx(normalized_mutual_info_score(names["before"], names["now"]))
+    assert values["nmi_labels"] == pytest.approx(normalized_mutual_info_score(draws[4], names["now"]))
+    assert values["ami_labels"] == pytest.approx(adjusted_mutual_info_score(draws[4], names["now"]))
+    # unrelated: NMI is biased upwards with so many clusters, AMI is not
+    assert values["nmi_labels"] > 0.05
+    assert abs(values["ami_labels"]) < 0.05
+
+
+def test_agreement_does_not_depend_on_the_numbers_of_clusters():
+    one, renamed = clustering_of([0] * 6, [0, 0, 1, 1, 2, 2], 1, 3), clustering_of([0] * 6, [2, 2, 0, 0, 1, 1], 1, 3)
+    values = health.clustering_values(one, renamed.labels, torch.tensor([5, 5, 3, 3, 4, 4]))
+    assert [values[k] for k in ("nmi_previous", "nmi_labels", "ami_labels")] == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_same_sub_class_number_in_another_super_cluster_is_another_cluster():
+    one, two = clustering_of([0, 0, 1, 1], [0, 0, 0, 0], 2, 2), clustering_of([0, 0, 0, 0], [0, 0, 0, 0], 2, 2)
+    assert health.clustering_values(one, two.labels, None)["nmi_previous"] == pytest.approx(0.0)
+    assert health.clustering_values(one, None, torch.tensor([1, 1, 0, 0]))["nmi_labels"] == pytest.approx(1.0)
+
+
+def test_chance_is_the_loss_of_uniform_predictions():
+    for s, k in [(1, 10), (4, 1), (16, 80_000)]:
+        uniform_super, uniform_sub = torch.full((1, s), -2.0), torch.full((1, k), 3.0)
+        target = torch.zeros(1, dtype=torch.int64)
+        loss = torch.nn.functional.cross_entropy(uniform_super.double(), target)
+        loss += torch.nn.functional.cross_entropy(uniform_sub.double(), target)
+        assert health.chance_loss(s, k) == pytest.approx(float(loss))
+    assert health.chance_loss(4, 1) == pytest.approx(1.3862943611)
+
+
+def test_epoch_line_tells_loss_chance_accuracies_and_rate():
+    values = {"loss": 1.25, "lr": 0.05, "images_per_second": 512.4, "super_accuracy": 61.04, "sub_accuracy": 7.0}
+    line = health.epoch_line(3, 20, values, math.log(24))
+    assert line == "epoch 3/20: loss 1.250 (chance 3.178), super 61.0 %, sub 7.0 %, 512 images/s"
+
+
+@pytest.mark.parametrize(("loss", "stuck"), [(1.40, True), (1.387, True), (1.37, True), (1.35, False), (0.0, False)])
+def test_loss_at_chance_is_warned_of(loss, stuck):
+    """More than 98 % of ln 4 = 1.386, which is 1.3586."""
+    line = health.epoch_line(1, 2, {"loss": loss, "images_per_second": 1.0}, math.log(4))
+    assert ("WARNING" in line) is stuck
+    assert ("learning rate" in line) is stuck
+
+
+@pytest.mark.parametrize(("largest", "collapsed"), [(100, True), (51, True), (50, False), (10, False)])
+def test_one_cluster_with_most_images_is_warned_of(largest, collapsed):
+    rest = [1 + i % 10 for i in range(100 - largest)]
+    values = health.clustering_values(clustering_of([0] * 100, [0] * largest + rest, 1, 12), None, None)
+    line = health.clustering_line(values, 100, "faiss")
+    assert ("WARNING" in line) is collapsed
+    assert ("collapsed" in line) is collapsed
+    assert line.startswith("clustering (faiss): ")
+
+
+def test_clustering_line_tells_agreement_where_there_is_one():
+    values = {"empty_clusters": 1.0, "smallest_cluster": 2.0, "median_cluster": 3.0, "largest_cluster": 4.0}
+    assert health.clustering_line(values, 100, "torch") == (
+        "clustering (torch): 1 empty, sizes 2 / 3 / 4 (smallest / median / largest)"
+    )
+    line = health.clustering_line({**values, "nmi_previous": 0.5, "nmi_labels": 0.25}, 100, "torch")
+    assert line.endswith("NMI with the previous one 0.500, with labels (display only) 0.250")
+
+
+def test_stopwatch_goes_on_from_earlier_sittings(monkeypatch):
+    now = [50.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    watch = health.Stopwatch(7.5)
+    now[0] = 52.0
+    assert watch.seconds == pytest.approx(9.5)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(monkeypatch, kind):
+    stream = kind()
+    monkeypatch.setattr("sys.stderr", stream)
+    assert list(health.steps_with_progress(range(2, 7), 16, "epoch 1")) == [2, 3, 4, 5, 6]
+    assert ("epoch 1" in stream.getvalue()) is (kind is Terminal)

@@ -1,0 +1,252 @@
+"""Records: what is written is what is read, never half, never NaN; and hashes of code that runs alike."""
+
+import dataclasses
+import json
+import math
+import os
+import stat
+import statistics
+
+import pytest
+
+from dclib import records as module
+from dclib.records import (
+    Record,
+    RunCard,
+    code_hash,
+    installed_versions,
+    mean_and_spread,
+    read_records,
+    select,
+    write_atomically,
+    write_records,
+)
+
+
+def make_card(**changes) -> RunCard:
+    values = {"stage": "pretrain", "preset": "p", "method": "rotnet", "seed": 0, "config_hash": "c", "data_hash": "d"}
+    return RunCard(**{**values, "code_hash": "h", "device": "cpu (1 threads)", "seconds": 1.5, **changes})
+
+
+def make_record(value: float = 1.0, name: str = "top1", card: RunCard | None = None, **keys) -> Record:
+    return Record(name=name, value=value, unit="%", n=10, keys=keys, card=card)
+
+
+# --- files
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    card = make_card(config={"train": {"lr": 0.1}}, notes={"backend": "torch"})
+    written = [make_record(0.1 + 0.2, layer=3, dataset="objects"), make_record(1e-300, "loss", epoch=1)]
+    write_records(tmp_path / "deep" / "a.json", card, written)
+    found = read_records(tmp_path)
+    assert [dataclasses.replace(r, card=None) for r in found] == written  # floats to the last bit
+    assert found[0].card == card
+    assert card.created.endswith("+00:00")
+    assert card.versions["python"].count(".") == 2
+
+
+def test_files_are_read_in_order_of_their_paths(tmp_path):
+    for name in ("b.json", "a/z.json", "a.json"):
+        write_records(tmp_path / name, make_card(method=name), [make_record()])
+    assert [r.card.method for r in read_records(tmp_path)] == ["a/z.json", "a.json", "b.json"]
+    assert read_records(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_value_that_is_not_finite_is_refused_and_nothing_is_written(tmp_path, value):
+    path = tmp_path / "a.json"
+    with pytest.raises(ValueError, match=r"record 'loss' \{'epoch': 2\} must be finite"):
+        write_records(path, make_card(), [make_record(), make_record(value, "loss", epoch=2)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_holds_no_records_is_named(tmp_path):
+    (tmp_path / "other.json").write_text('{"card": {}}')
+    with pytest.raises(ValueError, match=r"other\.json is not a records file"):
+        read_records(tmp_path)
+
+
+def test_a_failing_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_atomically(path, b"old")
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match=r"a\.json: No space left on device; the last complete version"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]  # and no half of a new one
+
+
+def test_an_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_atomically(path, b"old")
+
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_target_that_cannot_be_replaced_leaves_no_temporary_file(tmp_path):
+    folder = tmp_path / "a.json"
+    folder.mkdir()
+    with pytest.raises(OSError, match="could not write"):
+        write_atomically(folder, b"new")
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"could not make the folder .*choose a folder that can be written"):
+        write_atomically(tmp_path / "file" / "a.json", b"new")
+
+
+def test_writing_replaces_and_others_may_read(tmp_path):
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"first, and longer")
+    write_atomically(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_records_file_is_plain_json(tmp_path):
+    write_records(tmp_path / "a.json", make_card(), [make_record(2.5, layer=1)])
+    content = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)  # no NaN anywhere
+    assert content["records"] == [{"name": "top1", "value": 2.5, "unit": "%", "n": 10, "keys": {"layer": 1}}]
+    assert content["card"]["method"] == "rotnet"
+
+
+# --- choosing and averaging
+
+
+def test_select_by_name_keys_and_card():
+    found = [
+        make_record(1.0, card=make_card(seed=0), layer=1),
+        make_record(2.0, card=make_card(seed=1), layer=1),
+        make_record(3.0, card=make_card(seed=1), layer=2),
+        make_record(4.0, "loss", card=make_card(seed=1), layer=2),
+        make_record(5.0, layer=2),  # fresh, without a card
+    ]
+    assert [r.value for r in select(found, "top1")] == [1.0, 2.0, 3.0, 5.0]
+    assert [r.value for r in select(found, "top1", layer=2)] == [3.0, 5.0]
+    assert [r.value for r in select(found, "top1", seed=1, layer=2, method="rotnet")] == [3.0]
+    assert select(found, "top1", dataset="objects") == []
+
+
+def test_a_records_own_key_wins_over_its_card():
+    found = [make_record(card=make_card(method="rotnet"), method="deepercluster")]
+    assert select(found, "top1", method="deepercluster") == found
+    assert select(found, "top1", method="rotnet") == []
+
+
+def test_mean_and_spread():
+    values = [70.0, 71.5, 69.0]
+    mean, spread, n = mean_and_spread([make_record(v) for v in values])
+    assert (mean, n) == (pytest.approx(sum(values) / 3), 3)
+    assert spread == pytest.approx(math.sqrt(sum((v - sum(values) / 3) ** 2 for v in values) / 2))
+    assert spread == pytest.approx(statistics.stdev(values))
+    assert mean_and_spread([make_record(3.0)]) == (3.0, 0.0, 1)
+    with pytest.raises(ValueError, match="at least one record"):
+        mean_and_spread([])
+
+
+# --- code
+
+
+SOURCE = '''"""A module."""
+
+SIZE = 3  # pixels
+
+
+def double(x):
+    """Twice x."""
+    return 2 * x
+
+
+class Box:
+    """Holds nothing."""
+'''
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of two rooms in the place of dclib; gives a function that hashes it after writing a file."""
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "records.py"))
+
+    def write_and_hash(text: str = SOURCE, *rooms: str, name: str = "models/vgg.py") -> str:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return code_hash.__wrapped__(*rooms)  # past the cache
+
+    write_and_hash(name="cluster/kmeans.py")
+    write_and_hash(name="config.py")
+    return write_and_hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  # pixels", ""),
+        ('    """Twice x."""\n', ""),
+        ('"""A module."""', '"""Another\n\ntext."""'),
+        ("2 * x", "(2\n    * x)"),
+        ("\n\n\ndef", "\n\n\n# a note\ndef"),
+        ('    """Holds nothing."""', "    pass"),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_change_the_hash(package, old, new):
+    before = package()
+    assert SOURCE.replace(old, new) != SOURCE
+    assert package(SOURCE.replace(old, new)) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("SIZE = 3", "SIZE = 4"), ("2 * x", "x * 2"), ("double", "twice"), ("return", "x = 1\n    return")]
+)
+def test_code_changes_the_hash(package, old, new):
+    before = package()
+    assert package(SOURCE.replace(old, new)) != before
+
+
+def test_a_string_that_is_no_docstring_counts(package):
+    assert package('NAME = "a"\n') != package('NAME = "b"\n')
+
+
+def test_only_the_named_rooms_count(package):
+    before = {rooms: package(SOURCE, *rooms) for rooms in [(), ("models",), ("models/vgg",), ("cluster", "config")]}
+    after = {rooms: package(SOURCE + "X = 1\n", *rooms) for rooms in before}
+    changed = {rooms for rooms in before if before[rooms] != after[rooms]}
+    assert changed == {(), ("models",), ("models/vgg",)}
+    assert package(SOURCE, "models", "config") == package(SOURCE, "config", "models")
+
+
+def test_where_a_file_stands_counts(package, tmp_path):
+    before = package()
+    (tmp_path / "models" / "vgg.py").rename(tmp_path / "models" / "vgg16.py")
+    assert code_hash.__wrapped__() != before
+
+
+def test_a_room_that_is_not_there_is_refused(package):
+    with pytest.raises(ValueError, match="modles"):
+        package(SOURCE, "models", "modles")
+
+
+def test_the_hash_of_this_package_is_twelve_digits_and_cached():
+    assert len(code_hash("models")) == 12
+    assert int(code_hash("models"), 16) >= 0
+    assert code_hash("models") != code_hash("cluster")
+    assert code_hash("models") is code_hash("models")
+
+
+def test_versions_name_what_can_change_a_number():
+    versions = installed_versions()
+    assert {"python", "torch", "numpy", "pillow"} <= versions.keys()
