@@ -85,7 +85,7 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 1.0e-5  # on every weight, biases and batch norm included
     decay_from: float = 1.0  # fraction of the steps after which lr falls linearly; 1 means never
-    final_lr: float = 0.02  # fraction of lr reached at the last step when it falls
+    final_lr: float = 0.02  # fraction of lr that it falls to at the end
     crop_area: float = 0.08  # smallest share of the image's area a random crop may keep
     sub_head_gradient: Literal["group_mean", "global_mean"] = "group_mean"
     # group_mean: each sub-class head averages over its own super-class's images, as the released code does

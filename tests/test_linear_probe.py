@@ -270,8 +270,16 @@ def test_random_state_of_the_caller_is_untouched(trunk, train, test, augment):
 
 
 def test_augmented_epochs_see_new_crops_under_the_right_labels(trunk, train, test, monkeypatch):
-    made = watch(monkeypatch)
+    made, crop_batches, seeds = watch(monkeypatch), Pixels.crop_batches, []
+
+    def watched(self, batches, area, drawn):
+        seeds.extend(drawn)
+        assert area == 0.08  # torchvision's default, as in the paper
+        return crop_batches(self, batches, area, drawn)
+
+    monkeypatch.setattr(Pixels, "crop_batches", watched)
     linear_probe(trunk, train, test, replace(CACHED, augment=True, epochs=2))
+    assert len(set(seeds)) == len(seeds) == 8  # two epochs of four batches, each with boxes of its own
     centre = pooled_by_hooks(trunk, train.decoded)[0]
     labels = torch.tensor(train.images.labels)
     epochs = [made[0].given[:4], made[0].given[4:]]

@@ -28,9 +28,11 @@ from tiny_images import (
     with_labels,
     write_pictures,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dclib.data.images import ImageSet, open_images
 from dclib.data.pixels import Pixels
+from dclib.models.heads import Heads
 from dclib.models.vgg import Trunk
 from dclib.randomness import generator
 from dclib.train import pretrain as loop
@@ -469,6 +471,21 @@ def test_each_batch_shows_every_super_class_equally(pixels, tmp_path, monkeypatc
     assert shares == [[4, 4, 4, 4]] * 3
 
 
+def test_each_batch_has_crops_of_its_own(pixels, tmp_path, monkeypatch):
+    crop_batches, seeds, rows = Pixels.crop_batches, [], []
+
+    def watched(self, batches, area, drawn):
+        seeds.extend(drawn)
+        rows.extend(tuple(batch.tolist()) for batch in batches)
+        assert area == 0.5  # what the settings say
+        return crop_batches(self, batches, area, drawn)
+
+    monkeypatch.setattr(Pixels, "crop_batches", watched)
+    pretrain(pixels, method_config("rotnet"), folder=tmp_path, report=silent)
+    assert len(set(seeds)) == len(seeds) == 6
+    assert len(set(rows)) == 6
+
+
 def test_classes_that_can_be_seen_are_learned(tmp_path):
     kinds = [CLASSES[i % 4] for i in range(64)]
     pixels = labelled(picture_tensor(kinds), [CLASSES.index(k) for k in kinds], 32)
@@ -627,6 +644,25 @@ def test_every_image_size_that_is_accepted_makes_a_network(size):
 
 
 # --- where there is a GPU
+
+
+class SameDevice(TorchDispatchMode):
+    """Lets an operator draw only where its generator is, as CUDA does."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        source = (kwargs or {}).get("generator")
+        if source is not None:
+            assert source.device.type == args[0].device.type, f"{func}: a {source.device} generator, {args[0].device}"
+        return func(*args, **(kwargs or {}))
+
+
+def test_heads_on_another_device_are_drawn_where_the_generator_is():
+    """The meta device stands for a GPU: what is on it cannot be drawn with a generator of the CPU."""
+    heads = Heads(16, 8, 6, generator(0)).to("meta")
+    with SameDevice():
+        heads.reset(generator(1), super_head=True)
+        heads.reset(generator(1), super_head=False)
+    assert {parameter.device.type for parameter in heads.parameters()} == {"meta"}
 
 
 @pytest.mark.gpu

@@ -45,7 +45,8 @@ class Heads(nn.Module):
         """Draw the sub-class heads anew, and the super-class head too where its classes changed meaning."""
         bound = 1.0 / math.sqrt(self.super_weight.shape[1])  # the default of nn.Linear
         for parameter in [*self.super_parameters(), *self.sub_parameters()] if super_head else self.sub_parameters():
-            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+            # drawn on the CPU, where the generator is: the same numbers on every device
+            parameter.data.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
 
     def super_parameters(self) -> list[nn.Parameter]:
         return [self.super_weight, self.super_bias]

@@ -147,6 +147,8 @@ def reassign(state: State, pixels: Pixels, config: MethodConfig, seed: int, repo
     the super-class head if there is more than one super-cluster; with one, its classes are the turns and stay.
     """
     features = extract_features(state.trunk, pixels)
+    if not bool(torch.isfinite(features).all()):
+        raise FloatingPointError(f"features are not finite after epoch {state.epoch}; lower train.lr and start again")
     clustering = cluster_features(features, config.cluster, generator(seed, "clustering", state.clusterings))
     previous = state.labels if state.clusterings else None
     labels = pixels.images.labels
@@ -158,6 +160,7 @@ def reassign(state: State, pixels: Pixels, config: MethodConfig, seed: int, repo
         state.new_optimiser(part, config.train)
     state.history.append({"assignment": state.clusterings, "epoch": state.epoch, **values})
     state.clusterings, state.clustered_at = state.clusterings + 1, state.epoch
+    state.epoch_began = state.clock.seconds  # images per second are those of training
     state.notes |= {"kmeans_backend": clustering.backend, "pca_dim": str(clustering.pca_dim)}
     for line in (*clustering.notices, health.clustering_line(values, len(pixels), clustering.backend)):
         report(line)

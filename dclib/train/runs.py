@@ -121,6 +121,7 @@ def pretrain_method(preset: Preset, method: str, seed: int, *, device: str = "")
         seconds=state.clock.seconds,
         notes=state.notes,
         settings=config_hash(pixels.identity, pool.identity, common_clustering(preset)),
+        rooms=(*ROOMS, "train/health", "train/runs"),
     )
     if not is_current(records_path, card):
         records = history_records(state, len(pixels)) + final_records(preset, state, pool, seed)
