@@ -11,8 +11,9 @@ from sklearn.metrics import normalized_mutual_info_score
 from tiny_images import Interruption, interrupt_at, write_pictures
 
 from dclib.cluster.pseudo_labels import cluster_features
-from dclib.config import Preset, parse_preset
+from dclib.config import MethodConfig, Preset, TrainConfig, parse_preset
 from dclib.data.images import open_images
+from dclib.data.samplers import plan_epoch
 from dclib.evaluate import runs as probe_runs
 from dclib.evaluate.runs import probe_method
 from dclib.models.vgg import Trunk
@@ -459,3 +460,13 @@ def test_start_from_another_network_is_found_before_it_is_trained(fresh, world, 
     methods = {"rotnet": {"model": {"stem": "rgb"}}, "deepercluster": {"init": "rotnet"}}
     with pytest.raises(ValueError, match="model"):
         pretrain_method(tiny_preset(world, methods=methods), "deepercluster", 0)
+
+
+@pytest.mark.parametrize(("epoch_images", "batch_size", "n"), [(0, 8, 40), (100, 16, 40), (3, 16, 40), (0, 64, 1000)])
+def test_an_epochs_records_count_the_images_it_showed(epoch_images, batch_size, n):
+    train = TrainConfig(epoch_images=epoch_images, batch_size=batch_size)
+    zeros = torch.zeros(n, dtype=torch.int64)
+    plan = plan_epoch(
+        zeros, zeros, n_super=1, n_turns=4, epoch_images=epoch_images or n, batch_size=batch_size, seed=0, epoch=0
+    )
+    assert train_runs.images_per_epoch(MethodConfig(train=train), n) == len(plan.index)

@@ -124,7 +124,7 @@ def pretrain_method(preset: Preset, method: str, seed: int, *, device: str = "")
         rooms=(*ROOMS, "train/health", "train/runs"),
     )
     if not is_current(records_path, card):
-        records = history_records(state, len(pixels)) + final_records(preset, state, pool, seed)
+        records = history_records(state, config, len(pixels)) + final_records(preset, state, pool, seed)
         if config.clusters:
             write_pictures(preset, method, seed, state, pixels)
         write_records(records_path, card, records)
@@ -189,17 +189,25 @@ def is_current(path: Path, card: RunCard) -> bool:
     return all(found[key] == getattr(card, key) for key in ("config_hash", "data_hash", "code_hash"))
 
 
-def history_records(state: State, n_images: int) -> list[Record]:
-    """A record for each number of each epoch and clustering."""
+def history_records(state: State, config: MethodConfig, n_images: int) -> list[Record]:
+    """A record for each number of each epoch (over the images it showed) and clustering (over the whole set)."""
     records = []
+    shown = images_per_epoch(config, n_images)
     for row in state.history:
         keys: dict[str, str | int] = {key: int(row[key]) for key in ("epoch", "assignment") if key in row}
+        n = n_images if "assignment" in keys else shown
         records += [
-            Record(name=name, value=value, unit=UNITS.get(name, "1"), n=n_images, keys=keys)
+            Record(name=name, value=value, unit=UNITS.get(name, "1"), n=n, keys=keys)
             for name, value in row.items()
             if name not in keys
         ]
     return [*records, Record(name="pretrain_seconds", value=state.clock.seconds, unit="s", n=1)]
+
+
+def images_per_epoch(config: MethodConfig, n_images: int) -> int:
+    """Images that an epoch shows, counted with repetition: whole batches, as ``plan_epoch`` deals them out."""
+    wanted, batch_size = config.train.epoch_images or n_images, config.train.batch_size
+    return max(1, round(wanted / batch_size)) * batch_size
 
 
 def final_records(preset: Preset, state: State, pool: Pixels, seed: int) -> list[Record]:
