@@ -13,7 +13,7 @@ import yaml
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from dclib.report import display, figures
+from dclib.report import display, figures, pictures
 
 
 def make_figure() -> display.Fragment:
@@ -38,7 +38,7 @@ def test_the_same_figure_is_the_same_bytes() -> None:
 
 
 def test_pictures_are_stored_as_jpeg_with_the_same_size() -> None:
-    drawn = figures.draw_sobel(Image.effect_noise((64, 64), 80))
+    drawn = pictures.draw_sobel(Image.effect_noise((64, 64), 80))
     jpeg, png = (display.show(drawn, alt="a", caption="c", pictures=pictures) for pictures in (True, False))
     assert 'src="data:image/jpeg;base64,' in jpeg.html
     assert len(jpeg.html) < len(png.html)

@@ -16,7 +16,7 @@ from synthetic_records import METHODS, make_curve, make_probes, make_training
 
 from dclib import paper
 from dclib.data.images import ImageSet
-from dclib.report import figures
+from dclib.report import figures, pictures
 
 RISING = [50.0 + i for i in range(13)]
 FALLING = [60.0 - i for i in range(13)]
@@ -102,10 +102,10 @@ def test_figures_are_opaque_and_white() -> None:
     for figure in (
         figures.plot_published_accuracy("objects").figure,
         figures.plot_training_loss(make_training("rotnet", 0), "rotnet").figure,
-        figures.draw_contact_sheet(images, figures.sample_rows(images, n_rows=3, per_row=4)).figure,
-        figures.draw_cluster_mosaics(images, clusters),
-        figures.draw_rotations(images[3]),
-        figures.draw_sobel(images[3]),
+        pictures.draw_contact_sheet(images, pictures.sample_rows(images, n_rows=3, per_row=4)).figure,
+        pictures.draw_cluster_mosaics(images, clusters),
+        pictures.draw_rotations(images[3]),
+        pictures.draw_sobel(images[3]),
     ):
         assert isinstance(figure, Figure)
         assert figure.get_facecolor() == (1, 1, 1, 1)
@@ -179,31 +179,31 @@ def test_class_counts_are_sorted_and_leave_out_empty_classes() -> None:
 
 def test_rows_of_a_contact_sheet_are_of_their_class() -> None:
     images = make_images()
-    rows = figures.sample_rows(images, n_rows=2, per_row=5)
+    rows = pictures.sample_rows(images, n_rows=2, per_row=5)
     assert list(rows) == ["ant", "cat"]  # evenly spread over the three classes
     assert all(images.classes[images.labels[i]] == name for name, row in rows.items() for i in row)
-    assert rows == figures.sample_rows(images, n_rows=2, per_row=5)
+    assert rows == pictures.sample_rows(images, n_rows=2, per_row=5)
 
 
 @pytest.mark.parametrize("n", [1, 7, 60])
 def test_a_set_without_labels_fills_unnamed_rows_with_no_image_twice(n: int) -> None:
-    rows = figures.sample_rows(make_images(n, labelled=False), n_rows=4, per_row=4)
+    rows = pictures.sample_rows(make_images(n, labelled=False), n_rows=4, per_row=4)
     shown = list(itertools.chain.from_iterable(rows.values()))
     assert len(shown) == len(set(shown)) == min(n, 16)
     assert not any(name.strip() for name in rows)
-    assert figures.draw_contact_sheet(make_images(n, labelled=False), rows).images
+    assert pictures.draw_contact_sheet(make_images(n, labelled=False), rows).images
 
 
 def test_tiles_stand_in_their_places() -> None:
     tiles = [[np.full((2, 2, 3), 10 * i + j, dtype=np.uint8) for j in range(3 - i)] for i in range(2)]
-    sheet = figures.join_tiles(tiles, 2)
-    pitch = 2 + figures.GAP
+    sheet = pictures.join_tiles(tiles, 2)
+    pitch = 2 + pictures.GAP
     for i, row in enumerate(tiles):
         for j in range(len(row)):
-            top, left = figures.GAP + i * pitch, figures.GAP + j * pitch
+            top, left = pictures.GAP + i * pitch, pictures.GAP + j * pitch
             assert (sheet[top : top + 2, left : left + 2] == 10 * i + j).all()
-    assert (sheet[figures.GAP + pitch :, figures.GAP + 2 * pitch :] == 255).all()  # the missing tile
-    assert (sheet[: figures.GAP] == 255).all()
+    assert (sheet[pictures.GAP + pitch :, pictures.GAP + 2 * pitch :] == 255).all()  # the missing tile
+    assert (sheet[: pictures.GAP] == 255).all()
 
 
 def test_mosaics_show_the_named_images_and_say_what_they_are() -> None:
@@ -212,12 +212,12 @@ def test_mosaics_show_the_named_images_and_say_what_they_are() -> None:
         {"cluster": 4, "size": 1200, "images": images.ids[0:27:3]},  # nine of class ant
         {"cluster": 7, "size": 30, "images": images.ids[:9]},
     ]
-    figure = figures.draw_cluster_mosaics(images, clusters)
+    figure = pictures.draw_cluster_mosaics(images, clusters)
     assert [ax.get_title() for ax in figure.axes[:2]] == ["4 (1,200)", "7 (30)"]
     shown = figure.axes[0].images[0].get_array()
     first = np.asarray(images[0])[0, 0]
-    assert (shown[figures.GAP + 5, figures.GAP + 5] == first).all()
-    words = figures.describe_cluster_mosaics(images, clusters)
+    assert (shown[pictures.GAP + 5, pictures.GAP + 5] == first).all()
+    words = pictures.describe_cluster_mosaics(images, clusters)
     assert words.startswith(
         "Mosaics of 2 clusters: cluster 4 of 1,200 images, 9 of 9 ant; cluster 7 of 30 images, 3 of 9"
     )
@@ -225,13 +225,13 @@ def test_mosaics_show_the_named_images_and_say_what_they_are() -> None:
 
 def test_an_image_that_is_not_in_the_set_is_named() -> None:
     with pytest.raises(ValueError, match=r"1 pictured images are not in made, first 'gone'"):
-        figures.draw_cluster_mosaics(make_images(), [{"cluster": 0, "size": 1, "images": ["gone"]}])
+        pictures.draw_cluster_mosaics(make_images(), [{"cluster": 0, "size": 1, "images": ["gone"]}])
 
 
 def test_rotations_turn_counter_clockwise() -> None:
     pixels = np.zeros((8, 8, 3), dtype=np.uint8)
     pixels[0, :, 0] = 255  # red along the top
-    figure = figures.draw_rotations(Image.fromarray(pixels), tile=8)
+    figure = pictures.draw_rotations(Image.fromarray(pixels), tile=8)
     reds = [np.asarray(ax.images[0].get_array())[:, :, 0] > 128 for ax in figure.axes]
     assert [r[0].all() for r in reds] == [True, False, False, False]
     assert [r[:, 0].all() for r in reds] == [False, True, False, False]  # a quarter turn: top goes left
@@ -245,21 +245,21 @@ def test_sobel_agrees_with_scipy() -> None:
     kernel = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])
     expected = [correlate(grey, k, mode="nearest") for k in (kernel, kernel.T)]
     # float64 sums of six numbers below 2
-    np.testing.assert_allclose(figures.sobel_channels(pixels), expected, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(pictures.sobel_channels(pixels), expected, rtol=0, atol=1e-14)
 
 
 def test_a_flat_image_has_no_gradient_and_can_be_drawn() -> None:
     flat = Image.new("RGB", (20, 20), (10, 200, 30))
     # the two sums hold the same six numbers, in an order that differs at their last bit
-    assert np.abs(figures.sobel_channels(np.asarray(flat))).max() < 1e-14
-    assert len(figures.draw_sobel(flat).axes) == 3
+    assert np.abs(pictures.sobel_channels(np.asarray(flat))).max() < 1e-14
+    assert len(pictures.draw_sobel(flat).axes) == 3
 
 
 def test_colour_without_light_gives_no_gradient() -> None:
     """Equal weights: red to green at equal sum is no edge to the network."""
     pixels = np.zeros((6, 6, 3), dtype=np.uint8)
     pixels[:, :3, 0], pixels[:, 3:, 1] = 120, 120
-    assert np.abs(figures.sobel_channels(pixels)).max() < 1e-14
+    assert np.abs(pictures.sobel_channels(pixels)).max() < 1e-14
 
 
 def test_no_description_is_a_bare_template() -> None:

@@ -20,7 +20,8 @@ from PIL import Image
 
 from dclib.data import yfcc
 from dclib.data.images import UnreadableImageError, open_images
-from dclib.data.yfcc import ZipReader, is_yfcc, open_yfcc, parse_metadata, read_metadata
+from dclib.data.yfcc import ZipReader, is_yfcc, open_yfcc
+from dclib.data.yfcc_metadata import parse_metadata, read_metadata
 
 PHOTOS = [7, 999, 1_000, 12_345_678, 12_345_000, 12_346_001, 99_999_999]
 

@@ -1,4 +1,4 @@
-"""YFCC100M as it is stored: zip archives of a thousand photos each, and a table of metadata.
+"""YFCC100M as it is stored: zip archives of a thousand photos each. Its metadata is in ``yfcc_metadata``.
 
 Photo ``AABBBCCC`` (its number, in eight digits) is the file ``CCC.jpg`` inside the archive ``AA/BBB.zip``.
 Two files beside the archives are optional: ``usable_ids.npy``, the numbers worth using, and
@@ -7,21 +7,14 @@ Two files beside the archives are optional: ``usable_ids.npy``, the numbers wort
 
 from __future__ import annotations
 
-import bz2
-import math
 import os
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
-from itertools import islice
 from pathlib import Path
-from typing import TextIO
-from urllib.parse import unquote_plus
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -234,178 +227,3 @@ def _read_hidden_classes(path: Path, numbers: NDArray[np.int64]) -> tuple[NDArra
     if missing:
         raise ValueError(f"{path} gives no class for {len(missing)} of {len(numbers)} photos, first {missing[0]:08d}")
     return labels_from_names([class_of[number] for number in numbers.tolist()])
-
-
-# Metadata: yfcc100m_dataset, one line per photo
-
-
-@dataclass(frozen=True, slots=True)
-class PhotoMetadata:
-    """One line of ``yfcc100m_dataset``, its text decoded."""
-
-    line: int  # from 0, so that lines left out shift nothing
-    identifier: int  # Flickr's number of the photo or video
-    user_id: str
-    user_nickname: str
-    date_taken: datetime | None  # by the camera's clock, which may say 4501; None where it does not parse
-    date_uploaded: datetime | None  # UTC
-    capture_device: str  # "" where unknown, as with all text
-    title: str
-    description: str
-    user_tags: tuple[str, ...]
-    machine_tags: tuple[str, ...]
-    longitude: float  # degrees, NaN where unknown
-    latitude: float
-    accuracy: int  # Flickr's level, 1 (world) to 16 (street); 0 where unknown
-    page_url: str
-    download_url: str
-    licence_name: str
-    licence_url: str
-    server_id: str
-    farm_id: str
-    secret: str
-    secret_original: str
-    extension: str
-    is_video: bool
-
-    @property
-    def is_located(self) -> bool:
-        """Whether the coordinates are known."""
-        return not (math.isnan(self.longitude) or math.isnan(self.latitude))
-
-
-N_COLUMNS = 23
-
-
-@dataclass(frozen=True)
-class MetadataTable:
-    """The lines of a metadata file that could be read, in order, and what was wrong with the others."""
-
-    photos: tuple[PhotoMetadata, ...]
-    bad_lines: tuple[tuple[int, str], ...] = ()  # number from 0, and what is wrong
-
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __iter__(self) -> Iterator[PhotoMetadata]:
-        return iter(self.photos)
-
-    def __getitem__(self, index: int) -> PhotoMetadata:
-        return self.photos[index]
-
-    def column(self, name: str) -> list[object]:
-        """One field of every photo."""
-        return [getattr(photo, name) for photo in self.photos]
-
-
-def read_metadata(path: str | Path, *, lines: Collection[int] | None = None, max_bad: float = 0.01) -> MetadataTable:
-    """Read a metadata table of 23 tab-separated columns without a header.
-
-    Args:
-        path: The file, plain or compressed (``.bz2``).
-        lines: Keep these lines only, counted from 0; reading stops after the last of them. The whole
-            table has 10^8 lines, which take 2 kB of memory each.
-        max_bad: Share of lines that may be malformed. Those are left out and reported in ``bad_lines``.
-
-    Raises:
-        ValueError: the file is missing or empty, or more lines are malformed; the message shows the first.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no metadata at {path}: need a file of {N_COLUMNS} tab-separated columns")
-    photos, bad_lines = [], []
-    with _open_text(path) as file:
-        for number, text in _chosen(file, lines):
-            try:
-                photos.append(parse_metadata(text, number))
-            except ValueError as error:
-                bad_lines.append((number, str(error)))
-    n_lines = len(photos) + len(bad_lines)
-    if not n_lines:
-        raise ValueError(f"no metadata in {path}: it has {'no lines' if lines is None else 'none of the chosen lines'}")
-    if len(bad_lines) > max_bad * n_lines:
-        number, reason = bad_lines[0]
-        raise ValueError(
-            f"{len(bad_lines)} of {n_lines} lines of {path} cannot be read, more than the {max_bad:.2%} "
-            f"allowed; line {number + 1}: {reason}"
-        )
-    return MetadataTable(tuple(photos), tuple(bad_lines))
-
-
-def parse_metadata(text: str, line: int = 0) -> PhotoMetadata:
-    """One line of the table. Raises ValueError where columns are missing or hold what they cannot mean."""
-    fields = text.rstrip("\r\n").split("\t")
-    if len(fields) != N_COLUMNS:
-        raise ValueError(f"need {N_COLUMNS} columns, got {len(fields)}")
-    if not fields[0].isdecimal() or fields[22] not in ("0", "1"):
-        raise ValueError(f"need a photo number first and 0 or 1 last, got {fields[0]!r} and {fields[22]!r}")
-    return PhotoMetadata(
-        line=line,
-        identifier=int(fields[0]),
-        user_id=fields[1],
-        user_nickname=unquote_plus(fields[2]),
-        date_taken=_parse_date(fields[3]),
-        date_uploaded=_parse_seconds(fields[4]),
-        capture_device=unquote_plus(fields[5]),
-        title=unquote_plus(fields[6]),
-        description=unquote_plus(fields[7]),
-        user_tags=_parse_tags(fields[8]),
-        machine_tags=_parse_tags(fields[9]),
-        longitude=_parse_degrees(fields[10], 180, "longitude"),
-        latitude=_parse_degrees(fields[11], 90, "latitude"),
-        accuracy=int(fields[12]) if fields[12].isdecimal() else 0,
-        page_url=fields[13],
-        download_url=fields[14],
-        licence_name=fields[15],
-        licence_url=fields[16],
-        server_id=fields[17],
-        farm_id=fields[18],
-        secret=fields[19],
-        secret_original=fields[20],
-        extension=fields[21],
-        is_video=fields[22] == "1",
-    )
-
-
-def _open_text(path: Path) -> TextIO:
-    # the table separates lines by \n alone; broken UTF-8 in one title must not cost the table
-    opener = bz2.open if path.suffix == ".bz2" else open
-    return opener(path, "rt", encoding="utf-8", errors="replace", newline="\n")
-
-
-def _chosen(file: Iterable[str], lines: Collection[int] | None) -> Iterator[tuple[int, str]]:
-    if lines is None:
-        return ((number, text) for number, text in enumerate(file) if text.strip())
-    wanted = frozenset(lines)
-    return ((n, text) for n, text in enumerate(islice(file, max(wanted, default=-1) + 1)) if n in wanted)
-
-
-def _parse_tags(text: str) -> tuple[str, ...]:
-    # a comma inside a tag is encoded, so the split comes first
-    return tuple(unquote_plus(tag) for tag in text.split(",") if tag)
-
-
-def _parse_degrees(text: str, limit: int, what: str) -> float:
-    if not text:
-        return math.nan
-    try:
-        degrees = float(text)
-    except ValueError:
-        degrees = math.nan
-    if not abs(degrees) <= limit:
-        raise ValueError(f"need a {what} within {limit} degrees, got {text!r}")
-    return degrees
-
-
-def _parse_date(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text.removesuffix(".0"))
-    except ValueError:
-        return None
-
-
-def _parse_seconds(text: str) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(int(text), UTC)
-    except (ValueError, OverflowError, OSError):
-        return None

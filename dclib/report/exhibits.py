@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from dclib.config import Preset, runs_folder
 from dclib.data.folders import open_folder
 from dclib.data.images import ImageSet
-from dclib.data.yfcc import PhotoMetadata, read_metadata
+from dclib.data.yfcc_metadata import PhotoMetadata, read_metadata
 from dclib.paper import Half
 from dclib.records import Record, select
-from dclib.report import figures
+from dclib.report import figures, pictures
 from dclib.report.display import Fragment, say, show, show_photographs, show_side_by_side
 from dclib.report.series import title_of
 from dclib.report.tables import missing_half_sentence
@@ -55,11 +55,11 @@ def contact_sheet(
         return say(f"This preset has no {what}.")
     sorted_out = by_class and images.labels is not None
     shown = images if sorted_out else replace(images, labels=None)
-    rows = figures.sample_rows(shown, n_rows=n_rows, per_row=per_row)
+    rows = pictures.sample_rows(shown, n_rows=n_rows, per_row=per_row)
     return show(
-        figures.draw_contact_sheet(shown, rows),
+        pictures.draw_contact_sheet(shown, rows),
         pictures=True,
-        alt=figures.describe_contact_sheet(shown, rows),
+        alt=pictures.describe_contact_sheet(shown, rows),
         caption=f"{what.capitalize()}, {'by class' if sorted_out else 'drawn at random'}; {len(images):,} in all.",
     )
 
@@ -116,11 +116,11 @@ def _folders_named(root: Path, name: str) -> list[Path]:
 def _unlabelled_sheet(kind: str, folder: Path) -> Fragment:
     images = open_folder(folder)
     plain = ImageSet(folder.parent.name, images.ids, images.reader)
-    rows = figures.sample_rows(plain, n_rows=2, per_row=6)
+    rows = pictures.sample_rows(plain, n_rows=2, per_row=6)
     return show(
-        figures.draw_contact_sheet(plain, rows),
+        pictures.draw_contact_sheet(plain, rows),
         pictures=True,
-        alt=figures.describe_contact_sheet(plain, rows),
+        alt=pictures.describe_contact_sheet(plain, rows),
         caption=f"{folder.parent.name}: {kind}, {len(plain):,} images.",
     )
 
@@ -184,9 +184,9 @@ def cluster_mosaics(preset: Preset, method: str, images: ImageSet) -> Fragment:
             clusters: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["clusters"]
             if clusters:
                 return show(
-                    figures.draw_cluster_mosaics(images, clusters),
+                    pictures.draw_cluster_mosaics(images, clusters),
                     pictures=True,
-                    alt=figures.describe_cluster_mosaics(images, clusters),
+                    alt=pictures.describe_cluster_mosaics(images, clusters),
                     caption=f"Nine images of each of some clusters at the last clustering, seed {seed}, drawn at "
                     "random; above each its number and its size (the main paper shows its own clusters like this).",
                 )
@@ -197,13 +197,13 @@ def network_input(images: ImageSet, index: int = 0) -> Fragment:
     """One image in its four turns, and its gradients."""
     image = images.open(index, draft=256)
     turns = show(
-        figures.draw_rotations(image),
+        pictures.draw_rotations(image),
         pictures=True,
         alt="One image turned by 0, 90, 180 and 270 degrees counter-clockwise.",
         caption="The four quarter turns q that RotNet and DeeperCluster tell apart.",
     )
     gradients = show(
-        figures.draw_sobel(image),
+        pictures.draw_sobel(image),
         pictures=True,
         alt="The same image in colour, and its horizontal and vertical gradients in grey.",
         caption="The fixed Sobel layer takes colour away and leaves edges (as Figure 4 of the supplement).",

@@ -1,4 +1,4 @@
-"""Figures of the book, drawn from records and images, each with a function that says in words what it shows.
+"""Figures of the book, drawn from records, each with a function that says in words what it shows.
 
 A plotting function takes data and ``ax=None`` and returns the axes. Figures are made without pyplot: nothing is
 global, and nothing stays open. They are opaque and white, so that they can be read in dark mode too, and sized
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -18,9 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from dclib.data.images import ImageSet
 from dclib.paper import DATASETS, LAYERS, N_LAYERS, NAMES, Curve, Half, table1
 from dclib.records import Record
 from dclib.report.series import (
@@ -30,17 +27,13 @@ from dclib.report.series import (
     history,
     mean_curve,
     mean_line,
-    plural,
     title_of,
 )
 
 WIDTH, HEIGHT = 6.2, 3.9  # inches of a figure that stands alone
 PANEL = 4.2, 4.2  # inches of one that stands beside another, with a legend below
-ROW_NAMES = 1.0  # inches that the names of a contact sheet's rows take
 SIZE = 11  # points of ordinary type: about 8 px on a screen 390 px wide
 DEPTHS = tuple(range(1, N_LAYERS + 1))
-
-Pixels = NDArray[np.uint8]  # (height, width, 3)
 
 
 @dataclass(frozen=True)
@@ -274,149 +267,6 @@ def _sorted_counts(labels: NDArray[np.int64]) -> list[int]:
     return sorted(np.unique(labels, return_counts=True)[1].tolist(), reverse=True)
 
 
-# Pictures
-
-
-def sample_rows(images: ImageSet, *, n_rows: int, per_row: int, seed: int = 0) -> dict[str, list[int]]:
-    """Numbers of images for a contact sheet: a row per class, classes evenly spread, or unnamed rows without labels."""
-    rng = np.random.default_rng(seed)
-    if images.labels is None:
-        order = rng.permutation(len(images))[: n_rows * per_row].tolist()
-        return {" " * i: order[i * per_row : (i + 1) * per_row] for i in range(-(-len(order) // per_row))}
-    present = np.unique(images.labels)
-    shown = present[np.linspace(0, len(present) - 1, min(n_rows, len(present))).astype(int)]
-    members = {images.classes[c]: np.flatnonzero(images.labels == c) for c in shown}
-    return {name: rng.permutation(numbers)[:per_row].tolist() for name, numbers in members.items()}
-
-
-def draw_contact_sheet(
-    images: ImageSet, rows: Mapping[str, Sequence[int]], *, tile: int = 96, ax: Axes | None = None
-) -> Axes:
-    """Rows of images, each cut to a square of ``tile`` pixels, with the row's name to its left."""
-    per_row = max(map(len, rows.values()))
-    tiles = [[square_tile(images.open(i, draft=tile), tile) for i in numbers] for numbers in rows.values()]
-    room = ROW_NAMES if any(name.strip() for name in rows) else 0.0
-    ax = new_axes(WIDTH, (WIDTH - room) * len(rows) / per_row) if ax is None else ax
-    ax.imshow(join_tiles(tiles, tile), aspect="equal", interpolation="nearest")
-    middles = [GAP + tile / 2 + i * (tile + GAP) for i in range(len(rows))]
-    _bare(ax).set_yticks(middles, list(rows), fontsize=SIZE - 1)
-    ax.tick_params(length=0)
-    return ax
-
-
-def describe_contact_sheet(images: ImageSet, rows: Mapping[str, Sequence[int]]) -> str:
-    """What a contact sheet holds."""
-    shown = sum(map(len, rows.values()))
-    named = [name for name in rows if name.strip()]
-    return f"{plural(shown, 'image')} of {len(images):,} in {images.name}" + (
-        f", by row: {', '.join(named)}." if named else "."
-    )
-
-
-def draw_cluster_mosaics(
-    images: ImageSet, clusters: Sequence[Mapping[str, Any]], *, tile: int = 64, columns: int = 4
-) -> Figure:
-    """Nine images of each of some clusters, three by three, with the cluster's number and size above.
-
-    Args:
-        images: The set that was clustered.
-        clusters: As saved with a run: ``{"cluster": number, "size": images, "images": [ids]}``.
-    """
-    n_rows = -(-len(clusters) // columns)
-    figure = Figure(figsize=(WIDTH, 1.75 * n_rows), facecolor="white", layout="constrained")
-    numbers = _numbers_of(images, [i for cluster in clusters for i in cluster["images"]])
-    panels = figure.subplots(n_rows, columns, squeeze=False).ravel()
-    for ax in panels[len(clusters) :]:
-        ax.axis("off")
-    for ax, cluster in zip(panels, clusters, strict=False):
-        tiles = [square_tile(images.open(numbers[i], draft=tile), tile) for i in cluster["images"]]
-        ax.imshow(join_tiles([tiles[i : i + 3] for i in range(0, len(tiles), 3)], tile))
-        ax.set_title(f"{cluster['cluster']} ({cluster['size']:,})", fontsize=SIZE - 2)
-        _bare(ax)
-    return figure
-
-
-def describe_cluster_mosaics(images: ImageSet, clusters: Sequence[Mapping[str, Any]]) -> str:
-    """The mosaics in words: the most frequent class among each cluster's pictures, where classes are known."""
-    numbers = _numbers_of(images, [i for cluster in clusters for i in cluster["images"]])
-    parts = []
-    for cluster in clusters:
-        part = f"cluster {cluster['cluster']} of {cluster['size']:,} images"
-        if images.labels is not None:
-            counts = np.bincount(images.labels[[numbers[i] for i in cluster["images"]]])
-            part += f", {counts.max()} of {len(cluster['images'])} {images.classes[int(counts.argmax())]}"
-        parts.append(part)
-    return f"Mosaics of {plural(len(clusters), 'cluster')}: {'; '.join(parts)}."
-
-
-def draw_rotations(image: Image.Image, *, tile: int = 160) -> Figure:
-    """An image in its four quarter turns, counter-clockwise, as the rotation task shows it."""
-    pixels = square_tile(image, tile)
-    figure = Figure(figsize=(WIDTH, 1.9), facecolor="white", layout="constrained")
-    for turn, ax in enumerate(figure.subplots(1, 4)):
-        ax.imshow(np.rot90(pixels, turn))
-        ax.set_title(f"q = {turn}: {90 * turn}°", fontsize=SIZE - 1)
-        _bare(ax)
-    return figure
-
-
-def draw_sobel(image: Image.Image, *, tile: int = 160) -> Figure:
-    """An image and its two Sobel channels, zero in grey: what the network sees in place of colour."""
-    pixels = square_tile(image, tile)
-    channels = sobel_channels(pixels)
-    figure = Figure(figsize=(WIDTH, 2.4), facecolor="white", layout="constrained")
-    axes = figure.subplots(1, 3)
-    axes[0].imshow(pixels)
-    limit = max(float(np.abs(channels).max()), 1e-6)
-    for ax, channel in zip(axes[1:], channels, strict=True):
-        ax.imshow(channel, cmap="gray", vmin=-limit, vmax=limit)
-    for ax, title in zip(axes, ("image", "horizontal gradient", "vertical gradient"), strict=True):
-        ax.set_title(title, fontsize=SIZE - 1)
-        _bare(ax)
-    return figure
-
-
-def sobel_channels(pixels: Pixels) -> NDArray[np.float64]:
-    """Horizontal and vertical image gradients, (2, height, width): grey is the mean of R, G and B in [0, 1].
-
-    Cross-correlation with rows (1, 0, -1), (2, 0, -2), (1, 0, -1) and with its transpose; the border repeats the
-    edge, so that the frame of a picture is no edge in it (the network pads with zeros).
-    """
-    grey = np.pad(pixels.mean(axis=2) / 255, 1, mode="edge")
-    smooth_rows = grey[:-2] + 2 * grey[1:-1] + grey[2:]
-    smooth_columns = grey[:, :-2] + 2 * grey[:, 1:-1] + grey[:, 2:]
-    return np.stack([smooth_rows[:, :-2] - smooth_rows[:, 2:], smooth_columns[:-2] - smooth_columns[2:]])
-
-
-GAP = 4  # white pixels between tiles
-
-
-def square_tile(image: Image.Image, size: int) -> Pixels:
-    """The middle square of an image as (size, size, 3)."""
-    return np.asarray(ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS))
-
-
-def join_tiles(rows: Sequence[Sequence[Pixels]], size: int) -> Pixels:
-    """Tiles of (size, size, 3) on white, rows from the top, missing ones left white."""
-    pitch = size + GAP
-    width = max(map(len, rows))
-    sheet = np.full((len(rows) * pitch + GAP, width * pitch + GAP, 3), 255, dtype=np.uint8)
-    for i, row in enumerate(rows):
-        for j, tile in enumerate(row):
-            top, left = GAP + i * pitch, GAP + j * pitch
-            sheet[top : top + size, left : left + size] = tile
-    return sheet
-
-
-def _numbers_of(images: ImageSet, ids: Sequence[str]) -> dict[str, int]:
-    """Numbers of some images by their ids; ValueError names one that is not in the set."""
-    wanted = set(ids)
-    numbers = {image_id: number for number, image_id in enumerate(images.ids) if image_id in wanted}
-    if missing := sorted(wanted - numbers.keys()):
-        raise ValueError(f"{len(missing)} pictured images are not in {images.name}, first {missing[0]!r}; train again")
-    return numbers
-
-
 def _plot_seeds(ax: Axes, lines: Mapping[int, Line], look: Look, label: str, *, linestyle: str = "-") -> None:
     """A thin line per seed and a thick one for their mean."""
     if not lines:
@@ -450,12 +300,4 @@ def _finish(ax: Axes) -> Axes:
     ax.tick_params(labelsize=SIZE - 1)
     for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
         text.set_fontsize(SIZE)
-    return ax
-
-
-def _bare(ax: Axes) -> Axes:
-    """No frame and no ticks: a picture has no axes."""
-    ax.set_xticks([])
-    ax.set_yticks([])
-    sns.despine(ax=ax, left=True, bottom=True)
     return ax
