@@ -36,12 +36,7 @@ PACKAGE = Path(checkpoints.__file__).parents[1]
 ONE_EPOCH = method_config("rotnet", train={"epochs": 1, "epoch_images": 16})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,7 @@ from dclib.models.vgg import Trunk
 from dclib.randomness import generator
 from dclib.train.features import extract_features
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

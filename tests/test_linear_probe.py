@@ -31,12 +31,7 @@ SIDES = (226, 226, 113, 113, 56, 56, 56, 28, 28, 28, 14, 14, 14)  # maps at 224 
 PAPER_DIMS = [9216] * 2 + [8192] * 2 + [9216] * 3 + [8192] * 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

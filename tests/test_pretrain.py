@@ -48,12 +48,7 @@ DROPOUT = replace(TINY_MODEL, dropout=0.3)
 FULL = method_config("deepercluster", model=DROPOUT, cluster={"n_super": 2}, train={"decay_from": 0.5})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
