@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from dclib.config import Preset, load_preset, preset_folder, project_root
+from dclib.config import Preset
+from dclib.presets import load_preset, preset_folder, project_root
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 

@@ -1,28 +1,16 @@
-"""What a run is made of: typed settings, the supplement's five recipes, and presets read from YAML.
-
-A preset is a file of overrides. Every key is checked against the dataclasses below, with its type, before
-anything runs; a key nobody knows is an error that names its neighbours.
-"""
+"""What a run is made of: typed settings, checked when they are made, and the supplement's five recipes."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
-import os
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import yaml
-
-Method = Literal["random", "rotnet", "deepcluster", "deepercluster", "supervised"]
-T = TypeVar("T")
+Method = Literal["random", "rotnet", "deepcluster", "deepercluster", "supervised", "released"]
 
 
 def _need(condition: bool, what: str, came: object) -> None:
@@ -36,7 +24,9 @@ class ModelConfig:
 
     image_size: int = 224  # side of the square input, pixels
     width: float = 1.0  # multiplies the 64..512 channels of VGG-16
-    stem: Literal["sobel", "rgb"] = "sobel"  # fixed image gradients, or plain colour
+    stem: Literal["sobel", "rgb", "folded"] = "sobel"
+    # sobel: fixed image gradients; rgb: plain colour; folded: colour through a 5x5 filter that has Sobel inside it
+    grid: Literal[226, 224] = 226  # width of conv1's map at 224 pixels: DeeperCluster's, or that of DeepCluster-v1
     hidden_dim: int = 4096  # first fully connected layer
     feature_dim: int = 4096  # second one: the features that are clustered
     dropout: float = 0.5  # after the first fully connected layer
@@ -87,6 +77,8 @@ class TrainConfig:
     decay_from: float = 1.0  # fraction of the steps after which lr falls linearly; 1 means never
     final_lr: float = 0.02  # fraction of lr that it falls to at the end
     crop_area: float = 0.08  # smallest share of the image's area a random crop may keep
+    patience: int = 0  # stop after so many validations on VOC2007 without a new best; 0 means train all epochs
+    validate_every: int = 1  # epochs between two of them
     sub_head_gradient: Literal["group_mean", "global_mean"] = "group_mean"
     # group_mean: each sub-class head averages over its own super-class's images, as the released code does
     # global_mean: over the whole batch, as the paper's formula reads (S times smaller)
@@ -101,6 +93,8 @@ class TrainConfig:
         _need(0 < self.crop_area <= 1, "crop_area in (0, 1]", self.crop_area)
         _need(0 <= self.decay_from <= 1, "decay_from in [0, 1]", self.decay_from)
         _need(0 <= self.final_lr <= 1, "final_lr in [0, 1]", self.final_lr)
+        _need(self.patience >= 0, "patience >= 0 validations", self.patience)
+        _need(self.validate_every >= 1, "validate_every >= 1 epoch", self.validate_every)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +103,8 @@ class MethodConfig:
 
     method: Method = "deepercluster"
     init: str = ""  # another method of the preset whose trained trunk this one starts from
+    images: Literal["pool", "objects"] = "pool"  # what it learns from; supervised takes the labelled objects anyway
+    weights: str = ""  # for "released": file of published weights that takes the place of training
     model: ModelConfig = field(default_factory=ModelConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -120,6 +116,8 @@ class MethodConfig:
                 "n_super = 1 for deepcluster, which has one level",
                 self.cluster.n_super,
             )
+        if self.method == "released":
+            _need(bool(self.weights), "weights, the path of a file, for released", "none")
 
     @property
     def n_turns(self) -> int:
@@ -142,6 +140,11 @@ class DataConfig:
     objects_test: str = "objects/val"
     scenes_train: str = "scenes/train"  # labelled images for its Places205 half
     scenes_test: str = "scenes/val"
+    voc: str = "VOC2007"  # Pascal VOC 2007 in its own layout, for Table 4
+    oxford: str = "oxford5k"  # images and ground truth of Oxford5K, for Table 3
+    paris: str = "paris6k"
+    metadata: str = ""  # YFCC100M's table of the pool's photographs; empty means one that lies beside them
+    max_bad_metadata: float = 0.01  # share of malformed lines in it above which a run refuses to start
     resize: int = 256  # short side after resizing, pixels, before the centre crop
     memory_gb: float = 4.0  # decoded images are kept in one memory-mapped file up to this size
     workers: int = 0  # processes that decode images when they are not kept decoded
@@ -154,6 +157,7 @@ class DataConfig:
         _need(self.memory_gb >= 0, "memory_gb >= 0", self.memory_gb)
         _need(self.workers >= 0, "workers >= 0", self.workers)
         _need(0 <= self.max_unreadable < 1, "max_unreadable in [0, 1)", self.max_unreadable)
+        _need(0 <= self.max_bad_metadata < 1, "max_bad_metadata in [0, 1)", self.max_bad_metadata)
         _need(self.pocket_images >= 100, "pocket_images >= 100", self.pocket_images)
 
 
@@ -178,6 +182,93 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Training with all labels from a pre-trained start; both recipes of Table 2 are scaled to ``epochs``."""
+
+    epochs: int = 100  # of "our hyperparam"; "PyTorch doc" has nine tenths of them
+    batch_size: int = 256
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1.0e-4
+    dropout: float = 0.5
+    crop_area: float = 0.08
+    train_images: int = 0  # use this many labelled images, balanced over classes; 0 means all
+    test_images: int = 0
+
+    def __post_init__(self) -> None:
+        _need(self.epochs >= 2, "epochs >= 2, so that both recipes have some", self.epochs)
+        _need(self.batch_size >= 2, "batch_size >= 2, for batch normalisation", self.batch_size)
+        _need(0 < self.lr < math.inf, "lr > 0 and finite", self.lr)
+        _need(0 <= self.dropout < 1, "dropout in [0, 1)", self.dropout)
+        _need(0 < self.crop_area <= 1, "crop_area in (0, 1]", self.crop_area)
+        _need(min(self.train_images, self.test_images) >= 0, "train_images and test_images >= 0", self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocConfig:
+    """Classification on Pascal VOC 2007 with new fully connected layers; schedules are scaled to ``iterations``."""
+
+    iterations: int = 150_000  # steps, in both settings
+    validation_iterations: int = 150_000  # steps when it serves to choose settings or to stop training
+    batch_size: int = 16
+    lr: float = 0.003  # halved every 20,000 of 150,000 steps (FC68), every 10,000 (ALL)
+    momentum: float = 0.9
+    weight_decay_fc68: float = 1.0e-5
+    weight_decay_all: float = 1.0e-4
+    dropout: float = 0.5
+    clip_norm: float = 10.0  # gradients are scaled down to this norm
+    crop_area: float = 0.08
+    test_crops: int = 10  # random crops whose scores are added up
+
+    def __post_init__(self) -> None:
+        _need(min(self.iterations, self.validation_iterations) >= 1, "iterations >= 1", self)
+        _need(self.batch_size >= 1, "batch_size >= 1", self.batch_size)
+        _need(0 < self.lr < math.inf, "lr > 0 and finite", self.lr)
+        _need(0 <= self.dropout < 1, "dropout in [0, 1)", self.dropout)
+        _need(self.clip_norm > 0, "clip_norm > 0", self.clip_norm)
+        _need(0 < self.crop_area <= 1, "crop_area in (0, 1]", self.crop_area)
+        _need(self.test_crops >= 1, "test_crops >= 1", self.test_crops)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """Instance retrieval by R-MAC."""
+
+    longest_side: int = 1024  # pixels to which the longer side of every image is resized
+    levels: int = 3  # grids of regions, coarse to fine
+
+    def __post_init__(self) -> None:
+        _need(self.longest_side >= 30, "longest_side >= 30", self.longest_side)
+        _need(self.levels >= 1, "levels >= 1", self.levels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisConfig:
+    """What clusters are about: colour, hashtags, cameras, places."""
+
+    clusters: int = 0  # clusters that features are grouped into for it; 0 means as many as the preset's methods make
+    drawn_clusters: int = 3000  # clusters of Figure 2, at random, at most
+
+    def __post_init__(self) -> None:
+        _need(self.clusters >= 0 and self.clusters != 1, "clusters = 0 or >= 2", self.clusters)
+        _need(self.drawn_clusters >= 1, "drawn_clusters >= 1", self.drawn_clusters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceConfig:
+    """A setting to be chosen by Pascal VOC 2007, train to val, without fine-tuning: supplement, section 5."""
+
+    method: str = ""  # method of the preset to train with each value; empty means nothing is chosen
+    key: str = "train.lr"
+    values: tuple[float, ...] = ()
+    epochs: int = 0  # epochs of each training; 0 means as many as the method's own
+
+    def __post_init__(self) -> None:
+        _need(not self.method or len(self.values) >= 2, "at least two values to choose from", self.values)
+        _need(self.epochs >= 0, "epochs >= 0", self.epochs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """Everything the notebooks need to know, under one name."""
 
@@ -186,6 +277,11 @@ class Preset:
     seeds: tuple[int, ...]
     data: DataConfig
     probe: ProbeConfig
+    finetune: FinetuneConfig
+    voc: VocConfig
+    retrieval: RetrievalConfig
+    analysis: AnalysisConfig
+    choice: ChoiceConfig
     methods: Mapping[str, MethodConfig]
 
     def method(self, name: str) -> MethodConfig:
@@ -194,8 +290,6 @@ class Preset:
             raise ValueError(f"unknown method {name!r} in preset {self.name!r}; it has {', '.join(self.methods)}")
         return self.methods[name]
 
-
-SECTIONS: Mapping[str, type[Any]] = {"model": ModelConfig, "cluster": ClusterConfig, "train": TrainConfig}
 
 # Section 5 of the supplement. k is the total over both levels there; n_sub is per super-cluster here.
 _ROTNET = MethodConfig(
@@ -221,172 +315,7 @@ RECIPES: dict[str, MethodConfig] = {
 }
 
 
-def project_root() -> Path:
-    """The folder that holds notebooks/ and book/: DCLIB_ROOT, else above this file, else the current one."""
-    if "DCLIB_ROOT" in os.environ:
-        return Path(os.environ["DCLIB_ROOT"])
-    for folder in (Path(__file__).resolve().parent.parent, *[Path.cwd(), *Path.cwd().parents]):
-        if (folder / "notebooks" / "presets").is_dir():
-            return folder
-    return Path.cwd()
-
-
-def data_root(data: DataConfig) -> Path:
-    """The folder of a preset's images: ``data.root`` from here, or, if it is not there, from the project."""
-    here = Path(data.root)
-    return here if here.exists() or here.is_absolute() else project_root() / here
-
-
-def runs_folder() -> Path:
-    """Where runs are kept: DCLIB_RUNS, else runs/ in the project."""
-    return Path(os.environ.get("DCLIB_RUNS", project_root() / "runs"))
-
-
-def load_preset(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Preset:
-    """Read a preset by name or path, with dotted overrides such as ``{"train.lr": 0.1}``.
-
-    The sections ``model``, ``cluster`` and ``train`` hold for every method; a method's own sections come on
-    top, and ``recipe`` starts it from a recipe of the supplement. Overrides win over the file; one that names
-    a shared section (``train.lr``) also wins over a method's own value.
-
-    Raises:
-        ValueError: no such preset, an unknown key, a value of the wrong type or out of its range.
-    """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else preset_folder() / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in preset_folder().glob("*.yaml"))
-        raise ValueError(
-            f"unknown preset {str(name)!r}; there are {', '.join(known)}, or give the path of a .yaml file"
-        )
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path} must hold a mapping of settings; got {raw!r}")
-    for key, value in (overrides or {}).items():
-        _override(raw, key, value)
-    return parse_preset(path.stem, raw)
-
-
-def preset_folder() -> Path:
-    """The folder of the presets that come with the project."""
-    return project_root() / "notebooks" / "presets"
-
-
-def parse_preset(name: str, raw: Mapping[str, Any]) -> Preset:
-    """Build a preset from its parsed YAML; see :func:`load_preset`."""
-    known = ["description", "seeds", "data", "probe", "model", "cluster", "train", "methods"]
-    _check_keys(raw, known, f"preset {name!r}")
-    shared = {section: raw.get(section) or {} for section in SECTIONS}
-    for section, cls in SECTIONS.items():
-        build(cls, shared[section], section)  # so that a fault in it is reported where it stands
-    entries = raw.get("methods") or {}
-    if not isinstance(entries, Mapping):
-        raise ValueError(f"methods must be a mapping, one key per method ('rotnet:'); got {entries!r}")
-    methods: dict[str, MethodConfig] = {}
-    for method, own in entries.items():
-        methods[method] = _parse_method(method, own or {}, shared)
-    if not methods:
-        raise ValueError(f"preset {name!r} needs at least one entry under 'methods'; got none")
-    _check_inits(methods)
-    seeds = raw.get("seeds", [0])
-    if not (isinstance(seeds, list) and seeds and all(type(s) is int and s >= 0 for s in seeds)):
-        raise ValueError(f"seeds must be a list of integers >= 0; got {seeds!r}")
-    return Preset(
-        name=name,
-        description=str(raw.get("description", "")),
-        seeds=tuple(seeds),
-        data=build(DataConfig, raw.get("data") or {}, "data"),
-        probe=build(ProbeConfig, raw.get("probe") or {}, "probe"),
-        methods=methods,
-    )
-
-
-def build(cls: type[T], values: Mapping[str, Any], where: str, base: T | None = None) -> T:
-    """Make a config of type ``cls``, checking every key and type; ``base`` gives the other values."""
-    hints = typing.get_type_hints(cls)
-    _check_keys(values, list(hints), where)
-    checked = {key: _checked(value, hints[key], f"{where}.{key}") for key, value in values.items()}
-    try:
-        return cls(**checked) if base is None else dataclasses.replace(base, **checked)  # type: ignore[type-var]
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
 def config_hash(*values: Any) -> str:
     """Twelve hexadecimal digits that change with any value in the given dataclasses, mappings or lists."""
     plain = [dataclasses.asdict(v) if dataclasses.is_dataclass(v) and not isinstance(v, type) else v for v in values]
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
-def _check_inits(methods: Mapping[str, MethodConfig]) -> None:
-    for method in methods:
-        chain = [method]
-        while start := methods[chain[-1]].init:
-            if start not in methods:
-                raise ValueError(f"methods.{chain[-1]}.init must name another method of the preset; got {start!r}")
-            if start in chain:
-                path = " <- ".join([*chain, start])
-                raise ValueError(f"methods.{method}.init must not lead back to itself; got {path}")
-            chain.append(start)
-
-
-def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> MethodConfig:
-    where = f"methods.{name}"
-    _check_keys(own, ["method", "init", "recipe", "model", "cluster", "train"], where)
-    recipe = own.get("recipe", "")
-    if recipe and recipe not in RECIPES:
-        raise ValueError(f"{where}.recipe must be one of {', '.join(RECIPES)}; got {recipe!r}")
-    base = RECIPES[recipe] if recipe else MethodConfig()
-    task = own.get("method", base.method if recipe else name)
-    if task not in typing.get_args(Method):
-        raise ValueError(f"{where}: unknown method {task!r}; use one of {', '.join(typing.get_args(Method))}")
-    sections = {}
-    for section, cls in SECTIONS.items():
-        values = own.get(section) or {}
-        _check_keys(values, [f.name for f in dataclasses.fields(cls)], f"{where}.{section}")
-        sections[section] = build(cls, {**shared[section], **values}, f"{where}.{section}", getattr(base, section))
-    try:
-        return MethodConfig(method=task, init=str(own.get("init") or base.init), **sections)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, leaf = dotted.split(".")
-    level = raw
-    for parent in parents:
-        if level.get(parent) is None:
-            level[parent] = {}
-        level = level[parent]
-        if not isinstance(level, dict):
-            raise ValueError(f"override {dotted!r}: {parent!r} is not a section")
-    level[leaf] = value
-    if len(parents) == 1 and parents[0] in ("model", "cluster", "train"):
-        for own in (raw.get("methods") or {}).values():
-            ((own or {}).get(parents[0]) or {}).pop(leaf, None)
-
-
-def _checked(value: Any, hint: Any, where: str) -> Any:
-    """``value`` if it fits the annotation, integers widened to float where a float is meant."""
-    if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            raise ValueError(f"{where} must be one of {', '.join(map(str, typing.get_args(hint)))}; got {value!r}")
-        return value
-    if hint is float and type(value) is int:
-        return float(value)
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is not hint:
-        advice = " (YAML reads 1e-3 as text: write 1.0e-3)" if hint is float and isinstance(value, str) else ""
-        raise ValueError(f"{where} must be {hint.__name__}; got {value!r}{advice}")
-    return value
-
-
-def _check_keys(values: Mapping[str, Any], known: list[str], where: str) -> None:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where} must be a mapping of settings; got {values!r}")
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-            raise ValueError(f"unknown key {key!r} in {where}; {hint}")

@@ -25,6 +25,8 @@ from typing import IO, Any
 
 VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "scikit-learn")
 
+DATA = "data"  # stands for the method in records about the images themselves
+
 
 @cache
 def installed_versions() -> Mapping[str, str]:

@@ -13,12 +13,8 @@ from dclib.config import (
     ProbeConfig,
     TrainConfig,
     config_hash,
-    load_preset,
-    parse_preset,
-    preset_folder,
-    project_root,
-    runs_folder,
 )
+from dclib.presets import load_preset, parse_preset, preset_folder, project_root, runs_folder
 
 
 def write(tmp_path, text: str):
@@ -116,7 +112,7 @@ def test_methods_differ_by_turns_and_clusters(method, turns, clusters):
         ({"train": {"epochs": True}}, "train.epochs must be int; got True"),
         ({"train": {"lr": "1e-3"}}, r"train.lr must be float; got '1e-3' \(YAML reads 1e-3 as text: write 1.0e-3\)"),
         ({"probe": {"augment": 1}}, "probe.augment must be bool; got 1"),
-        ({"model": {"stem": "grey"}}, "model.stem must be one of sobel, rgb; got 'grey'"),
+        ({"model": {"stem": "grey"}}, "model.stem must be one of sobel, rgb, folded; got 'grey'"),
         ({"train": {"sub_head_gradient": None}}, "must be one of group_mean, global_mean; got None"),
         ({"seeds": []}, r"seeds must be a list of integers >= 0; got \[\]"),
         ({"seeds": 3}, "seeds must be a list"),

@@ -13,9 +13,10 @@ from bs4 import BeautifulSoup
 from PIL import Image
 from synthetic_records import make_probes, make_training
 
-from dclib.config import Preset, parse_preset
+from dclib.config import Preset
 from dclib.data.folders import open_folder
 from dclib.data.yfcc import open_yfcc
+from dclib.presets import parse_preset
 from dclib.report import exhibits
 
 

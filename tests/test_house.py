@@ -13,7 +13,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from dclib.config import load_preset
+from dclib.presets import load_preset
 from dclib.report.notebooks import read_notebook
 from dclib.report.site import STAGES, STATUS_PAGE, toc_pages
 
@@ -25,13 +25,13 @@ PRESETS = sorted((ROOT / "notebooks" / "presets").glob("*.yaml"))
 # a room imports its own modules and those of lower floors
 FLOORS = {
     **dict.fromkeys(("config", "paper", "records", "distributed", "randomness"), 0),
-    **dict.fromkeys(("data", "models", "cluster"), 1),
+    **dict.fromkeys(("presets", "data", "models", "cluster"), 1),
     "train": 2,
     **dict.fromkeys(("evaluate", "analysis"), 3),
     "report": 4,
     "__main__": 5,
 }
-TORCHLESS = ("config", "paper", "records", "report")  # the book builds where torch is absent
+TORCHLESS = ("config", "paper", "presets", "records", "report")  # the book builds where torch is absent
 CARD = ("jupyter-book", "torch", "torchvision", "faiss-gpu", "papermill", "matplotlib", "seaborn", "nbval")
 WITHOUT_TORCH = """
 import sys

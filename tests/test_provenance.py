@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from synthetic_records import make_card, make_curve, make_probes
 
-from dclib.config import Preset, parse_preset
+from dclib.config import Preset
+from dclib.presets import parse_preset
 from dclib.records import Record, write_records
 from dclib.report import provenance
 

@@ -7,7 +7,7 @@ from statistics import mean, stdev
 import pytest
 from synthetic_records import make_card, make_curve, make_probes, make_training
 
-from dclib.config import parse_preset
+from dclib.presets import parse_preset
 from dclib.records import read_records, select, write_records
 from dclib.report.publish import SHOWN_LAYERS, publish, renew_block, results_table
 

@@ -11,12 +11,13 @@ from sklearn.metrics import normalized_mutual_info_score
 from tiny_images import Interruption, interrupt_at, write_pictures
 
 from dclib.cluster.pseudo_labels import cluster_features
-from dclib.config import MethodConfig, Preset, TrainConfig, parse_preset
+from dclib.config import Preset, TrainConfig
 from dclib.data.images import open_images
-from dclib.data.samplers import plan_epoch
+from dclib.data.samplers import images_shown, plan_epoch
 from dclib.evaluate import runs as probe_runs
 from dclib.evaluate.runs import probe_method
 from dclib.models.vgg import Trunk
+from dclib.presets import parse_preset
 from dclib.randomness import generator
 from dclib.records import Record, read_records, select
 from dclib.train import pretrain as loop
@@ -415,7 +416,7 @@ def test_unknown_method_is_refused_before_the_data_are_made(fresh, monkeypatch, 
 
 def test_supervised_reference_without_labelled_images_is_refused(fresh, world):
     preset = tiny_preset(world, data__objects_train="", data__objects_test="")
-    with pytest.raises(ValueError, match="'supervised' is supervised and needs labelled images.*leave the method out"):
+    with pytest.raises(ValueError, match="'supervised' learns from the labelled images.*leave the method out"):
         pretrain_method(preset, "supervised", 0)
 
 
@@ -464,4 +465,4 @@ def test_an_epochs_records_count_the_images_it_showed(epoch_images, batch_size, 
     plan = plan_epoch(
         zeros, zeros, n_super=1, n_turns=4, epoch_images=epoch_images or n, batch_size=batch_size, seed=0, epoch=0
     )
-    assert train_runs.images_per_epoch(MethodConfig(train=train), n) == len(plan.index)
+    assert images_shown(train.epoch_images or n, train.batch_size) == len(plan.index)

@@ -30,7 +30,7 @@ from bs4 import BeautifulSoup, Tag
 from PIL import Image
 from synthetic_records import make_probes
 
-from dclib.config import parse_preset
+from dclib.presets import parse_preset
 from dclib.report.display import show
 from dclib.report.provenance import strip
 from dclib.report.tables import probe_table

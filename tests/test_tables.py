@@ -11,8 +11,8 @@ from bs4 import BeautifulSoup
 from synthetic_records import make_curve, make_probes, make_training
 
 from dclib import paper
-from dclib.config import parse_preset
 from dclib.data.images import ImageSet
+from dclib.presets import parse_preset
 from dclib.report import tables
 from dclib.report.tables import Cell, Group, Row, Table
 

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from dclib.config import RECIPES, parse_preset
+from dclib.config import RECIPES
+from dclib.presets import parse_preset
 from dclib.report.titles import default_parameters, describe_method, fill_titles
 
 ROOT = Path(__file__).parent.parent

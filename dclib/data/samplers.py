@@ -59,6 +59,11 @@ def uniform_sample(labels: Tensor, count: int, generator: torch.Generator) -> Te
     return positions[torch.randperm(len(positions), generator=generator)]
 
 
+def images_shown(epoch_images: int, batch_size: int) -> int:
+    """Images that an epoch of about ``epoch_images`` shows, counted with repetition: whole batches, at least one."""
+    return max(1, round(epoch_images / batch_size)) * batch_size
+
+
 def plan_epoch(
     super_cluster: Tensor,
     sub_class: Tensor,
@@ -73,7 +78,7 @@ def plan_epoch(
     """Plan one epoch: for each super-class a sample of its super-cluster, dealt out to batches in turn.
 
     The turns of a super-cluster are sampled independently, so an image is not shown in all four at once. The
-    epoch has ``round(epoch_images / batch_size)`` full batches, at least one. In a batch, the shares of two
+    epoch has :func:`images_shown` of them, in full batches. In a batch, the shares of two
     super-classes differ by one at most.
 
     Args:
@@ -87,7 +92,7 @@ def plan_epoch(
     Source: released code, src/trainer.py and src/utils.py; there a super-class is a group of processes.
     """
     n_super_classes = n_super * n_turns
-    total = max(1, round(epoch_images / batch_size)) * batch_size
+    total = images_shown(epoch_images, batch_size)
     per_class = -(-total // n_super_classes)
     columns = []
     for super_class in range(n_super_classes):

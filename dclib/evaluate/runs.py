@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import torch
 
-from dclib.config import Preset, config_hash, runs_folder
+from dclib.config import Preset, config_hash
 from dclib.data.images import ImageSet, balanced_subset
-from dclib.data.pixels import Pixels, load_pixels
+from dclib.data.pixels import Pixels
 from dclib.evaluate.linear_probe import OBJECTS_LR, SCENES_LR, linear_probe
 from dclib.records import Record, write_records
 from dclib.train.pretrain import ROOMS
 from dclib.train.runs import (
     default_device,
     is_current,
+    kept_pixels,
     method_pixels,
     prepare_data,
     preset_folder,
@@ -77,5 +78,4 @@ def probe_half(
 
 def labelled_pixels(preset: Preset, method: str, images: ImageSet, count: int) -> Pixels:
     """Pixels of a labelled set, or of ``count`` of its images spread evenly over the classes."""
-    chosen = balanced_subset(images, count, seed=0)
-    return load_pixels(chosen, preset.data, preset.method(method).model.image_size, runs_folder() / "pixels")
+    return kept_pixels(preset, method, balanced_subset(images, count, seed=0))

@@ -1,4 +1,4 @@
-"""Fixed first layers: image gradients instead of colour, or plain RGB on the same 226-pixel grid.
+"""Fixed first layers: image gradients instead of colour, or plain RGB on the same grid.
 
 Clustering raw colours is an easy way to satisfy the objective and a useless one (supplement, section 4.2), so the
 method looks at the two derivatives of the grey image and never at colour.
@@ -23,20 +23,23 @@ SOBEL_KERNELS = (
 class Stem(nn.Module):
     """Normalise, pad with the mean colour, and for ``"sobel"`` take the gradients of the grey image.
 
-    (b, 3, h, w) in [0, 1] becomes (b, 2, h + 2, w + 2) for ``"sobel"`` and (b, 3, h + 2, w + 2) for ``"rgb"``:
-    both variants run on the same grid, 226 pixels for an input of 224. Nothing here is trained. Grey is the plain
-    mean of the three normalised channels, not luma; padding is 2 before the unpadded 3x3 Sobel, or 1 without it.
+    On the grid of 226, DeeperCluster's, (b, 3, h, w) in [0, 1] becomes (b, 2, h + 2, w + 2) for ``"sobel"`` and
+    (b, 3, h + 2, w + 2) for ``"rgb"``: both run on the same grid, 226 pixels for an input of 224. Padding is 2
+    before the unpadded 3x3 Sobel, or 1 without it. On that of 224, DeepCluster-v1's, each is one pixel less on
+    every side. ``"folded"`` keeps colour and pads for a 5x5 first convolution that has Sobel inside it. Nothing
+    here is trained. Grey is the plain mean of the three normalised channels, not luma.
 
-    Source: released code, src/model_factory.py.
+    Source: released code, src/model_factory.py; DeepCluster's, models/vgg16.py.
     """
 
     mean: Tensor
     std: Tensor
     kernels: Tensor
 
-    def __init__(self, kind: Literal["sobel", "rgb"]) -> None:
+    def __init__(self, kind: Literal["sobel", "rgb", "folded"], grid: Literal[226, 224] = 226) -> None:
         super().__init__()
         self.kind = kind
+        self.padding = (grid == 226) + (kind != "rgb")
         self.out_channels = 2 if kind == "sobel" else 3
         # constants, so not part of the saved weights
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -45,7 +48,7 @@ class Stem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         normalised = (images - self.mean) / self.std
-        if self.kind == "rgb":
-            return F.pad(normalised, (1, 1, 1, 1))
-        grey = F.pad(normalised.mean(dim=1, keepdim=True), (2, 2, 2, 2))
+        if self.kind != "sobel":
+            return F.pad(normalised, (self.padding,) * 4)
+        grey = F.pad(normalised.mean(dim=1, keepdim=True), (self.padding,) * 4)
         return F.conv2d(grey, self.kernels)

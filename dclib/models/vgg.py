@@ -27,8 +27,9 @@ class Trunk(nn.Module):
 
     ``forward`` maps (b, 3, h, w) in [0, 1], h = w = ``config.image_size``, to (b, feature_dim): the output of the
     second fully connected layer *before* any non-linearity, which is what is clustered. At 224 pixels and width 1
-    the maps are 226, 113, 56, 28, 14 and, after the last pool, 7 pixels wide. There is one dropout, between the
-    fully connected layers. Module names and indices are those of the released weights (``features.0`` ...
+    the maps are 226, 113, 56, 28, 14 and, after the last pool, 7 pixels wide, or 224, 112, ... on DeepCluster-v1's
+    grid. The first convolution is 5x5 where Sobel is folded into it, else 3x3 as all others. There is one dropout,
+    between the fully connected layers. Module names and indices are those of the released weights (``features.0`` ...
     ``classifier.3``).
 
     Source: supplement, section 5 (VGG-16, Sobel); released code, src/model/vgg16.py and model_factory.py.
@@ -37,9 +38,10 @@ class Trunk(nn.Module):
     def __init__(self, config: ModelConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
-        self.stem = Stem(config.stem)
-        self.features = nn.Sequential(*_convolutions(self.stem.out_channels, config.width))
-        side = (config.image_size + 2) // 2**5
+        self.stem = Stem(config.stem, config.grid)
+        first_kernel = 5 if config.stem == "folded" else 3
+        self.features = nn.Sequential(*_convolutions(self.stem.out_channels, config.width, first_kernel))
+        side = (config.image_size + config.grid - 224) // 2**5
         flat = scaled_channels(512, config.width) * side * side
         self.classifier = nn.Sequential(
             skip_init(nn.Linear, flat, config.hidden_dim),
@@ -88,14 +90,15 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
 
-def _convolutions(in_channels: int, width: float) -> list[nn.Module]:
+def _convolutions(in_channels: int, width: float, first_kernel: int) -> list[nn.Module]:
     modules: list[nn.Module] = []
+    kernel = first_kernel
     for layer in LAYERS:
         if isinstance(layer, str):
             modules.append(nn.MaxPool2d(kernel_size=2, stride=2))
             continue
         out_channels = scaled_channels(layer, width)
-        convolution = skip_init(nn.Conv2d, in_channels, out_channels, kernel_size=3, padding=1)
+        convolution = skip_init(nn.Conv2d, in_channels, out_channels, kernel_size=kernel, padding=1)
         modules += [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
-        in_channels = out_channels
+        in_channels, kernel = out_channels, 3
     return modules

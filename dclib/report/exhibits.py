@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from dclib.config import Preset, runs_folder
+from dclib.config import Preset
 from dclib.data.folders import open_folder
 from dclib.data.images import ImageSet
 from dclib.data.yfcc_metadata import PhotoMetadata, read_metadata
 from dclib.paper import Half
+from dclib.presets import runs_folder
 from dclib.records import Record, select
 from dclib.report import figures, pictures
 from dclib.report.display import Fragment, say, show, show_photographs, show_side_by_side

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
-from dclib.config import Preset, runs_folder
-from dclib.records import Record, RunCard, read_records
+from dclib.config import Preset
+from dclib.presets import runs_folder
+from dclib.records import DATA, Record, RunCard, read_records
 from dclib.report.display import Fragment
 from dclib.report.series import order_methods, plural, title_of
 
 
 def load_records(preset: Preset) -> list[Record]:
-    """Every record of a preset's runs, of the methods and seeds it has now; none when nothing ran yet."""
+    """Every record of a preset's runs, of the methods and seeds it has now; none when nothing ran yet.
+
+    Those about the images themselves, whatever the network, have ``DATA`` for a method and come too.
+    """
     found = read_records(runs_folder() / preset.name / "records")
-    return [r for r in found if r.card is not None and r.card.method in preset.methods and r.card.seed in preset.seeds]
+    known = {*preset.methods, DATA}
+    wanted = (r for r in found if r.card and r.card.method in known)
+    return [r for r in wanted if r.card and (r.card.seed in preset.seeds or r.card.method == DATA)]
 
 
 def strip(records: Sequence[Record]) -> Fragment:

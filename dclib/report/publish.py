@@ -9,7 +9,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from dclib.config import Preset, project_root, runs_folder
+from dclib.config import Preset
+from dclib.presets import project_root, runs_folder
 from dclib.records import Record, read_records, select, write_atomically
 from dclib.report.figures import plot_accuracy_against_depth, plot_published_accuracy
 from dclib.report.provenance import find_mismatches, load_records

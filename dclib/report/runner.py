@@ -22,7 +22,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from dclib.config import Preset, project_root, runs_folder
+from dclib.config import Preset
+from dclib.presets import project_root, runs_folder
 from dclib.records import installed_versions, write_atomically
 from dclib.report.notebooks import check_parameters
 from dclib.report.stages import Stage, alone, plan_stages, stage_keys, urgency

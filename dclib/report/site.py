@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from dclib.config import Preset, project_root
+from dclib.config import Preset
+from dclib.presets import project_root
 from dclib.records import RunCard, read_records, write_atomically
 from dclib.report.runner import read_card, show_seconds, workspace
 from dclib.report.series import title_of

@@ -10,8 +10,9 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from dclib.config import MethodConfig, Preset, config_hash, data_root, load_preset, project_root
+from dclib.config import MethodConfig, Preset, config_hash
 from dclib.data.images import find_split
+from dclib.presets import data_root, load_preset, project_root
 from dclib.records import code_hash
 from dclib.report.notebooks import code_of, modules_used, read_notebook, source_of
 

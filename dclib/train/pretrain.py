@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,7 +38,16 @@ CHECK_EVERY = 50  # steps between two looks at the losses: a look waits for the 
 # whose code can change a result; what the loaders read is told by the images' fingerprint
 DATA_ROOMS = ("data/images", "data/pixels", "data/samplers", "data/transforms")
 TRAIN_ROOMS = ("train/features", "train/pretrain", "train/state")
-ROOMS = ("randomness", "distributed", *DATA_ROOMS, "models", "cluster", *TRAIN_ROOMS)
+MODEL_ROOMS = ("models/heads", "models/sobel", "models/vgg")
+ROOMS = ("randomness", "distributed", *DATA_ROOMS, *MODEL_ROOMS, "cluster", *TRAIN_ROOMS)
+
+
+@dataclass(frozen=True)
+class Validator:
+    """What tells when a network has learned enough: Pascal VOC 2007 in the paper."""
+
+    score: Callable[[Trunk], float]  # mean average precision, %; puts the network back as it was
+    identity: str  # changes with anything that changes a score
 
 
 def pretrain(
@@ -49,6 +58,7 @@ def pretrain(
     seed: int = 0,
     device: str | torch.device = "cpu",
     initial: Trunk | None = None,
+    validator: Validator | None = None,
     save_every: float = 60.0,
     report: Callable[[str], None] = print,
 ) -> State:
@@ -61,43 +71,55 @@ def pretrain(
             numbers on the same device and thread count; a finished one returns at once.
         seed: Decides weights, sampling, crops, clustering and dropout.
         initial: A trunk whose weights are the start instead of random ones.
+        validator: Scores the network after every ``train.validate_every``-th epoch, where ``train.patience`` is
+            set: training ends after that many scores without a new best, as the supplement's does when
+            performance on VOC2007 saturates. The scores are in the history.
         save_every: Seconds between checkpoints inside an epoch; one is written after each epoch in any case.
         report: Gets one line per epoch and per clustering.
 
     Raises:
         ValueError: bad input, found before anything is trained: too few images, no labels for ``supervised``, a
-            checkpoint of another configuration.
+            checkpoint of another configuration, patience without a validator.
         FloatingPointError: the loss is no longer finite; the message gives the step. The last checkpoint is
             from before it.
         OSError: the folder cannot be written.
     """
     check_start(images, config, initial)
+    if config.train.patience and validator is None:
+        raise ValueError("train.patience needs a validator to score the network by; give one, or set patience to 0")
     pixels = images if isinstance(images, Pixels) else _load(images, config, Path(folder))
     check_start(pixels, config, initial)  # again, now that unreadable images are left out
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "dropout"))  # dropout can only draw from the global generator
         state = State.begin(config, pixels, seed, torch.device(device), initial)
-        saver = Saver(Path(folder), run_identity(config, pixels, seed, initial), save_every)
+        saver = Saver(Path(folder), run_identity(config, pixels, seed, initial, validator), save_every)
         saver.restore(state)
-        while state.epoch < config.train.epochs:
+        while state.epoch < config.train.epochs and not is_saturated(state, config.train):
             if reassignment_is_due(state, config):
                 reassign(state, pixels, config, seed, report)
                 saver.save(state)
-            plan = plan_epoch(
-                state.labels.super_cluster,
-                state.labels.sub_class,
-                n_super=state.labels.n_super,
-                n_turns=config.n_turns,
-                epoch_images=config.train.epoch_images or len(pixels),
-                batch_size=config.train.batch_size,
-                seed=seed,
-                epoch=state.epoch,
-            )
+            plan = plan_next_epoch(state, config, len(pixels), seed)
             train_epoch(state, pixels, plan, config.train, seed, saver)
             finish_epoch(state, plan, config, report)
+            if validator is not None:
+                validate(state, config.train, validator, report)
             saver.save(state)
     state.trunk.eval()
     return state
+
+
+def plan_next_epoch(state: State, config: MethodConfig, n_images: int, seed: int) -> EpochPlan:
+    """Which images the coming epoch shows, by the labels of now."""
+    return plan_epoch(
+        state.labels.super_cluster,
+        state.labels.sub_class,
+        n_super=state.labels.n_super,
+        n_turns=config.n_turns,
+        epoch_images=config.train.epoch_images or n_images,
+        batch_size=config.train.batch_size,
+        seed=seed,
+        epoch=state.epoch,
+    )
 
 
 def train_epoch(state: State, pixels: Pixels, plan: EpochPlan, config: TrainConfig, seed: int, saver: Saver) -> None:
@@ -166,10 +188,31 @@ def reassign(state: State, pixels: Pixels, config: MethodConfig, seed: int, repo
         report(line)
 
 
+def validate(state: State, config: TrainConfig, validator: Validator, report: Callable[[str], None]) -> None:
+    """Score the network where a validation is due, and add it to the history."""
+    if not config.patience or state.epoch % config.validate_every:
+        return
+    with torch.random.fork_rng():  # whatever it draws, training goes on as if it had not
+        score = validator.score(state.trunk)
+    state.history.append({"epoch": state.epoch, "validation_map": score})
+    report(f"validation after epoch {state.epoch}: mean average precision {score:.1f} %")
+    if is_saturated(state, config):
+        state.notes["stopped"] = f"after epoch {state.epoch}: no new best in {config.patience} validations"
+        report(f"training ends: no new best in {config.patience} validations")
+
+
+def is_saturated(state: State, config: TrainConfig) -> bool:
+    """Whether the best score is ``patience`` validations old; a tie is no new best."""
+    scores = [row["validation_map"] for row in state.history if "validation_map" in row]
+    return bool(config.patience and scores) and len(scores) - 1 - scores.index(max(scores)) >= config.patience
+
+
 def check_start(images: ImageSet | Pixels, config: MethodConfig, initial: Trunk | None = None) -> None:
     """ValueError if this method cannot be trained on these images from there, before any work is done."""
     if config.method == "random":
         raise ValueError("method 'random' is the untrained network: there is nothing to train; choose another method")
+    if config.method == "released":
+        raise ValueError("method 'released' is trained already: there is nothing to do; choose another method")
     if initial is not None and not same_network(initial.config, config.model):
         raise ValueError(f"the network to start from has model {initial.config}, this method needs {config.model}")
     labels = images.images.labels if isinstance(images, Pixels) else images.labels
@@ -186,10 +229,13 @@ def same_network(one: ModelConfig, other: ModelConfig) -> bool:
     return replace(one, dropout=other.dropout) == other
 
 
-def run_identity(config: MethodConfig, pixels: Pixels, seed: int, initial: Trunk | None) -> str:
-    """What a checkpoint belongs to: settings, data, seed, starting weights and the code that would run."""
+def run_identity(
+    config: MethodConfig, pixels: Pixels, seed: int, initial: Trunk | None, validator: Validator | None = None
+) -> str:
+    """What a checkpoint belongs to: settings, data, seed, starting weights, what stops it, and the code."""
     start = "" if initial is None else weights_hash(initial)
-    return config_hash(config, pixels.identity, seed, start, code_hash(*ROOMS))
+    judge = "" if validator is None or not config.train.patience else validator.identity
+    return config_hash(config, pixels.identity, seed, start, judge, code_hash(*ROOMS))
 
 
 def weights_hash(trunk: Trunk) -> str:

@@ -11,23 +11,26 @@ import numpy as np
 import torch
 
 from dclib.cluster.pseudo_labels import cluster_features
-from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash, data_root, runs_folder
+from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash
 from dclib.data.images import ImageSet, open_split
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.pocket.world import make_pocket_world
+from dclib.data.samplers import images_shown
+from dclib.models.released import load_released
 from dclib.models.vgg import Trunk
+from dclib.presets import data_root, runs_folder
 from dclib.randomness import generator
 from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
 from dclib.train.features import extract_features
 from dclib.train.health import clustering_values
-from dclib.train.pretrain import ROOMS, check_start, pretrain, same_network
+from dclib.train.pretrain import ROOMS, Validator, check_start, pretrain, same_network
 from dclib.train.state import State
 
 PICTURED_CLUSTERS = 8  # clusters shown as mosaics on a page
 PICTURED_IMAGES = 9  # images of each, as in the paper's cluster figure
 UNITS = {
     **{"loss": "nats", "chance_loss": "nats", "images_per_second": "images/s"},
-    **dict.fromkeys(("super_accuracy", "sub_accuracy", "train_accuracy"), "%"),
+    **dict.fromkeys(("super_accuracy", "sub_accuracy", "train_accuracy", "validation_map"), "%"),
     **dict.fromkeys(("empty_clusters",), "clusters"),
     **dict.fromkeys(("smallest_cluster", "median_cluster", "largest_cluster"), "images"),
 }
@@ -77,39 +80,54 @@ def preset_folder(preset: Preset) -> Path:
 
 
 def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
-    """What a method trains on: the pool, or the labelled objects for the supervised reference.
+    """What a method trains on: the pool, or the labelled objects where it says so.
 
     Raises:
-        ValueError: the supervised reference has no labelled images in this preset.
+        ValueError: the method needs the labelled images, and the preset has none.
     """
     config = preset.method(method)
-    images = data.objects_train if config.method == "supervised" else data.pool
+    images = data.objects_train if learns_from_objects(config) else data.pool
     if images is None:
         raise ValueError(
-            f"method {method!r} is supervised and needs labelled images, but data.objects_train is missing: "
+            f"method {method!r} learns from the labelled images, but data.objects_train is missing: "
             "give a folder with one sub-folder per class, or leave the method out"
         )
-    return load_pixels(images, preset.data, config.model.image_size, runs_folder() / "pixels")
+    return kept_pixels(preset, method, images)
 
 
-def pretrain_method(preset: Preset, method: str, seed: int, *, device: str = "") -> Trunk:
+def learns_from_objects(config: MethodConfig) -> bool:
+    """Whether a method trains on the labelled objects; only the supervised one looks at their labels."""
+    return config.method == "supervised" or config.images == "objects"
+
+
+def kept_pixels(preset: Preset, method: str, images: ImageSet) -> Pixels:
+    """Pixels of a set at a method's input size, decoded once for all runs."""
+    return load_pixels(images, preset.data, preset.method(method).model.image_size, runs_folder() / "pixels")
+
+
+def pretrain_method(
+    preset: Preset, method: str, seed: int, *, device: str = "", validator: Validator | None = None
+) -> Trunk:
     """Train one method of a preset with one seed, or go on, or return at once if it is finished; write its records.
 
-    A method with ``init`` trains that one first. ``random`` is the network as it was drawn.
+    A method with ``init`` trains that one first. ``random`` is the network as it was drawn, ``released`` the one of
+    a published file. ``validator`` is needed where ``train.patience`` is set.
     """
     config = preset.method(method)
+    if config.method == "released":
+        return load_released(config.weights).trunk.to(torch.device(device or default_device()))
     data = prepare_data(preset)
     pixels = method_pixels(preset, method, data)
     check_method(preset, method, pixels)
-    initial = pretrain_method(preset, config.init, seed, device=device) if config.init else None
+    initial = pretrain_method(preset, config.init, seed, device=device, validator=validator) if config.init else None
     place = torch.device(device or default_device())
     folder = preset_folder(preset) / "runs" / f"{method}-s{seed}-{run_hash(preset, method, pixels, seed)}"
     if config.method == "random":
         state = State.begin(config, pixels, seed, place, initial)
         state.trunk.eval()
     else:
-        state = pretrain(pixels, config, folder=folder, seed=seed, device=place, initial=initial)
-    pool = load_pixels(data.pool, preset.data, config.model.image_size, runs_folder() / "pixels")
+        state = pretrain(pixels, config, folder=folder, seed=seed, device=place, initial=initial, validator=validator)
+    pool = kept_pixels(preset, method, data.pool)
     records_path = preset_folder(preset) / "records" / "pretrain" / f"{method}-s{seed}.json"
     card = run_card(
         "pretrain",
@@ -192,7 +210,7 @@ def is_current(path: Path, card: RunCard) -> bool:
 def history_records(state: State, config: MethodConfig, n_images: int) -> list[Record]:
     """A record for each number of each epoch (over the images it showed) and clustering (over the whole set)."""
     records = []
-    shown = images_per_epoch(config, n_images)
+    shown = images_shown(config.train.epoch_images or n_images, config.train.batch_size)
     for row in state.history:
         keys: dict[str, str | int] = {key: int(row[key]) for key in ("epoch", "assignment") if key in row}
         n = n_images if "assignment" in keys else shown
@@ -202,12 +220,6 @@ def history_records(state: State, config: MethodConfig, n_images: int) -> list[R
             if name not in keys
         ]
     return [*records, Record(name="pretrain_seconds", value=state.clock.seconds, unit="s", n=1)]
-
-
-def images_per_epoch(config: MethodConfig, n_images: int) -> int:
-    """Images that an epoch shows, counted with repetition: whole batches, as ``plan_epoch`` deals them out."""
-    wanted, batch_size = config.train.epoch_images or n_images, config.train.batch_size
-    return max(1, round(wanted / batch_size)) * batch_size
 
 
 def final_records(preset: Preset, state: State, pool: Pixels, seed: int) -> list[Record]:
