@@ -121,13 +121,17 @@ def _chosen(options: argparse.Namespace) -> tuple[Preset, tuple[int, ...]]:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The ``--set key=value`` pairs, values read as YAML."""
-    settings = {}
+    """The ``--set key=value`` pairs, values read as YAML, and ``--seeds 3`` for seeds 0, 1 and 2."""
+    settings: dict[str, Any] = {}
     for pair in options.settings:
         key, equals, value = pair.partition("=")
         if not (key and equals):
             raise ValueError(f"--set needs key=value, such as train.epochs=2; got {pair!r}")
         settings[key.strip()] = yaml.safe_load(value) if value else ""
+    if options.seeds is not None:
+        if options.seeds < 1:
+            raise ValueError(f"--seeds needs a number of seeds, 1 or more; got {options.seeds}")
+        settings["seeds"] = list(range(options.seeds))
     return settings
 
 
@@ -182,6 +186,7 @@ def _add_preset_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="train.epochs=2, ..."
     )
+    command.add_argument("--seeds", type=int, metavar="N", help="run seeds 0 to N-1 (default: the preset's own)")
 
 
 if __name__ == "__main__":

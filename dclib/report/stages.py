@@ -16,6 +16,19 @@ from dclib.presets import data_root, load_preset, project_root
 from dclib.records import code_hash
 from dclib.report.notebooks import code_of, modules_used, read_notebook, source_of
 
+EVALUATIONS: Mapping[str, str] = {
+    "linear_probes": "03_linear_probes",
+    "finetuning": "04_finetuning",
+    "retrieval": "05_retrieval",
+    "voc": "06_voc",
+    "hashtags": "07_hashtags",
+    "colour": "08_colour",
+    "sobel": "09_sobel",
+    "recipes": "10_recipes",
+    "metadata": "11_metadata",
+}  # page -> notebook; each looks at the trained networks
+ABOUT_IMAGES = ("hashtags", "recipes")  # those that need no trained network of the preset
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -59,21 +72,18 @@ def plan_stages(
             )
         )
     everything = ("data", *pages.values())
-    stages.append(
-        Stage(
-            page="linear_probes",
-            notebook=_notebook("03_linear_probes"),
-            parameters=parameters,
-            needs=everything,
+    for page, name in EVALUATIONS.items():
+        stages.append(
+            Stage(
+                page=page,
+                notebook=_notebook(name),
+                parameters=parameters,
+                needs=("data",) if page in ABOUT_IMAGES else everything,
+                cost=_evaluation_cost(page, preset),
+            )
         )
-    )
     stages.append(
-        Stage(
-            page="scorecard",
-            notebook=_notebook("04_scorecard"),
-            parameters=parameters,
-            needs=("linear_probes",),
-        )
+        Stage(page="scorecard", notebook=_notebook("12_scorecard"), parameters=parameters, needs=tuple(EVALUATIONS))
     )
     in_order(stages)
     return preset, stages
@@ -86,13 +96,20 @@ def can_run(config: MethodConfig, preset: Preset) -> bool:
 
 
 def stage_keys(stages: Sequence[Stage], preset: Preset) -> dict[str, str]:
-    """For each page, a hash of everything it depends on: equal keys, equal pages.
+    """For each page, a hash of everything it depends on: equal keys, equal pages."""
+    return {page: config_hash(parts) for page, parts in stage_parts(stages, preset).items()}
 
-    That is the notebook's cells, its parameters, the preset with its settings, the source of every module of
-    dclib that the notebook imports, the folder of the images, and the keys of the pages it needs.
+
+def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, str]]:
+    """For each page, what it depends on by name, and a hash of each: equal parts, equal pages.
+
+    That is its notebook, its parameters, the preset with its settings, every module of dclib that the notebook
+    imports, the images, and what the pages it needs leave behind. Those leave runs and records: how they are shown
+    does not count, so that a change of a figure makes anew the pages with that figure and no other.
     """
-    images = _images_stamp(preset)
-    keys: dict[str, str] = {}
+    images, published = _images_stamp(preset), _folder_stamp(project_root() / "results" / preset.name)
+    found: dict[str, dict[str, str]] = {}
+    left: dict[str, str] = {}
     for stage in in_order(stages):
         notebook = read_notebook(stage.notebook)
         try:
@@ -101,19 +118,24 @@ def stage_keys(stages: Sequence[Stage], preset: Preset) -> dict[str, str]:
             raise ValueError(
                 f"the code cells of {stage.notebook.name} are not Python: {error.msg}: {error.text}"
             ) from None
+        made = {
+            "preset": config_hash(preset),
+            "parameters": config_hash(stage.parameters),
+            "images": images,
+            **{f"dclib/{module}": code_hash(module) for module in modules if not module.startswith("report/")},
+            **{f"page {page}": left[page] for page in stage.needs},
+        }
+        left[stage.page] = config_hash(made, code_of(notebook))
         # a page's title is filled in by the runner: its code counts although the notebook does not import it
-        modules = (*modules, "report/titles")
-        keys[stage.page] = config_hash(
-            preset,
-            {
-                "cells": source_of(notebook),
-                "parameters": stage.parameters,
-                "code": code_hash(*modules),
-                "images": images,
-                "needs": [keys[page] for page in stage.needs],
-            },
-        )
-    return keys
+        shown = {*(module for module in modules if module.startswith("report/")), "report/titles"}
+        found[stage.page] = {
+            **made,
+            stage.notebook.name: config_hash(source_of(notebook)),
+            **{f"dclib/{module}": code_hash(module) for module in sorted(shown)},
+            # the scorecard shows the published records beside those of the run
+            **({"published records": published} if stage.page == "scorecard" else {}),
+        }
+    return found
 
 
 def in_order(stages: Sequence[Stage]) -> list[Stage]:
@@ -155,6 +177,21 @@ def _images_seen(config: MethodConfig) -> float:
     return config.train.epochs * (config.train.epoch_images or 10_000) * passes
 
 
+def _evaluation_cost(page: str, preset: Preset) -> float:
+    """Rough cost of an evaluation in images seen, so that the long ones start first."""
+    networks = len(preset.methods) * len(preset.seeds)
+    choice = preset.choice
+    if page == "finetuning":
+        return 6.0 * preset.finetune.epochs * (preset.finetune.train_images or 3000) * len(preset.seeds)
+    if page == "voc":
+        return 1.5 * preset.voc.iterations * preset.voc.batch_size * networks
+    if page == "recipes" and choice.method:
+        chosen = preset.methods[choice.method]
+        epochs = choice.epochs or chosen.train.epochs
+        return len(choice.values) * (epochs / chosen.train.epochs) * _images_seen(chosen)
+    return 5000.0 * networks
+
+
 def _check_images(preset: Preset) -> None:
     root = data_root(preset.data)
     if preset.data.root and not root.exists():
@@ -176,6 +213,12 @@ def _images_stamp(preset: Preset) -> str:
             status = path.stat()
             stamp.append((str(path), status.st_mtime_ns, status.st_size))
     return config_hash(stamp)
+
+
+def _folder_stamp(folder: Path) -> str:
+    """Hash of the records below a folder; their content, so that a fresh clone has the same."""
+    files = sorted(folder.rglob("*.json"))
+    return config_hash([(str(path.relative_to(folder)), path.read_text(encoding="utf-8")) for path in files])
 
 
 def _notebook(name: str) -> Path:
