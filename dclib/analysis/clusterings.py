@@ -1,0 +1,50 @@
+"""The clusters that an analysis looks at: the features of a finished network over the pool, grouped once more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dclib.cluster.pseudo_labels import cluster_features
+from dclib.config import ClusterConfig, Preset, config_hash
+from dclib.data.images import ImageSet
+from dclib.data.pixels import Pixels
+from dclib.randomness import generator
+from dclib.records import code_hash, replacing
+from dclib.train.features import extract_features
+from dclib.train.pretrain import ROOMS, weights_hash
+from dclib.train.runs import common_clustering, kept_pixels, prepare_data, preset_folder, pretrain_method
+
+CLUSTERING_ROOMS = (*ROOMS, "analysis/clusterings")
+
+
+def analysed_clustering(preset: Preset) -> ClusterConfig:
+    """One clustering for all networks: the preset's own on one level, with ``analysis.clusters`` clusters if given."""
+    own = common_clustering(preset) or ClusterConfig()
+    return replace(own, n_super=1, n_sub=preset.analysis.clusters or own.n_clusters)
+
+
+def pool_pixels(preset: Preset, method: str) -> Pixels:
+    """The pool at a method's input size."""
+    return kept_pixels(preset, method, prepare_data(preset).pool)
+
+
+def final_clusters(preset: Preset, method: str, seed: int, *, device: str = "") -> tuple[ImageSet, NDArray[np.int64]]:
+    """The pool's readable images, and the cluster of each, (n,) in [0, k).
+
+    Features of the trained network are whitened, normalised and clustered as in training. The result is kept on
+    disk, so that several pages share it.
+    """
+    trunk = pretrain_method(preset, method, seed, device=device)
+    pixels, cluster = pool_pixels(preset, method), analysed_clustering(preset)
+    key = config_hash(weights_hash(trunk), pixels.identity, cluster, seed, code_hash(*CLUSTERING_ROOMS))
+    path = preset_folder(preset) / "runs" / f"clusters-{method}-s{seed}-{key}.npy"
+    if not path.is_file():
+        features = extract_features(trunk, pixels)
+        labels = cluster_features(features, cluster, generator(seed, "analysed clustering")).labels
+        with replacing(path) as file:
+            np.save(file, labels.clusters.numpy())
+    clusters: NDArray[np.int64] = np.load(path)
+    return pixels.images, clusters
