@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from dclib.analysis.clusterings import CLUSTERING_ROOMS, analysed_clustering, final_clusters, pool_pixels
-from dclib.analysis.hashtags import count_tags, example_words, gini, read_tags, spaced_ranks, top_share
+from dclib.analysis.hashtags import count_tags, example_words, gini, normalise_tag, read_tags, spaced_ranks, top_share
 from dclib.analysis.metadata import FIELDS, Agreement, agreement, dominated_clusters, field_values, match_photos
 from dclib.config import Preset, config_hash
 from dclib.data.images import ImageSet
@@ -40,9 +41,7 @@ def metadata_file(preset: Preset) -> Path | None:
         given = Path(preset.data.metadata)
         path = given if given.exists() else data_root(preset.data) / preset.data.metadata
         if not path.exists():
-            raise ValueError(
-                f"data.metadata names {preset.data.metadata}, which is not there; correct it or leave it out"
-            )
+            raise ValueError(f"data.metadata names {given}, which is not there; correct it or leave it out")
         return path
     folder = Path(getattr(prepare_data(preset).pool.reader, "root", "."))
     return next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
@@ -55,14 +54,14 @@ def hashtag_counts(preset: Preset) -> None:
         return
     objects = prepare_data(preset).objects_train
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    stamp = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    stamp = [(file.name, file.stat().st_size) for file in files]
     card = RunCard(
         stage="hashtags",
         preset=preset.name,
         method=DATA,
         seed=0,
         config_hash=config_hash(DRAWN_RANKS, preset.data.max_bad_metadata),
-        data_hash=config_hash([row[:2] for row in stamp], objects.fingerprint if objects else ""),
+        data_hash=config_hash(stamp, objects.fingerprint if objects else ""),
         code_hash=code_hash(*HASHTAG_ROOMS),
         device=device_name(torch.device("cpu")),
         seconds=0.0,
@@ -87,44 +86,34 @@ def hashtag_records(photos: list[tuple[str, ...]], labels: Mapping[str, int]) ->
         return []
     n = len(photos)
     by_rank = tags.most_common()
-    records = [
-        Record(
-            name="hashtag_images",
-            value=by_rank[r - 1][1],
-            unit="images",
-            n=n,
-            keys={"rank": r, "tag": by_rank[r - 1][0]},
-        )
-        for r in spaced_ranks(len(by_rank), DRAWN_RANKS)
-    ]
+    records = _ranked_counts("hashtag_images", "tag", by_rank, n)
     records += [
         Record(name="hashtag_gini", value=gini(tags.values()), unit="1", n=n),
         Record(name="hashtag_top_share", value=100 * top_share(tags.values()), unit="%", n=n),
         Record(name="hashtag_distinct", value=len(tags), unit="hashtags", n=n),
     ]
-    filled = sorted(((count, label) for label, count in labels.items() if count), reverse=True)
+    filled = Counter({label: count for label, count in labels.items() if count}).most_common()
     if not filled:
         return records
-    n_labelled = sum(count for count, _ in filled)
-    chosen = spaced_ranks(len(filled), DRAWN_RANKS)
-    records += [
-        Record(
-            name="label_images",
-            value=filled[r - 1][0],
-            unit="images",
-            n=n_labelled,
-            keys={"rank": r, "label": filled[r - 1][1]},
-        )
-        for r in chosen
-    ]
-    records.append(Record(name="label_gini", value=gini(count for count, _ in filled), unit="1", n=n_labelled))
-    ranks = {tag: rank for rank, (tag, _) in enumerate(by_rank, start=1)}
-    from_labels = {label: rank for rank, (_, label) in enumerate(filled, start=1)}
-    for word in example_words(tags, labels):
-        keys: dict[str, str | int] = {"word": word, "tag_rank": ranks[word.casefold()], "label_rank": from_labels[word]}
-        records.append(Record(name="example_tag_images", value=tags[word.casefold()], unit="images", n=n, keys=keys))
+    n_labelled = sum(count for _, count in filled)
+    records += _ranked_counts("label_images", "label", filled, n_labelled)
+    records.append(Record(name="label_gini", value=gini(count for _, count in filled), unit="1", n=n_labelled))
+    tag_ranks = {tag: rank for rank, (tag, _) in enumerate(by_rank, start=1)}
+    label_ranks = {label: rank for rank, (label, _) in enumerate(filled, start=1)}
+    for word in example_words(tags, label_ranks):
+        tag = normalise_tag(word)
+        keys: dict[str, str | int] = {"word": word, "tag_rank": tag_ranks[tag], "label_rank": label_ranks[word]}
+        records.append(Record(name="example_tag_images", value=tags[tag], unit="images", n=n, keys=keys))
         records.append(Record(name="example_label_images", value=labels[word], unit="images", n=n_labelled, keys=keys))
     return records
+
+
+def _ranked_counts(name: str, of: str, by_rank: Sequence[tuple[str, int]], n: int) -> list[Record]:
+    """A record at each of some ranks, whose key ``of`` says which word stands there."""
+    return [
+        Record(name=name, value=by_rank[r - 1][1], unit="images", n=n, keys={"rank": r, of: by_rank[r - 1][0]})
+        for r in spaced_ranks(len(by_rank), DRAWN_RANKS)
+    ]
 
 
 def metadata_methods(preset: Preset) -> tuple[str, ...]:
@@ -138,9 +127,8 @@ def metadata_method(preset: Preset, method: str, seed: int, *, device: str = "")
     if path is None or path.is_dir() or path.suffix in (".json", ".csv", ".gz"):
         return  # counts of hashtags alone do not belong to the pool's images
     pixels, place = pool_pixels(preset, method), torch.device(device or default_device())
-    settings = config_hash(
-        preset.analysis, analysed_clustering(preset), pixels.identity, path.name, path.stat().st_size
-    )
+    stamp = (path.name, path.stat().st_size)
+    settings = config_hash(preset.analysis, analysed_clustering(preset), pixels.identity, stamp)
     card = run_card("metadata", preset, method, seed, [pixels], place, settings=settings, rooms=METADATA_ROOMS)
     target = preset_folder(preset) / "records" / "metadata" / f"{method}-s{seed}.json"
     if is_current(target, card):

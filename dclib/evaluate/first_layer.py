@@ -1,4 +1,4 @@
-"""Figure 4: what a fixed Sobel filter leaves of an image, and what the first layer makes of it once Sobel is folded in."""
+"""Figure 4: what Sobel leaves of an image, and what the first layer with Sobel folded into it sees."""
 
 from __future__ import annotations
 

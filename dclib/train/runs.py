@@ -16,7 +16,7 @@ from dclib.data.images import ImageSet, open_split
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.pocket.world import make_pocket_world
 from dclib.data.samplers import images_shown
-from dclib.models.released import load_released
+from dclib.models.released import file_digest, load_released
 from dclib.models.vgg import Trunk
 from dclib.presets import data_root, runs_folder
 from dclib.randomness import generator
@@ -166,6 +166,8 @@ def run_hash(preset: Preset, method: str, pixels: Pixels, seed: int) -> str:
 def method_chain(preset: Preset, method: str) -> list[object]:
     """A method's settings and those of every method its weights come from."""
     config: MethodConfig = preset.method(method)
+    if config.method == "released":
+        return [config_hash(config, file_digest(config.weights))]
     return [config_hash(config), *(method_chain(preset, config.init) if config.init else [])]
 
 
