@@ -23,6 +23,7 @@ NAMES = {
     "deepcluster": "DeepCluster",
     "deepercluster": "DeeperCluster",
     "random": "Random",
+    "released": "Released weights",
 }  # our names of methods, and the supplement's
 
 Curve = tuple[float, ...]  # one accuracy per layer, conv1 to conv13, %

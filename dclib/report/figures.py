@@ -51,6 +51,10 @@ LOOKS: Mapping[str, Look] = {
     "deepcluster": Look("#029e73", "^"),
     "rotnet": Look("#d55e00", "D"),
     "random": Look("#949494", "v"),
+    "rotnet_rgb": Look("#ca9161", "d"),
+    "deepercluster_rgb": Look("#56b4e9", "h"),
+    "rotnet_curated": Look("#de8f05", "<"),
+    "deepcluster_curated": Look("#8c613c", ">"),
 }
 VARIANT_LOOK = Look("#cc78bc", "P")  # a variant of a method, such as its hierarchy
 
@@ -123,7 +127,7 @@ def _finish_depth(ax: Axes, title: str) -> Axes:
     if ax.containers:
         # below the axes: the curves leave no corner free
         ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.17), ncols=2, frameon=False, fontsize=SIZE - 1)
-    return _finish(ax)
+    return finish(ax)
 
 
 def _measured(records: Sequence[Record], half: Half) -> dict[str, dict[int, Curve]]:
@@ -143,7 +147,7 @@ def plot_training_loss(records: Sequence[Record], method: str, *, ax: Axes | Non
     ax = new_axes() if ax is None else ax
     lines = history(records, "loss", method, "epoch")
     chance = history(records, "chance_loss", method, "epoch")
-    _plot_seeds(ax, lines, look_of(method), "training loss")
+    plot_seeds(ax, lines, look_of(method), "training loss")
     if chance:
         steps, values, _ = mean_line(chance)
         # half an epoch to both sides, so that it can be seen when there is one epoch only
@@ -159,7 +163,7 @@ def plot_training_loss(records: Sequence[Record], method: str, *, ax: Axes | Non
     ax.set(xlabel="epoch", ylabel="loss, nats", title=title_of(method))
     ax.set_ylim(0, ax.get_ylim()[1] * 1.06)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _finish(ax)
+    return finish(ax)
 
 
 def describe_training_loss(records: Sequence[Record], method: str) -> str:
@@ -179,8 +183,8 @@ def plot_cluster_agreement(records: Sequence[Record], method: str, *, ax: Axes |
     look = look_of(method)
     with_labels = history(records, "nmi_labels", method, "assignment")
     with_previous = history(records, "nmi_previous", method, "assignment")
-    _plot_seeds(ax, with_labels, look, "with the classes (for display only)")
-    _plot_seeds(ax, with_previous, Look("#555555", "x"), "with the assignment before", linestyle="--")
+    plot_seeds(ax, with_labels, look, "with the classes (for display only)")
+    plot_seeds(ax, with_previous, Look("#555555", "x"), "with the assignment before", linestyle="--")
     ax.set(
         xlabel="clustering, from 0",
         ylabel="NMI, 0 to 1",
@@ -190,7 +194,7 @@ def plot_cluster_agreement(records: Sequence[Record], method: str, *, ax: Axes |
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if with_labels or with_previous:
         ax.legend(frameon=False, fontsize=SIZE - 1)
-    return _finish(ax)
+    return finish(ax)
 
 
 def describe_cluster_agreement(records: Sequence[Record], method: str) -> str:
@@ -219,7 +223,7 @@ def plot_cluster_sizes(records: Sequence[Record], method: str, *, ax: Axes | Non
     ax.set(xlabel="clustering, from 0", ylabel="cluster size, images", title=f"{title_of(method)}: sizes of clusters")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False, fontsize=SIZE - 1)
-    return _finish(ax)
+    return finish(ax)
 
 
 def describe_cluster_sizes(records: Sequence[Record], method: str) -> str:
@@ -250,7 +254,7 @@ def plot_class_counts(sets: Mapping[str, NDArray[np.int64]], *, ax: Axes | None 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if sets:
         ax.legend(frameon=False, fontsize=SIZE - 1)
-    return _finish(ax)
+    return finish(ax)
 
 
 def describe_class_counts(sets: Mapping[str, NDArray[np.int64]]) -> str:
@@ -267,7 +271,7 @@ def _sorted_counts(labels: NDArray[np.int64]) -> list[int]:
     return sorted(np.unique(labels, return_counts=True)[1].tolist(), reverse=True)
 
 
-def _plot_seeds(ax: Axes, lines: Mapping[int, Line], look: Look, label: str, *, linestyle: str = "-") -> None:
+def plot_seeds(ax: Axes, lines: Mapping[int, Line], look: Look, label: str, *, linestyle: str = "-") -> None:
     """A thin line per seed and a thick one for their mean."""
     if not lines:
         return
@@ -291,7 +295,7 @@ def _change_in_words(lines: Mapping[int, Line], step: str, unit: str) -> str:
     return f"from {first:.2f} at {step} {start} to {last:.2f} {unit} at {step} {end}{over}".replace("  ", " ")
 
 
-def _finish(ax: Axes) -> Axes:
+def finish(ax: Axes) -> Axes:
     """A light grid, no box, and type large enough for a phone."""
     sns.despine(ax=ax)
     ax.grid(visible=True, color="#dddddd", linewidth=0.7)

@@ -42,7 +42,7 @@ def draw_contact_sheet(
     ax = new_axes(WIDTH, (WIDTH - room) * len(rows) / per_row) if ax is None else ax
     ax.imshow(join_tiles(tiles, tile), aspect="equal", interpolation="nearest")
     middles = [GAP + tile / 2 + i * (tile + GAP) for i in range(len(rows))]
-    _bare(ax).set_yticks(middles, list(rows), fontsize=SIZE - 1)
+    bare(ax).set_yticks(middles, list(rows), fontsize=SIZE - 1)
     ax.tick_params(length=0)
     return ax
 
@@ -67,7 +67,7 @@ def draw_cluster_mosaics(
     """
     n_rows = -(-len(clusters) // columns)
     figure = Figure(figsize=(WIDTH, 1.75 * n_rows), facecolor="white", layout="constrained")
-    numbers = _numbers_of(images, [i for cluster in clusters for i in cluster["images"]])
+    numbers = numbers_of(images, [i for cluster in clusters for i in cluster["images"]])
     panels = figure.subplots(n_rows, columns, squeeze=False).ravel()
     for ax in panels[len(clusters) :]:
         ax.axis("off")
@@ -75,13 +75,13 @@ def draw_cluster_mosaics(
         tiles = [square_tile(images.open(numbers[i], draft=tile), tile) for i in cluster["images"]]
         ax.imshow(join_tiles([tiles[i : i + 3] for i in range(0, len(tiles), 3)], tile))
         ax.set_title(f"{cluster['cluster']} ({cluster['size']:,})", fontsize=SIZE - 2)
-        _bare(ax)
+        bare(ax)
     return figure
 
 
 def describe_cluster_mosaics(images: ImageSet, clusters: Sequence[Mapping[str, Any]]) -> str:
     """The mosaics in words: the most frequent class among each cluster's pictures, where classes are known."""
-    numbers = _numbers_of(images, [i for cluster in clusters for i in cluster["images"]])
+    numbers = numbers_of(images, [i for cluster in clusters for i in cluster["images"]])
     parts = []
     for cluster in clusters:
         part = f"cluster {cluster['cluster']} of {cluster['size']:,} images"
@@ -99,7 +99,7 @@ def draw_rotations(image: Image.Image, *, tile: int = 160) -> Figure:
     for turn, ax in enumerate(figure.subplots(1, 4)):
         ax.imshow(np.rot90(pixels, turn))
         ax.set_title(f"q = {turn}: {90 * turn}°", fontsize=SIZE - 1)
-        _bare(ax)
+        bare(ax)
     return figure
 
 
@@ -115,7 +115,7 @@ def draw_sobel(image: Image.Image, *, tile: int = 160) -> Figure:
         ax.imshow(channel, cmap="gray", vmin=-limit, vmax=limit)
     for ax, title in zip(axes, ("image", "horizontal gradient", "vertical gradient"), strict=True):
         ax.set_title(title, fontsize=SIZE - 1)
-        _bare(ax)
+        bare(ax)
     return figure
 
 
@@ -151,7 +151,7 @@ def join_tiles(rows: Sequence[Sequence[Pixels]], size: int) -> Pixels:
     return sheet
 
 
-def _numbers_of(images: ImageSet, ids: Sequence[str]) -> dict[str, int]:
+def numbers_of(images: ImageSet, ids: Sequence[str]) -> dict[str, int]:
     """Numbers of some images by their ids; ValueError names one that is not in the set."""
     wanted = set(ids)
     numbers = {image_id: number for number, image_id in enumerate(images.ids) if image_id in wanted}
@@ -160,7 +160,7 @@ def _numbers_of(images: ImageSet, ids: Sequence[str]) -> dict[str, int]:
     return numbers
 
 
-def _bare(ax: Axes) -> Axes:
+def bare(ax: Axes) -> Axes:
     """No frame and no ticks: a picture has no axes."""
     ax.set_xticks([])
     ax.set_yticks([])

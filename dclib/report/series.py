@@ -27,6 +27,7 @@ def title_of(method: str) -> str:
     """How a method is written on a page: ``deepercluster_hierarchy`` -> ``DeeperCluster, hierarchy``."""
     task = task_of(method)
     variant = method[len(task) :].strip("_").replace("_", " ")
+    variant = {"rgb": "RGB"}.get(variant, variant)
     return ", ".join(part for part in (NAMES.get(task, task), variant) if part)
 
 

@@ -179,6 +179,15 @@ def data_table(preset: Preset, sets: Sequence[tuple[str, ImageSet | None]]) -> T
     )
 
 
+def value_cell(values: Iterable[float], *, digits: int = 1, bold: bool = False) -> Cell:
+    """Mean over seeds with the standard deviation under it; a dash where there is none."""
+    found = list(values)
+    if not found:
+        return Cell(NO_VALUE)
+    small = f"± {spread(found):.{digits}f}" if len(found) > 1 else ""
+    return Cell(f"{mean(found):.{digits}f}", small, bold=bold)
+
+
 def missing_half_sentence(half: Half) -> str:
     """What stands where a half of Table 1 has no records."""
     return f"No {half} half: this preset has no labelled {half}, or its probes have not run yet."

@@ -23,6 +23,7 @@ TASKS = {
         "Features are grouped by k-means, and the network predicts an image's group together with the "
         "quarter turn it was shown in."
     ),
+    "released": "The network is read from a file of published weights.",
     "supervised": "The network learns the true classes of labelled images: the reference that needs them.",
 }
 
@@ -65,7 +66,9 @@ def describe_method(method: str, config: MethodConfig) -> str:
     said = [f"{title_of(method)}. {TASKS[config.method]}"]
     stem = "image gradients (Sobel)" if model.stem == "sobel" else "RGB images"
     said.append(f"Input: {stem} of {model.image_size} x {model.image_size} pixels; VGG-16 at width {model.width:g}.")
-    if config.method != "random":
+    if config.images == "objects" and config.method != "supervised":
+        said.append("It learns from the curated images that the probes are trained on, without their labels.")
+    if config.method not in ("random", "released"):
         said.append(f"{train.epochs} epochs, batches of {train.batch_size}, learning rate {train.lr:g}.")
     if config.clusters:
         said.append(

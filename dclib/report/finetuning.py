@@ -1,0 +1,167 @@
+"""The page of Table 2: fine-tuning from three starts by two recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from dclib.paper import TABLE2, TABLE2_COLUMNS, TABLE2_METHODS, TABLE2_RECIPES
+from dclib.records import Record, select
+from dclib.report.display import Fragment, say, show_side_by_side
+from dclib.report.evidence import Finder, lead
+from dclib.report.figures import PANEL, SIZE, finish, look_of, new_axes, plot_seeds
+from dclib.report.series import Line, history, mean_line, plural, title_of
+from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
+
+RECIPE_NAMES = dict(zip(TABLE2_RECIPES, TABLE2_COLUMNS, strict=True))
+EMPTY = "Nothing was fine-tuned here: this preset has no labelled objects, or the stage has not run yet."
+
+
+def start_name(method: str) -> str:
+    """How a start is called on the page; from a random network is from scratch."""
+    return "from scratch" if method == "random" else f"from {title_of(method)}"
+
+
+def finetuning_table(records: Sequence[Record]) -> Table:
+    """Table 2 of the supplement: final accuracy from each start by each recipe, the paper's row under ours."""
+    find = Finder(records)
+    rows = [Row("Supervised (PyTorch documentation)", _published("Supervised (PyTorch documentation)"), paper=True)]
+    published = {method: row for row, method in TABLE2_METHODS.items()}
+    methods = dict.fromkeys([*published, *(r.card.method for r in select(records, "finetuned_top1") if r.card)])
+    for method in methods:
+        ends = [find.last("finetuned_top1", method, recipe=recipe) for recipe in TABLE2_RECIPES]
+        rows.append(Row(f"Supervised, {start_name(method)}", tuple(value_cell(end.values()) for end in ends)))
+        if method in published:
+            rows.append(Row(f"paper: {published[method]}", _published(published[method]), paper=True))
+    tested = sorted({r.n for r in select(records, "finetuned_top1")})
+    n = f" on {tested[0]:,} test images" if tested else ""
+    return Table(
+        caption=f"Top-1 accuracy after fine-tuning{n}, % (as Table 2 of the supplement)",
+        columns=("Start", *TABLE2_COLUMNS),
+        groups=(Group("", tuple(rows)),),
+        notes=(
+            "Ours: mean over seeds, with the sample standard deviation under it. Italics: published numbers, ImageNet "
+            "at 224 pixels. Schedules keep their shape and are scaled to the preset's epochs.",
+        ),
+    )
+
+
+def lead_table(records: Sequence[Record]) -> Table:
+    """How far each pre-trained start ends above scratch, by each recipe, and whether that lead shrinks."""
+    find = Finder(records)
+    rows = []
+    for name, method in ((row, m) for row, m in TABLE2_METHODS.items() if m != "random"):
+        leads = [
+            lead(find.last("finetuned_top1", method, recipe=r), find.last("finetuned_top1", "random", recipe=r)) or {}
+            for r in TABLE2_RECIPES
+        ]
+        change = lead(leads[1], leads[0]) or {}
+        rows.append(Row(title_of(method), tuple(value_cell(v.values(), digits=2) for v in (*leads, change))))
+        paper = [a - b for a, b in zip(_numbers(name), _numbers("Supervised (our code)"), strict=True)]
+        cells = (*(Cell(f"{value:.1f}") for value in paper), Cell(f"{paper[1] - paper[0]:+.1f}"))
+        rows.append(Row("paper", cells, paper=True))
+    return Table(
+        caption="Lead over training from scratch, points",
+        columns=("Start", f"{TABLE2_COLUMNS[0]} (before convergence)", f"{TABLE2_COLUMNS[1]} (at it)", "change"),
+        groups=(Group("", tuple(rows)),),
+        notes=("Leads are taken seed by seed; mean over seeds with the sample standard deviation under it.",),
+    )
+
+
+def accuracy_per_epoch(records: Sequence[Record]) -> Fragment:
+    """Test accuracy after each epoch, a panel for each recipe."""
+    if not select(records, "finetuned_top1"):
+        return say(EMPTY)
+    return show_side_by_side(
+        [(plot_accuracy(records, r), describe_accuracy(records, r)) for r in TABLE2_RECIPES],
+        caption="Test accuracy after every epoch of fine-tuning; thin lines are seeds, thick ones their mean. Look for "
+        "how early a start leads, and how much of the lead is left where the curves are flat (D27, D28).",
+    )
+
+
+def lead_per_epoch(records: Sequence[Record]) -> Fragment:
+    """The lead over scratch after each epoch, a panel for each recipe."""
+    if not select(records, "finetuned_top1", method="random"):
+        return say("Nothing was trained from scratch here, so there is no lead to draw.")
+    return show_side_by_side(
+        [(plot_lead(records, r), describe_lead(records, r)) for r in TABLE2_RECIPES],
+        caption="Lead over training from scratch after every epoch, in points, seed by seed. The supplement's remark "
+        "is about the right ends: 1.0 point with the first recipe, 0.8 with the second.",
+    )
+
+
+def plot_accuracy(records: Sequence[Record], recipe: str) -> Axes:
+    """Accuracy against epochs for every start."""
+    ax = new_axes(*PANEL)
+    for method in _starts(records):
+        plot_seeds(ax, _lines(records, method, recipe), look_of(method), start_name(method))
+    ax.set(xlabel="epoch", ylabel="top-1 accuracy, %", title=RECIPE_NAMES[recipe])
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False, fontsize=SIZE - 2, loc="lower right")
+    return finish(ax)
+
+
+def describe_accuracy(records: Sequence[Record], recipe: str) -> str:
+    """The curves in words: where each ends."""
+    return f"Accuracy by {RECIPE_NAMES[recipe]}: " + "; ".join(
+        f"{start_name(method)} {_ends(_lines(records, method, recipe), '%')}" for method in _starts(records)
+    )
+
+
+def plot_lead(records: Sequence[Record], recipe: str) -> Axes:
+    """Lead over scratch against epochs for every other start."""
+    ax = new_axes(*PANEL)
+    for method in _starts(records):
+        if method != "random":
+            plot_seeds(ax, _lead_lines(records, method, recipe), look_of(method), title_of(method))
+    ax.axhline(0, color="black", linewidth=1)
+    ax.set(xlabel="epoch", ylabel="lead over scratch, points", title=RECIPE_NAMES[recipe])
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False, fontsize=SIZE - 2)
+    return finish(ax)
+
+
+def describe_lead(records: Sequence[Record], recipe: str) -> str:
+    """The leads in words: first and last."""
+    return f"Lead over scratch by {RECIPE_NAMES[recipe]}: " + "; ".join(
+        f"{title_of(method)} {_ends(_lead_lines(records, method, recipe), 'points')}"
+        for method in _starts(records)
+        if method != "random"
+    )
+
+
+def _starts(records: Sequence[Record]) -> list[str]:
+    there = {r.card.method for r in select(records, "finetuned_top1") if r.card}
+    order = dict.fromkeys([*reversed(list(TABLE2_METHODS.values())), *sorted(there)])
+    return [method for method in order if method in there]
+
+
+def _lines(records: Sequence[Record], method: str, recipe: str) -> dict[int, Line]:
+    return history(select(records, "finetuned_top1", recipe=recipe), "finetuned_top1", method, "epoch")
+
+
+def _lead_lines(records: Sequence[Record], method: str, recipe: str) -> dict[int, Line]:
+    ours, scratch = _lines(records, method, recipe), _lines(records, "random", recipe)
+    shared = sorted(ours.keys() & scratch.keys())
+    return {
+        seed: (ours[seed][0], tuple(a - b for a, b in zip(ours[seed][1], scratch[seed][1], strict=True)))
+        for seed in shared
+    }
+
+
+def _ends(lines: dict[int, Line], unit: str) -> str:
+    steps, means, _ = mean_line(lines)
+    if not steps:
+        return "not measured"
+    over = f"mean of {plural(len(lines), 'seed')}"
+    return f"{means[0]:.1f} {unit} after epoch {steps[0]} and {means[-1]:.1f} {unit} after {steps[-1]}, {over}"
+
+
+def _numbers(row: str) -> list[float]:
+    return [value for value in TABLE2[row] if value is not None]
+
+
+def _published(row: str) -> tuple[Cell, ...]:
+    return tuple(Cell(NO_VALUE if value is None else f"{value:.1f}") for value in TABLE2[row])

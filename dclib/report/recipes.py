@@ -1,0 +1,160 @@
+"""The page of section 5: the five recipes, what tells them apart, and how a setting is chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import combinations
+
+from matplotlib.axes import Axes
+
+from dclib.config import RECIPES, MethodConfig, Preset
+from dclib.records import Record, select
+from dclib.report.display import Fragment, say, show
+from dclib.report.figures import LOOKS, SIZE, finish, new_axes
+from dclib.report.series import plural, spread, title_of
+from dclib.report.tables import Cell, Group, Row, Table, value_cell
+
+SECTIONS = ("model", "cluster", "train")
+COLUMNS = (
+    ("batch", "train.batch_size"),
+    ("learning rate", "train.lr"),
+    ("weight decay", "train.weight_decay"),
+    ("dropout", "model.dropout"),
+    ("input", "model.stem"),
+    ("PCA to", "cluster.pca_dim"),
+    ("super-clusters", "cluster.n_super"),
+    ("clusters in all", "cluster.n_clusters"),
+    ("clustering every", "cluster.reassign_every"),
+)
+
+
+def recipe_table() -> Table:
+    """The five recipes of the supplement as they stand in the code."""
+    rows = tuple(Row(name, tuple(Cell(_shown(config, key)) for _, key in COLUMNS)) for name, config in RECIPES.items())
+    return Table(
+        caption="The five recipes of section 5",
+        columns=("Recipe", *(title for title, _ in COLUMNS)),
+        groups=(Group("", rows),),
+        notes=(
+            "Made from dclib.config.RECIPES, from which presets start with `recipe: NAME`. SGD with momentum 0.9 and "
+            "images of 224 pixels throughout. RotNet clusters nothing; the supplement names a Sobel filter for the "
+            "clustering recipes alone.",
+        ),
+    )
+
+
+def differences(one: MethodConfig, other: MethodConfig) -> list[tuple[str, str, str]]:
+    """Settings in which two methods differ: (setting, value in one, value in the other)."""
+    found = [(key, one_value, _flat(other)[key]) for key, one_value in _flat(one).items()]
+    return [(key, a, b) for key, a, b in found if a != b]
+
+
+def recipe_differences(configs: Mapping[str, MethodConfig] = RECIPES) -> Fragment:
+    """A list that opens, one entry for any two recipes, with the settings in which they differ."""
+    parts, lines = [], []
+    for one, other in combinations(configs, 2):
+        rows = differences(configs[one], configs[other])
+        summary = f"{one} and {other}: {plural(len(rows), 'difference')}"
+        cells = "".join(
+            f"<tr><th scope='row'>{escape(key)}</th><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for key, a, b in rows
+        )
+        head = f"<tr><th>setting</th><th>{escape(one)}</th><th>{escape(other)}</th></tr>"
+        table = f"<div class='dclib-table'><table>{head}{cells}</table></div>" if rows else "<p>Nothing.</p>"
+        parts.append(f"<details><summary>{escape(summary)}</summary>{table}</details>")
+        lines.append(f"- {summary}: " + "; ".join(f"{key}: {a} / {b}" for key, a, b in rows))
+    return Fragment("".join(parts), "\n".join(lines))
+
+
+def preset_against_recipe(preset: Preset, method: str, recipe: str) -> Table:
+    """What a preset changes of a recipe, setting by setting."""
+    if method not in preset.methods:
+        return Table(f"{preset.name} has no method {method}", ("", ""), (Group("", ()),))
+    rows = differences(preset.methods[method], RECIPES[recipe])
+    return Table(
+        caption=f"{title_of(method)} of preset {preset.name} against the recipe {recipe}",
+        columns=("Setting", f"preset {preset.name}", recipe),
+        groups=(Group("", tuple(Row(key, (Cell(a), Cell(b))) for key, a, b in rows)),),
+    )
+
+
+def choice_table(preset: Preset, records: Sequence[Record]) -> Table:
+    """The score of every value that was tried, and which one is best."""
+    tried = _tried(records)
+    best = max(tried, key=lambda v: sum(tried[v]) / len(tried[v]), default=None)
+    rows = tuple(
+        Row(f"{value:g}", (value_cell(scores), Cell("best" if value == best else "")))
+        for value, scores in sorted(tried.items())
+    )
+    n = sorted({r.n for r in select(records, "choice_map")})
+    return Table(
+        caption=f"{preset.choice.key} of {title_of(preset.choice.method) or 'no method'}, by VOC2007, train to val, "
+        "FC68, %",
+        columns=(preset.choice.key, "mean average precision", ""),
+        groups=(Group("", rows, "" if rows else CHOICE_EMPTY),),
+        notes=(f"{n[0]:,} validation images; the test split is not looked at.",) if n else (),
+    )
+
+
+CHOICE_EMPTY = "Nothing was chosen here: the preset has no `choice` section, or no VOC2007 set."
+
+
+def choice_figure(preset: Preset, records: Sequence[Record]) -> Fragment:
+    """The score against the value, on a logarithmic axis."""
+    tried = _tried(records)
+    if not tried:
+        return say(CHOICE_EMPTY)
+    words = "; ".join(f"{value:g}: {sum(s) / len(s):.1f} %" for value, s in sorted(tried.items()))
+    return show(
+        plot_choice(preset.choice.key, tried),
+        alt=f"Validation score of {title_of(preset.choice.method)} for {preset.choice.key} = {words}.",
+        caption=f"{title_of(preset.choice.method)}, trained for {plural(preset.choice.epochs, 'epoch')} with each "
+        "value and scored on VOC2007, train to val, with frozen convolutions. Look for a maximum inside the range: at "
+        "an end of it the range was too narrow (D35).",
+    )
+
+
+def plot_choice(key: str, tried: Mapping[float, Sequence[float]]) -> Axes:
+    """Mean score and spread over seeds against the value tried."""
+    ax = new_axes()
+    values = sorted(tried)
+    means = [sum(tried[v]) / len(tried[v]) for v in values]
+    look = LOOKS["deepercluster"]
+    ax.errorbar(values, means, yerr=[spread(tried[v]) for v in values], color=look.color, marker=look.marker, capsize=3)
+    if min(values) > 0:
+        ax.set_xscale("log")
+        ax.set_xticks(values, [f"{v:g}" for v in values])
+        ax.minorticks_off()
+    ax.set_xlabel(key, fontsize=SIZE)
+    ax.set_ylabel("VOC2007, train to val, mAP, %", fontsize=SIZE)
+    return finish(ax)
+
+
+def _tried(records: Sequence[Record]) -> dict[float, list[float]]:
+    found: dict[float, list[float]] = {}
+    for record in select(records, "choice_map"):
+        found.setdefault(float(record.keys["tried"]), []).append(record.value)
+    return found
+
+
+def _shown(config: MethodConfig, key: str) -> str:
+    section, name = key.split(".")
+    if section == "cluster" and not config.clusters:
+        return "none"
+    value = getattr(getattr(config, section), name)
+    text = f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{text} epochs" if key == "cluster.reassign_every" else text
+
+
+def _flat(config: MethodConfig) -> dict[str, str]:
+    """Every setting by its dotted name; those of clustering count only where there is any."""
+    rows = {"method": config.method, "init": config.init or "random weights", "images": config.images}
+    for section in SECTIONS:
+        for field in dataclasses.fields(getattr(config, section)):
+            shown = config.clusters or section != "cluster"
+            value = getattr(getattr(config, section), field.name)
+            rows[f"{section}.{field.name}"] = (
+                (f"{value:g}" if isinstance(value, float) else str(value)) if shown else "none"
+            )
+    return rows

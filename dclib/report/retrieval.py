@@ -1,0 +1,184 @@
+"""The page of Table 3: finding buildings again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from dclib.config import Preset
+from dclib.data.images import ImageSet
+from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
+from dclib.paper import TABLE3, TABLE3_COLUMNS, TABLE3_METHODS
+from dclib.presets import runs_folder
+from dclib.records import Record, select
+from dclib.report.display import Fragment, say, show, show_side_by_side
+from dclib.report.evidence import Finder
+from dclib.report.figures import PANEL, SIZE, WIDTH, finish, look_of, new_axes
+from dclib.report.pictures import bare, square_tile
+from dclib.report.series import methods_in, spread, title_of
+from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
+
+CITIES = ("oxford", "paris")
+EMPTY = "No retrieval here: this preset has no landmark sets, or the stage has not run yet."
+FRAMES = {"right": ("#029e73", "-", "right"), "wrong": ("#d55e00", "--", "wrong"), "junk": ("#949494", ":", "junk")}
+TILE = 110
+
+
+def retrieval_table(records: Sequence[Record]) -> Table:
+    """Table 3 of the supplement: mean average precision, our row under each of the paper's; others of ours below."""
+    find = Finder(records)
+    rows = []
+    for (name, images), values in TABLE3.items():
+        method = TABLE3_METHODS.get((name, images))
+        published = tuple(Cell(f"{value:.1f}") for value in values)
+        if method is None:
+            rows.append(Row(f"{name} ({images}), paper only", published, paper=True))
+            continue
+        rows.append(Row(title_of(method), _cells(find, method)))
+        rows.append(Row(f"paper: {name} ({images})", published, paper=True))
+    others = [m for m in methods_in(select(records, "retrieval_map")) if m not in TABLE3_METHODS.values()]
+    n = sorted({r.n for r in select(records, "retrieval_map")})
+    return Table(
+        caption="Instance retrieval: mean average precision, % (as Table 3 of the supplement)",
+        columns=("Network", *TABLE3_COLUMNS),
+        groups=(
+            Group("", tuple(rows)),
+            Group("not in the paper's table", tuple(Row(title_of(m), _cells(find, m)) for m in others)),
+        ),
+        notes=(
+            f"Ours: mean over seeds of the mean over {' or '.join(map(str, n)) or 'no'} queries, with the sample "
+            "standard deviation under it. Italics: published numbers, on the real Oxford5K and Paris6K. Rows marked "
+            "paper only are methods that are not run here.",
+        ),
+    )
+
+
+def retrieval_bars(records: Sequence[Record]) -> Fragment:
+    """Both cities side by side, ours and the paper's, as bars."""
+    if not select(records, "retrieval_map"):
+        return say(EMPTY)
+    return show_side_by_side(
+        [(plot_bars(records, city), describe_bars(records, city)) for city in CITIES],
+        caption="Mean average precision: bars are ours with the standard deviation over seeds, diamonds the paper's. "
+        "Compare the order of the bars with the order of the diamonds, not their heights (D30, D31).",
+    )
+
+
+def plot_bars(records: Sequence[Record], city: str) -> Axes:
+    """One city: a bar for each network of the paper's table."""
+    ax = new_axes(PANEL[0], PANEL[1] - 0.4)
+    find = Finder(records)
+    for place, (key, method) in enumerate(TABLE3_METHODS.items()):
+        values = list(find.values("retrieval_map", method, dataset=city).values())
+        if values:
+            ax.barh(place, np.mean(values), xerr=spread(values) or None, color=look_of(method).color, height=0.7)
+        ax.plot(TABLE3[key][CITIES.index(city)], place, marker="D", color="black", markersize=6, linestyle="")
+    ax.set_yticks(range(len(TABLE3_METHODS)), [title_of(method) for method in TABLE3_METHODS.values()])
+    ax.invert_yaxis()
+    ax.set(xlabel="mean average precision, %", title=city.capitalize(), xlim=(0, 100))
+    return finish(ax)
+
+
+def describe_bars(records: Sequence[Record], city: str) -> str:
+    """The bars in words."""
+    find = Finder(records)
+    parts = []
+    for key, method in TABLE3_METHODS.items():
+        values = list(find.values("retrieval_map", method, dataset=city).values())
+        ours = f"{np.mean(values):.1f}" if values else "not measured"
+        parts.append(f"{title_of(method)} {ours} (paper {TABLE3[key][CITIES.index(city)]})")
+    return f"{city.capitalize()}, mean average precision in %: {'; '.join(parts)}."
+
+
+def neighbours(preset: Preset, root: Path, method: str) -> Fragment:
+    """Queries of both cities and what one network ranks first, framed by whether it is right."""
+    for seed in preset.seeds:
+        path = runs_folder() / preset.name / "pictures" / f"retrieval-{method}-s{seed}.json"
+        if path.is_file():
+            shown = json.loads(path.read_text(encoding="utf-8"))
+            folders = {"oxford": root / preset.data.oxford, "paris": root / preset.data.paris}
+            parts = [_city_pictures(folders[city], city, rankings, method, seed) for city, rankings in shown.items()]
+            return sum(parts[1:], start=parts[0])
+    return say(f"{title_of(method)} has no rankings to look at.")
+
+
+def draw_regions(height: int, width: int, levels: Sequence[Sequence[tuple[int, int, int]]]) -> Figure:
+    """The regions of each level on a feature map, as squares (top, left, side)."""
+    figure = Figure(figsize=(WIDTH, 2.0), facecolor="white", layout="constrained")
+    panels = figure.subplots(1, len(levels), squeeze=False)[0]
+    for level, (ax, regions) in enumerate(zip(panels, levels, strict=True), start=1):
+        ax.add_patch(Rectangle((0, 0), width, height, facecolor="#eeeeee"))
+        for i, (top, left, side) in enumerate(regions):
+            color = ("#0173b2", "#d55e00", "#029e73", "#cc78bc")[i % 4]
+            ax.add_patch(
+                Rectangle((left, top), side, side, facecolor="none", edgecolor=color, linewidth=1.5, alpha=0.8)
+            )
+        ax.set(xlim=(-0.5, width + 0.5), ylim=(height + 0.5, -0.5), aspect="equal")
+        ax.set_title(f"level {level}: {len(regions)}", fontsize=SIZE - 1)
+        bare(ax)
+    return figure
+
+
+def region_grids(height: int, width: int, levels: Sequence[Sequence[tuple[int, int, int]]]) -> Fragment:
+    """The drawing of the regions with its words."""
+    counts = ", ".join(f"{len(regions)} on level {i}" for i, regions in enumerate(levels, start=1))
+    return show(
+        draw_regions(height, width, levels),
+        alt=f"Square regions on a map of {height} by {width}: {counts}.",
+        caption=f"The regions of a feature map of {height} x {width}: coarse squares first, then finer ones. "
+        "Neighbours overlap.",
+    )
+
+
+def _city_pictures(root: Path, city: str, rankings: Sequence[Mapping[str, Any]], method: str, seed: int) -> Fragment:
+    images, landmarks = open_landmarks(root, ignore=CORRUPTED_PARIS if city == "paris" else ())
+    places = {name: i for i, name in enumerate(landmarks.images)}
+    words = "; ".join(
+        f"query {r['query']}, average precision {r['average_precision']:.0f} %: "
+        + ", ".join(result["kind"] for result in r["results"])
+        for r in rankings
+    )
+    return show(
+        _draw_rankings(images, places, rankings),
+        pictures=True,
+        alt=f"{city.capitalize()}, {title_of(method)}, first results in order. {words}.",
+        caption=f"{city.capitalize()}: queries with their box on the left, from the best found to the worst, and what "
+        f"{title_of(method)} (seed {seed}) ranks first. Solid green: right; dashed orange: wrong; dotted grey: junk, "
+        "which does not count.",
+    )
+
+
+def _draw_rankings(images: ImageSet, places: Mapping[str, int], rankings: Sequence[Mapping[str, Any]]) -> Figure:
+    columns = 1 + max(len(r["results"]) for r in rankings)
+    figure = Figure(figsize=(WIDTH, 0.95 * len(rankings)), facecolor="white", layout="constrained")
+    axes = figure.subplots(len(rankings), columns, squeeze=False)
+    for line, ranking in zip(axes, rankings, strict=True):
+        query = images.open(places[ranking["image"]])
+        left, top, right, bottom = ranking["box"]
+        line[0].imshow(query)
+        line[0].add_patch(
+            Rectangle((left, top), right - left, bottom - top, facecolor="none", edgecolor="#0173b2", linewidth=2)
+        )
+        bare(line[0])
+        for ax, result in zip(line[1:], ranking["results"], strict=False):
+            ax.imshow(square_tile(images.open(places[result["name"]], draft=TILE), TILE))
+            bare(ax)
+            color, style, _ = FRAMES[result["kind"]]
+            ax.add_patch(
+                Rectangle((1, 1), TILE - 3, TILE - 3, facecolor="none", edgecolor=color, linewidth=3, linestyle=style)
+            )
+        for ax in line[1 + len(ranking["results"]) :]:
+            ax.axis("off")
+    return figure
+
+
+def _cells(find: Finder, method: str) -> tuple[Cell, ...]:
+    cells = tuple(value_cell(find.values("retrieval_map", method, dataset=city).values()) for city in CITIES)
+    return cells if any(cell.text != NO_VALUE for cell in cells) else (Cell("not run"), Cell(NO_VALUE))

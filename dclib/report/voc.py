@@ -1,0 +1,144 @@
+"""The page of Table 4: classification on Pascal VOC 2007, with colour and with gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dclib.paper import TABLE4, TABLE4_COLUMNS, TABLE4_METHODS
+from dclib.records import Record, select
+from dclib.report.display import Fragment, say, show
+from dclib.report.evidence import Finder, lead
+from dclib.report.figures import SIZE, WIDTH, finish, look_of, new_axes
+from dclib.report.series import methods_in, spread, title_of
+from dclib.report.tables import Cell, Group, Row, Table, value_cell
+
+SETTING_NAMES = {"fc68": "FC68: convolutions frozen", "all": "ALL: everything trained"}
+EMPTY = "No classification here: this preset has no VOC2007 set, or the stage has not run yet."
+
+
+def sobel_table(records: Sequence[Record]) -> Table:
+    """Table 4 of the supplement in both settings: colour and gradients, and what gradients gain."""
+    groups = []
+    for setting, title in SETTING_NAMES.items():
+        rows = []
+        for (name, images), methods in TABLE4_METHODS.items():
+            rgb, sobel = (_values(records, method, setting) for method in methods)
+            gain = lead(sobel, rgb) or {}
+            cells = (value_cell(rgb.values()), value_cell(sobel.values()), value_cell(gain.values()))
+            rows.append(Row(title_of(methods[1]), cells))
+            if setting == "fc68":
+                colour, gradients = TABLE4[name, images]
+                published = (colour, gradients, gradients - colour)
+                rows.append(Row(f"paper: {name} ({images})", tuple(Cell(f"{v:.1f}") for v in published), paper=True))
+        groups.append(Group(title, tuple(rows)))
+    n = sorted({r.n for r in select(records, "voc_map")})
+    tested = f", {n[0]:,} test images" if n else ""
+    return Table(
+        caption=f"Mean average precision on Pascal VOC 2007{tested}, % (as Table 4 of the supplement)",
+        columns=("Network", *TABLE4_COLUMNS, "gain of Sobel"),
+        groups=tuple(groups),
+        notes=(
+            "Ours: trainval to test, mean over seeds with the sample standard deviation under it. Italics: published "
+            "numbers, on the validation split. The supplement has no ALL row.",
+        ),
+    )
+
+
+def every_network(records: Sequence[Record]) -> Table:
+    """Mean average precision of every network of the preset, frozen convolutions."""
+    methods = methods_in(select(records, "voc_map", setting="fc68"))
+    rows = tuple(
+        Row(title_of(m), tuple(value_cell(_values(records, m, setting).values()) for setting in SETTING_NAMES))
+        for m in methods
+    )
+    return Table(
+        caption="All networks, mean average precision, %",
+        columns=("Network", *(title.split(":")[0] for title in SETTING_NAMES)),
+        groups=(Group("", rows, "" if rows else EMPTY),),
+    )
+
+
+def class_table(records: Sequence[Record], setting: str = "fc68") -> Table:
+    """Average precision of each class, networks in columns; classes without a positive are named below."""
+    methods = methods_in(select(records, "voc_ap", setting=setting))
+    rows = []
+    for name in _classes(records, setting):
+        cells = [_values(records, m, setting, name) for m in methods]
+        n = max((r.n for r in select(records, "voc_ap", setting=setting) if r.keys["class"] == name), default=0)
+        rows.append(Row(name, (Cell(f"{n:,}"), *(value_cell(c.values()) for c in cells))))
+    return Table(
+        caption=f"Average precision of each class, % ({SETTING_NAMES[setting]})",
+        columns=("Class", "test images", *(title_of(m) for m in methods)),
+        groups=(Group("", tuple(rows), "" if rows else EMPTY),),
+        notes=(left_out_sentence(records),) if rows else (),
+    )
+
+
+def left_out_sentence(records: Sequence[Record]) -> str:
+    """Which classes have no part in the mean."""
+    found = {str(r.card.notes.get("classes_left_out", "none")) for r in select(records, "voc_map") if r.card}
+    names = sorted(found - {"none"})
+    return f"No test image shows {', '.join(names)}: left out of the mean." if names else "No class is left out."
+
+
+def class_bars(records: Sequence[Record], setting: str = "fc68") -> Fragment:
+    """Average precision per class as bars, for the networks of the paper's table."""
+    if not select(records, "voc_ap", setting=setting):
+        return say(EMPTY)
+    return show(
+        plot_classes(records, setting),
+        alt=describe_classes(records, setting),
+        caption="Average precision of each class, convolutions frozen; bars are means over seeds. Look for classes "
+        "that colour alone gives away, and for those that need shape (D33, D34).",
+    )
+
+
+def plot_classes(records: Sequence[Record], setting: str) -> Axes:
+    """Grouped bars: classes along the axis, one bar for each network of Table 4."""
+    methods = _shown_methods(records, setting)
+    classes = _classes(records, setting)
+    ax = new_axes(WIDTH, 0.32 * len(classes) + 1.4)
+    height = 0.8 / max(1, len(methods))
+    for i, method in enumerate(methods):
+        values = [list(_values(records, method, setting, name).values()) for name in classes]
+        places = np.arange(len(classes)) + (i - (len(methods) - 1) / 2) * height
+        means = [float(np.mean(v)) if v else 0.0 for v in values]
+        spreads = [spread(v) if v else 0.0 for v in values]
+        error = spreads if any(spreads) else None
+        ax.barh(places, means, xerr=error, height=height, color=look_of(method).color, label=title_of(method))
+    ax.set_yticks(range(len(classes)), classes)
+    ax.invert_yaxis()
+    ax.set(xlabel="average precision, %")
+    ax.legend(frameon=False, fontsize=SIZE - 2, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    return finish(ax)
+
+
+def describe_classes(records: Sequence[Record], setting: str) -> str:
+    """The bars in words: best and worst class of each network."""
+    parts = []
+    for method in _shown_methods(records, setting):
+        means = {c: list(_values(records, method, setting, c).values()) for c in _classes(records, setting)}
+        means_of = {c: float(np.mean(v)) for c, v in means.items() if v}
+        best, worst = max(means_of, key=lambda c: means_of[c]), min(means_of, key=lambda c: means_of[c])
+        parts.append(f"{title_of(method)} from {worst} {means_of[worst]:.0f} % to {best} {means_of[best]:.0f} %")
+    return f"Average precision of {len(_classes(records, setting))} classes: {'; '.join(parts)}."
+
+
+def _values(records: Sequence[Record], method: str, setting: str, name: str = "") -> dict[int, float]:
+    find = Finder(records)
+    if name:
+        return dict(find.values("voc_ap", method, setting=setting, split="test", **{"class": name}))
+    return dict(find.values("voc_map", method, setting=setting, split="test"))
+
+
+def _classes(records: Sequence[Record], setting: str) -> list[str]:
+    return sorted({str(r.keys["class"]) for r in select(records, "voc_ap", setting=setting)})
+
+
+def _shown_methods(records: Sequence[Record], setting: str) -> list[str]:
+    there = methods_in(select(records, "voc_ap", setting=setting))
+    in_table = [m for m in there if any(m in pair for pair in TABLE4_METHODS.values())]
+    return in_table or there
