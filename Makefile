@@ -4,6 +4,8 @@
 
 PRESET ?= pocket
 DATA   ?=
+# a number of seeds, in place of the preset's own: make book SEEDS=3
+SEEDS  ?=
 # more options for `python -m dclib book`, such as ARGS="--jobs 1 --set train.epochs=2"
 ARGS   ?=
 PYTHON ?= python3
@@ -19,7 +21,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX UV_PROJECT_ENVIRONMENT
 .PHONY: book test format lock clean help
 
 book: $(STAMP)
-	@$(BIN)/python -m dclib book --preset "$(PRESET)" $(if $(DATA),--data "$(DATA)") $(ARGS)
+	@$(BIN)/python -m dclib book --preset "$(PRESET)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)") $(ARGS)
 
 test: $(STAMP)
 	@echo "== ruff check"

@@ -82,7 +82,7 @@ def write_records(path: Path, card: RunCard, records: Sequence[Record]) -> None:
             raise ValueError(
                 f"record {record.name!r} {dict(record.keys)} must be finite to be published; got {record.value}"
             )
-    rows = [json.dumps({k: v for k, v in asdict(record).items() if k != "card"}) for record in records]
+    rows = [json.dumps({k: v for k, v in asdict(record).items() if k != "card"}, allow_nan=False) for record in records]
     # one value a line, so that files stay small and their differences readable
     content = f'{{"card": {json.dumps(asdict(card), indent=1)},\n"records": [\n' + ",\n".join(rows) + "\n]}\n"
     write_atomically(path, content.encode())

@@ -11,6 +11,7 @@ from dclib.config import Preset, config_hash
 from dclib.data.images import ImageSet, balanced_subset
 from dclib.data.pixels import Pixels
 from dclib.evaluate.linear_probe import OBJECTS_LR, SCENES_LR, linear_probe
+from dclib.evaluate.networks import trained_network
 from dclib.records import Record, write_records
 from dclib.train.pretrain import ROOMS
 from dclib.train.runs import (
@@ -20,7 +21,6 @@ from dclib.train.runs import (
     method_pixels,
     prepare_data,
     preset_folder,
-    pretrain_method,
     run_card,
 )
 
@@ -64,7 +64,7 @@ def probe_half(
     card = run_card("linear_probe", preset, method, seed, pixels, device, settings=settings, rooms=rooms)
     if is_current(path, card):
         return
-    trunk = pretrain_method(preset, method, seed, device=str(device))
+    trunk = trained_network(preset, method, seed, device=str(device))
     start = time.monotonic()
     result = linear_probe(trunk, *pixels, preset.probe, learning_rates=HALVES[half], seed=seed)
     measured = (("top1", result.top1, result.n_test), ("train_top1", result.train_top1, result.n_train))

@@ -20,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from PIL import Image
 
+from dclib.records import Record
+
 PIXELS_PER_INCH = 96  # a CSS inch
 JPEG_QUALITY = 88
 PIXEL_RATIO = 2  # pixels drawn for each CSS pixel: sharp on a phone
@@ -46,8 +48,13 @@ class Fragment:
 
 
 def say(sentence: str) -> Fragment:
-    """A plain paragraph; the words are escaped."""
-    return Fragment(f"<p>{escape(sentence)}</p>", sentence)
+    """A plain paragraph; the words are escaped, names of deviations are links."""
+    return Fragment(f"<p>{linked(sentence)}</p>", sentence)
+
+
+def linked(text: str) -> str:
+    """Text as HTML: escaped, with ``D9`` and its like as links to the ledger of deviations."""
+    return re.sub(r"\bD(\d{1,2})\b", r'<a href="../deviations.html#d\1">D\1</a>', escape(text))
 
 
 def show(drawing: Figure | Axes, *, alt: str, caption: str, name: str = "", pictures: bool = False) -> Fragment:
@@ -81,7 +88,7 @@ def show_side_by_side(
     html = (
         f'<figure{anchor} class="dclib-figure" style="margin:1em 0">'
         f'<div style="display:flex;flex-wrap:wrap;gap:.5em">{images}</div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f"<figcaption>{linked(caption)}</figcaption></figure>"
     )
     return Fragment(html, "\n\n".join([f"[Figure] {caption}", *(alt for _, alt in drawings)]))
 
@@ -101,17 +108,35 @@ def show_photographs(photographs: Sequence[tuple[Image.Image, str, Sequence[str]
     return Fragment(html, f"{caption}\n\n{text}")
 
 
-def rerun_command(notebook: str, parameters: Mapping[str, Any]) -> Fragment:
-    """The command that executes a stage notebook with these parameters; empty ones are left out."""
+def rerun_command(notebook: str, parameters: Mapping[str, Any], records: Sequence[Record] = ()) -> Fragment:
+    """A box with the command that executes a stage notebook, and how long the runs behind its records took.
+
+    Args:
+        parameters: Of the notebook; empty ones are left out.
+        records: Those of the page; their run cards hold the seconds.
+    """
     given = {key: value for key, value in parameters.items() if value not in ("", {}, None)}
     page = f"{notebook.removesuffix('.ipynb')}-mine.ipynb"
     options = [_papermill_option(key, value) for key, value in given.items()]
     command = " \\\n    ".join([f"papermill notebooks/{notebook} {page} -k python3", *options])
+    took = _measured_time(records)
     html = (
-        "<p>To run this page yourself, in the project's folder and its environment:</p>"
-        f'<pre style="overflow-x:auto">{escape(command)}</pre>'
+        '<div class="dclib-reproduce" style="border:1px solid rgba(128,128,128,.4);border-radius:6px;padding:.2em 1em">'
+        "<p><strong>Reproduce this.</strong> In the project's folder and its environment:</p>"
+        f'<pre style="overflow-x:auto">{escape(command)}</pre><p>{escape(took)}</p></div>'
     )
-    return Fragment(html, f"To run this page yourself:\n\n```bash\n{command}\n```")
+    return Fragment(html, f"Reproduce this:\n\n```bash\n{command}\n```\n\n{took}")
+
+
+def _measured_time(records: Sequence[Record]) -> str:
+    """What the runs behind some records took, device by device, in words."""
+    cards = {id(record.card): record.card for record in records if record.card is not None}.values()
+    if not cards:
+        return "No run stands behind this page: it takes seconds."
+    devices = sorted({card.device for card in cards})
+    parts = [(device, sum(card.seconds for card in cards if card.device == device)) for device in devices]
+    listed = "; ".join(f"{seconds:,.0f} s on {device}" for device, seconds in parts)
+    return f"The {len(cards)} runs behind this page took {listed}, one after the other. Finished ones are read back."
 
 
 def _papermill_option(key: str, value: Any) -> str:

@@ -126,6 +126,16 @@ def _unlabelled_sheet(kind: str, folder: Path) -> Fragment:
     )
 
 
+def credits_of(pool: ImageSet, rows: Sequence[int]) -> list[str]:
+    """Who took some images of a pool, by its metadata; empty where that is not known."""
+    folder = Path(getattr(pool.reader, "root", "."))
+    table = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
+    if table is None:
+        return [""] * len(rows)
+    names = {f"{p.identifier:08d}": p.user_nickname for p in read_metadata(table, lines=range(METADATA_LINES))}
+    return [names.get(pool.ids[row], "") for row in rows]
+
+
 def _photo_lines(photo: PhotoMetadata) -> list[str]:
     tags = " ".join(f"#{tag}" for tag in photo.user_tags)
     return [line for line in (f"by {photo.user_nickname}", photo.capture_device, tags) if line]

@@ -33,9 +33,11 @@ def strip(records: Sequence[Record]) -> Fragment:
     rows = [(name, value) for name, value in _details(cards) if value]
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     alarm = "".join(f"<p><strong>Mind:</strong> {escape(warning)}</p>" for warning in warnings)
+    files = "".join(f" {_links(stage)}" for stage in dict.fromkeys(card.stage for card in cards))
+    rows_html = f"{listed}<dt>files, in the book</dt><dd>{files}</dd>"
     html = (
         f'{alarm}<details class="dclib-provenance" style="font-size:.85em"><summary>{escape(line)}</summary>'
-        f"<dl>{listed}</dl></details>"
+        f"<dl>{rows_html}</dl></details>"
     )
     text = [
         *(f"Mind: {warning}" for warning in warnings),
@@ -43,6 +45,12 @@ def strip(records: Sequence[Record]) -> Fragment:
         *(f"{name}: {value}" for name, value in rows),
     ]
     return Fragment(html, "\n\n".join(text))
+
+
+def _links(stage: str) -> str:
+    """Links to the records of a stage as the book keeps them, beside its folder of pages."""
+    name = escape(stage)
+    return f'<a href="../data/{name}.json">{name}.json</a> <a href="../data/{name}.csv">{name}.csv</a>'
 
 
 def find_mismatches(records: Sequence[Record]) -> list[str]:

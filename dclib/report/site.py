@@ -15,6 +15,8 @@ import yaml
 from dclib.config import Preset
 from dclib.presets import project_root
 from dclib.records import RunCard, read_records, write_atomically
+from dclib.report.downloads import write_downloads
+from dclib.report.provenance import load_records
 from dclib.report.runner import read_card, show_seconds, workspace
 from dclib.report.series import title_of
 from dclib.report.stages import Stage, plan_stages, stage_keys
@@ -56,6 +58,7 @@ def build_book(preset_name: str, *, data: str = "", settings: Mapping[str, Any] 
     if built.returncode != 0:
         raise BuildError("the book was not built without warnings; Jupyter Book names them above")
     html = root / "_build" / "html"
+    write_downloads(load_records(preset), html / "data")
     missing = [page for page in listed if not (html / f"{page}.html").is_file()]
     if missing:
         raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
