@@ -1,4 +1,4 @@
-"""The door: ``python -m dclib run | book | publish | presets | pretrain | probe``.
+"""The door: ``python -m dclib run | book | publish | presets | released | pretrain | probe``.
 
 Each sub-command builds a preset and calls the room that does the work, imported on the way so that ``run``
 and ``book`` start without torch. What the caller can mend is one sentence on stderr and exit status 2.
@@ -93,11 +93,11 @@ def _presets(options: argparse.Namespace) -> int:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
-    from dclib.train.runs import pretrain_method
+    from dclib.evaluate.networks import trained_network
 
     preset, seeds = _chosen(options)
     for seed in seeds:
-        pretrain_method(preset, options.method, seed)
+        trained_network(preset, options.method, seed)
     return 0
 
 
@@ -107,6 +107,13 @@ def _probe(options: argparse.Namespace) -> int:
     preset, seeds = _chosen(options)
     for seed in seeds:
         probe_method(preset, options.method, seed)
+    return 0
+
+
+def _released(options: argparse.Namespace) -> int:
+    from dclib.models.released import describe, load_released
+
+    print(describe(load_released(options.file)))
     return 0
 
 
@@ -168,6 +175,9 @@ def _parser() -> argparse.ArgumentParser:
     presets = commands.add_parser("presets", help="list the presets, or show all settings of one")
     presets.add_argument("name", nargs="?", help="a preset's name or path")
     presets.set_defaults(command=_presets)
+    released = commands.add_parser("released", help="say what a published file of weights holds")
+    released.add_argument("file", help="path of the file")
+    released.set_defaults(command=_released)
     for name, function, says in (
         ("pretrain", _pretrain, "pre-train one method, or continue it"),
         ("probe", _probe, "train linear classifiers on a pre-trained method's layers"),

@@ -25,8 +25,9 @@ from typing import Any, Literal
 from dclib.config import Preset
 from dclib.presets import project_root, runs_folder
 from dclib.records import installed_versions, write_atomically
+from dclib.report.forecast import Forecast
 from dclib.report.notebooks import check_parameters
-from dclib.report.stages import Stage, alone, plan_stages, stage_keys, urgency
+from dclib.report.stages import Stage, alone, key_of, plan_stages, stage_parts, urgency
 
 MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
 CELL_TIMEOUT = 7 * 24 * 3600  # seconds; a hung cell ends some day, a long training is not cut short
@@ -88,11 +89,20 @@ def run_preset(
     jobs = min(cores, MAX_JOBS) if jobs is None else jobs
     if jobs < 1 or timeout < 1:
         raise ValueError(f"need jobs >= 1 and timeout >= 1 second; got {jobs} and {timeout}")
-    keys = stage_keys(stages, preset)
+    parts = stage_parts(stages, preset)
+    keys = {page: key_of(own) for page, own in parts.items()}
     print(f"preset {preset.name}: {len(stages)} pages, up to {jobs} at once on {cores} cores", flush=True)
     with _lock(workspace(preset)) as lock:
         return run_stages(
-            stages, keys, workspace(preset), jobs=jobs, cores=cores, force=force, timeout=timeout, lock=lock
+            stages,
+            keys,
+            workspace(preset),
+            parts=parts,
+            jobs=jobs,
+            cores=cores,
+            force=force,
+            timeout=timeout,
+            lock=lock,
         )
 
 
@@ -111,15 +121,18 @@ def run_stages(
     force: bool = False,
     timeout: int = CELL_TIMEOUT,
     lock: int | None = None,
+    parts: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Outcome]:
     """Execute ``stages`` below ``folder``, at most ``jobs`` at once, the most urgent first.
 
-    Every child holds the file descriptor ``lock``, so that no second run starts while an orphan still trains.
+    ``parts``, what each key is made of, is kept with the page, so that what changed can be named later. Every child
+    holds the file descriptor ``lock``, so that no second run starts while an orphan still trains.
     """
     by_page = {stage.page: stage for stage in stages}
     sorter = TopologicalSorter({stage.page: stage.needs for stage in stages})
     sorter.prepare()
     longest, unaccompanied = urgency(stages), alone(stages)
+    forecast = Forecast(stages, _earlier_seconds(stages, folder), jobs)
     outcomes: dict[str, Outcome] = {}
     ready: list[Stage] = []
     running: list[_Child] = []
@@ -138,11 +151,14 @@ def run_stages(
                 running.append(_start(stage, folder, threads, timeout, lock))
             for child in [child for child in running if child.process.poll() is not None]:
                 running.remove(child)
-                ended[child.stage.page] = _finish(child, keys, folder)
-            for page, outcome in ended.items():
-                _announce(page, outcome)
-                sorter.done(page)
+                ended[child.stage.page] = _finish(child, keys, folder, (parts or {}).get(child.stage.page, {}))
             outcomes.update(ended)
+            for page, outcome in ended.items():
+                sorter.done(page)
+                if outcome.status == "done":
+                    forecast.learn(page, outcome.seconds)
+                at_work = {child.stage.page: time.monotonic() - child.started for child in running}
+                _announce(page, outcome, len(outcomes), len(stages), forecast.seconds_left(outcomes, at_work))
             if not ended:
                 time.sleep(POLL_SECONDS)
     finally:
@@ -228,7 +244,7 @@ def _child_environment(threads: int, work: Path) -> dict[str, str]:
     }
 
 
-def _finish(child: _Child, keys: Mapping[str, str], folder: Path) -> Outcome:
+def _finish(child: _Child, keys: Mapping[str, str], folder: Path, parts: Mapping[str, str]) -> Outcome:
     """Publish the page of a stage that ended well; keep the notebook of one that did not."""
     page, seconds = child.stage.page, time.monotonic() - child.started
     if child.process.returncode != 0:
@@ -239,6 +255,7 @@ def _finish(child: _Child, keys: Mapping[str, str], folder: Path) -> Outcome:
         "notebook": child.stage.notebook.name,
         "parameters": dict(child.stage.parameters),
         "key": keys[page],
+        "parts": dict(parts),
         "seconds": round(seconds, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "threads": child.threads,
@@ -313,10 +330,17 @@ def _lock(folder: Path) -> Iterator[int]:
         os.close(lock)
 
 
-def _announce(page: str, outcome: Outcome) -> None:
+def _earlier_seconds(stages: Sequence[Stage], folder: Path) -> dict[str, float]:
+    """What each page took when it was last made, whatever has changed since."""
+    cards = {stage.page: read_card(folder, stage.page) for stage in stages}
+    return {page: float(card["seconds"]) for page, card in cards.items() if card and card.get("seconds")}
+
+
+def _announce(page: str, outcome: Outcome, settled: int, total: int, left: float) -> None:
     first, *more = outcome.message.splitlines() or [""]
     ran = outcome.status in ("done", "failed")
-    _say(outcome.status, page, " ".join(filter(None, [show_seconds(outcome.seconds) if ran else "", first])))
+    progress = f"[{settled}/{total}" + (f", about {show_seconds(left)} left]" if left >= 1 else "]")
+    _say(outcome.status, page, " ".join(filter(None, [show_seconds(outcome.seconds) if ran else "", first, progress])))
     for line in more:
         _say("", "", line)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,9 +20,10 @@ from dclib.report.downloads import write_downloads
 from dclib.report.provenance import load_records
 from dclib.report.runner import read_card, show_seconds, workspace
 from dclib.report.series import title_of
-from dclib.report.stages import Stage, plan_stages, stage_keys
+from dclib.report.stages import Stage, changed_parts, key_of, plan_stages, stage_parts
 
 STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
+SHOWN_CHANGES = 6  # sources that a notice on a stale page names
 STATUS_PAGE = "_generated/run_status"
 BUILDER = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
 # a second build over the first would not read unchanged pages again, and so not repeat their warnings
@@ -45,11 +47,12 @@ def build_book(preset_name: str, *, data: str = "", settings: Mapping[str, Any] 
     root, folder = project_root().resolve(), workspace(preset)
     listed = toc_pages(root / "book" / "_toc.yml")
     _check_pages(listed, preset, stages, folder, root)
-    _copy_pages(stages, folder, root / "book" / STAGES)
+    parts = stage_parts(stages, preset)
+    _copy_pages(stages, folder, root / "book" / STAGES, stale_pages(stages, parts, folder))
     for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
         if page.startswith(f"{STAGES}/"):
             write_atomically(root / "book" / f"{page}.md", absent_page(page, preset).encode())
-    status = status_page(preset, stages, stage_keys(stages, preset), folder, listed)
+    status = status_page(preset, stages, {page: key_of(own) for page, own in parts.items()}, folder, listed)
     write_atomically(root / "book" / f"{STATUS_PAGE}.md", status.encode())
     shutil.rmtree(root / "_build", ignore_errors=True)
     built = subprocess.run(
@@ -153,13 +156,43 @@ def _check_pages(listed: Sequence[str], preset: Preset, stages: Sequence[Stage],
             raise ValueError(f"the book lists {page}, and there is no book/{page}.md; write it or unlist it")
 
 
-def _copy_pages(stages: Sequence[Stage], folder: Path, book_stages: Path) -> None:
+def stale_pages(stages: Sequence[Stage], parts: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, list[str]]:
+    """Pages that are older than something they depend on, and the names of that."""
+    found = {}
+    for stage in stages:
+        card = read_card(folder, stage.page)
+        if card and card.get("key") != key_of(parts[stage.page]):
+            found[stage.page] = changed_parts(card.get("parts", {}), parts[stage.page])
+    return found
+
+
+def stale_notice(changed: Sequence[str]) -> str:
+    """What stands at the top of such a page, in MyST."""
+    names = ", ".join(f"`{name}`" for name in changed[:SHOWN_CHANGES])
+    more = f" and {len(changed) - SHOWN_CHANGES} more" if len(changed) > SHOWN_CHANGES else ""
+    return (
+        "```{warning}\nThis page is older than its sources: it was not run again since a change of "
+        f"{names or 'something it depends on'}{more}. Run `make book` to renew it.\n```"
+    )
+
+
+def _copy_pages(stages: Sequence[Stage], folder: Path, book_stages: Path, stale: Mapping[str, Sequence[str]]) -> None:
     """Replace the book's stages by those of this preset, so that no page of another one stays behind."""
     shutil.rmtree(book_stages, ignore_errors=True)
     book_stages.mkdir(parents=True)
     for stage in stages:
         if read_card(folder, stage.page):
             shutil.copyfile(folder / "pages" / f"{stage.page}.ipynb", book_stages / f"{stage.page}.ipynb")
+        if stage.page in stale:
+            _put_notice(book_stages / f"{stage.page}.ipynb", stale_notice(stale[stage.page]))
+
+
+def _put_notice(path: Path, notice: str) -> None:
+    """Add a cell behind the title of a notebook."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cell = {"cell_type": "markdown", "id": "stale-notice", "metadata": {}, "source": notice}
+    notebook["cells"].insert(1, cell)
+    write_atomically(path, json.dumps(notebook).encode())
 
 
 def _status_row(

@@ -97,7 +97,17 @@ def can_run(config: MethodConfig, preset: Preset) -> bool:
 
 def stage_keys(stages: Sequence[Stage], preset: Preset) -> dict[str, str]:
     """For each page, a hash of everything it depends on: equal keys, equal pages."""
-    return {page: config_hash(parts) for page, parts in stage_parts(stages, preset).items()}
+    return {page: key_of(parts) for page, parts in stage_parts(stages, preset).items()}
+
+
+def key_of(parts: Mapping[str, str]) -> str:
+    """The key of a page that depends on these parts."""
+    return config_hash(dict(parts))
+
+
+def changed_parts(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Names of what a page depends on that is not as it was when the page was made."""
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
 def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, str]]:
@@ -189,7 +199,8 @@ def _evaluation_cost(page: str, preset: Preset) -> float:
         chosen = preset.methods[choice.method]
         epochs = choice.epochs or chosen.train.epochs
         return len(choice.values) * (epochs / chosen.train.epochs) * _images_seen(chosen)
-    return 5000.0 * networks
+    size = 1.0 if preset.data.root else preset.data.pocket_images / 10_000
+    return {"retrieval": 3000.0, "colour": 1500.0, "metadata": 1500.0}.get(page, 300.0) * size * networks
 
 
 def _check_images(preset: Preset) -> None:
