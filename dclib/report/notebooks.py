@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,8 @@ def modules_used(code: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _imports(code: str) -> set[str]:
+@cache  # every page imports much the same modules
+def _imports(code: str) -> frozenset[str]:
     """Dotted names below dclib that ``code`` may import; names that are no modules are among them."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(code)):
@@ -185,7 +187,7 @@ def _imports(code: str) -> set[str]:
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-    return {name for name in names if name.startswith("dclib.")}
+    return frozenset(name for name in names if name.startswith("dclib."))
 
 
 def _killed(notebook: Any) -> str:

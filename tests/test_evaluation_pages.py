@@ -1,0 +1,416 @@
+"""Tables, figures and words of the pages of Tables 2 to 4 and of the analyses, from planted records."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from synthetic_records import make_card
+from tiny_images import write_pictures
+
+from dclib.config import RECIPES
+from dclib.data.images import open_images
+from dclib.presets import parse_preset
+from dclib.records import DATA, Record
+from dclib.report import colour, finetuning, gradients, hashtags, metadata, recipes, retrieval, voc
+from dclib.report.display import Fragment, linked, rerun_command, say
+from dclib.report.tables import Table
+
+SEEDS = (0, 1, 2)
+
+
+def record(stage: str, name: str, method: str, seed: int, value: float, n: int = 50, **keys: str | int) -> Record:
+    return Record(name=name, value=value, unit="%", n=n, keys=keys, card=make_card(method, seed, stage))
+
+
+def finetuned() -> list[Record]:
+    """Scratch ends at 50, RotNet at 52, DeeperCluster at 56 and 54; a tenth more in each seed."""
+    ends = {"random": (50, 50), "rotnet": (52, 52), "deepercluster": (56, 54)}
+    return [
+        record("finetune", "finetuned_top1", m, s, end * e / 3 + 0.1 * s, recipe=r, epoch=e)
+        for m, pair in ends.items()
+        for r, end in zip(("pytorch_doc", "ours"), pair, strict=True)
+        for s in SEEDS
+        for e in (1, 2, 3)
+    ]
+
+
+def retrieved() -> list[Record]:
+    values = {"supervised": 60, "random": 5, "rotnet": 30, "deepcluster": 45, "deepercluster": 44, "rotnet_rgb": 33}
+    return [
+        record("retrieval", "retrieval_map", m, s, v + (10 if c == "paris" else 0) + s, dataset=c)
+        for m, v in values.items()
+        for s in SEEDS
+        for c in ("oxford", "paris")
+    ]
+
+
+def classified() -> list[Record]:
+    values = {"rotnet": 40, "rotnet_rgb": 39, "deepercluster": 50, "deepercluster_rgb": 42, "random": 10}
+    found = []
+    for m, v in values.items():
+        for s in SEEDS:
+            keys = {"setting": "fc68", "split": "test"}
+            found.append(record("voc", "voc_map", m, s, v + s, 400, **keys))
+            for i, name in enumerate(("cat", "<script>alert(1)</script>")):
+                found.append(record("voc", "voc_ap", m, s, v + 10 * i, 7, **keys, **{"class": name}))
+    return found
+
+
+def cells(table: Table, label: str) -> list[str]:
+    (row,) = [row for group in table.groups for row in group.rows if row.label == label]
+    return [f"{cell.text} {cell.small}".strip() for cell in row.cells]
+
+
+# Table 2
+
+
+def test_table_2_shows_the_last_epoch_beside_the_papers() -> None:
+    table = finetuning.finetuning_table(finetuned())
+    assert cells(table, "Supervised, from DeeperCluster") == ["56.1 ± 0.1", "54.1 ± 0.1"]
+    assert cells(table, "Supervised, from scratch") == ["50.1 ± 0.1", "50.1 ± 0.1"]
+    assert cells(table, "paper: Supervised + DeeperCluster pre-training") == ["74.3", "74.9"]
+    assert cells(table, "Supervised (PyTorch documentation)") == ["73.4", "–"]
+    assert "50 test images" in table.caption
+
+
+def test_leads_are_taken_seed_by_seed_and_their_change_is_shown() -> None:
+    table = finetuning.lead_table(finetuned())
+    assert cells(table, "DeeperCluster") == ["6.00 ± 0.00", "4.00 ± 0.00", "-2.00 ± 0.00"]
+    (row,) = [r for g in table.groups for i, r in enumerate(g.rows) if i == 3]
+    assert [c.text for c in row.cells] == ["1.0", "0.8", "-0.2"]
+
+
+def test_curves_of_fine_tuning_are_described_by_their_ends() -> None:
+    text = finetuning.describe_accuracy(finetuned(), "ours")
+    assert "from DeeperCluster 18.1 % after epoch 1 and 54.1 % after 3, mean of 3 seeds" in text
+    assert "DeeperCluster 2.0 points after epoch 1 and 6.0 points after 3" in finetuning.describe_lead(
+        finetuned(), "pytorch_doc"
+    )
+
+
+# Table 3
+
+
+def test_table_3_has_every_row_of_the_paper_and_ours_below() -> None:
+    table = retrieval.retrieval_table(retrieved())
+    labels = [row.label for group in table.groups for row in group.rows]
+    assert [name for name in labels if name.startswith(("Doersch", "Wang"))] == [
+        "Doersch et al. (ImageNet), paper only",
+        "Wang et al. (Youtube 9M), paper only",
+    ]
+    assert cells(table, "DeepCluster") == ["46.0 ± 1.0", "56.0 ± 1.0"]
+    assert cells(table, "DeepCluster, curated") == ["not run", "–"]
+    assert cells(table, "paper: DeeperCluster (YFCC100M)") == ["55.8", "73.4"]
+    assert labels[-1] == "RotNet, RGB"
+
+
+def test_bars_of_retrieval_are_described_beside_the_papers() -> None:
+    text = retrieval.describe_bars(retrieved(), "paris")
+    assert "Random 16.0 (paper 22.0)" in text
+    assert "RotNet, curated not measured (paper 61.1)" in text
+
+
+def test_rankings_are_framed_by_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "world"
+    for city in ("oxford5k", "paris6k"):
+        write_pictures(root / city / "jpg", 4, flat=True)
+        truth = root / city / "groundtruth"
+        truth.mkdir()
+        for kind, text in (("query", "000 1 1 20 20"), ("good", "000\n001"), ("ok", ""), ("junk", "002")):
+            (truth / f"hall_1_{kind}.txt").write_text(text)
+    preset = parse_preset("tiny", {"methods": {"rotnet": None}, "data": {"root": str(root)}})
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    results = [{"name": f"00{i}", "kind": k} for i, k in enumerate(("right", "right", "junk", "wrong"))]
+    ranking = {"query": "hall_1", "image": "000", "box": [1, 1, 20, 20], "average_precision": 100.0, "results": results}
+    path = tmp_path / "runs" / "tiny" / "pictures" / "retrieval-rotnet-s0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"oxford": [ranking], "paris": [ranking]}))
+    html = retrieval.neighbours(preset, root, "rotnet").html
+    assert html.count("<img") == 2
+    assert "query hall_1, average precision 100 %: right, right, junk, wrong" in html
+    assert "no rankings" in retrieval.neighbours(preset, root, "deepcluster").text
+
+
+# Table 4
+
+
+def test_table_4_shows_colour_gradients_and_the_gain() -> None:
+    table = voc.sobel_table(classified())
+    fc68 = table.groups[0].rows
+    assert [cell.text for cell in fc68[2].cells] == ["43.0", "51.0", "8.0"]  # DeeperCluster
+    assert [cell.text for cell in fc68[3].cells] == ["71.6", "76.1", "4.5"]
+    assert table.groups[1].rows[0].cells[0].text == "–"  # ALL was not run
+
+
+def test_names_of_classes_are_text() -> None:
+    shown = voc.class_table(classified())._repr_html_() + voc.class_bars(classified()).html
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown
+
+
+def test_classes_left_out_are_named() -> None:
+    card = make_card("rotnet", 0, "voc", notes={"classes_left_out": "bird, sheep"})
+    records = [Record(name="voc_map", value=1.0, unit="%", n=2, keys={"setting": "fc68", "split": "test"}, card=card)]
+    assert voc.left_out_sentence(records) == "No test image shows bird, sheep: left out of the mean."
+    assert voc.left_out_sentence(classified()) == "No class is left out."
+
+
+# section 5
+
+
+def test_the_table_of_recipes_is_the_configurations() -> None:
+    table = recipes.recipe_table()
+    assert cells(table, "deepercluster_yfcc100m") == [
+        *("3,072", "0.1", "1e-05", "0.5", "sobel", "4,096", "4", "320,000"),
+        "3 epochs",
+    ]
+    assert cells(table, "rotnet_imagenet")[-4:] == ["none"] * 4
+
+
+def test_two_recipes_differ_where_their_settings_do() -> None:
+    same = recipes.differences(RECIPES["rotnet_yfcc100m"], RECIPES["rotnet_imagenet"])
+    assert same == []
+    rows = recipes.differences(RECIPES["deepercluster_yfcc1m"], RECIPES["deepercluster_imagenet"])
+    assert {key: (a, b) for key, a, b in rows} == {
+        "cluster.pca_dim": ("256", "4096"),
+        "cluster.reassign_every": ("2", "5"),
+        "train.batch_size": ("256", "748"),
+        "train.lr": ("0.05", "0.1"),
+    }
+    html = recipes.recipe_differences().html
+    assert html.count("<details>") == 10  # any two of five
+
+
+def test_the_best_of_what_was_tried_is_marked() -> None:
+    preset = parse_preset(
+        "tiny", {"methods": {"rotnet": None}, "choice": {"method": "rotnet", "values": [0.1, 0.5], "epochs": 1}}
+    )
+    tried = [
+        record("choice", "choice_map", "rotnet", s, v + s, key="train.lr", tried=t, split="val")
+        for s in SEEDS
+        for t, v in (("0.1", 30.0), ("0.5", 20.0))
+    ]
+    table = recipes.choice_table(preset, tried)
+    assert cells(table, "0.1") == ["31.0 ± 1.0", "best"]
+    assert cells(table, "0.5") == ["21.0 ± 1.0", ""]
+    assert "0.1: 31.0 %; 0.5: 21.0 %" in recipes.choice_figure(preset, tried).html
+
+
+# figures
+
+
+def counted() -> list[Record]:
+    rows = [record("hashtags", "hashtag_images", DATA, 0, 1000 / r, rank=r, tag=f"t{r}") for r in (1, 10, 100)]
+    rows += [record("hashtags", "label_images", DATA, 0, 30, rank=r, label=f"l{r}") for r in (1, 2)]
+    rows += [record("hashtags", "hashtag_gini", DATA, 0, 0.81, 400), record("hashtags", "label_gini", DATA, 0, 0.0)]
+    for name, value in (("example_tag_images", 100), ("example_label_images", 30)):
+        rows.append(record("hashtags", name, DATA, 0, value, word="<b>cat", tag_rank=10, label_rank=1))
+    return rows
+
+
+def test_figure_1_marks_a_word_on_both_curves() -> None:
+    text = hashtags.describe_ranks(counted())
+    assert text == (
+        "Images by rank: 100 hashtags with 1,000 down to 10 images; 2 labels with 30 down to 30 images. "
+        "Marked hashtags: <b>cat 100."
+    )
+    html = hashtags.rank_figure(counted()).html
+    assert "<b>cat" not in html
+    ax = hashtags.plot_ranks(counted())
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    stars = [line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "*"]
+    assert stars == [[10, 100], [1, 30]]
+    assert cells(hashtags.word_table(counted()), "paper: guenon") == ["1,300", "226"]
+    assert cells(hashtags.tail_table(counted()), "hashtags")[1] == "0.81"
+
+
+def coloured() -> list[Record]:
+    found = []
+    for method, low in (("deepercluster_rgb", 10.0), ("rotnet_rgb", 60.0)):
+        for s in SEEDS:
+            found += [
+                record("colour", "colour_spread", method, s, low + i + s, 20, rank=i, cluster=i) for i in range(5)
+            ]
+            found += [
+                record("colour", "colour_spread_chance", method, s, 80.0, 20, rank=i, cluster=i) for i in range(5)
+            ]
+            found.append(record("colour", "colour_spread_all", method, s, 81.0))
+    return found
+
+
+def test_figure_2_is_described_by_lowest_median_and_highest() -> None:
+    text = colour.describe_spreads(coloured())
+    assert "DeeperCluster, RGB from 11 over 13 to 15" in text
+    assert cells(colour.spread_table(coloured()), "RotNet, RGB") == [
+        "61.0 ± 1.0",
+        "63.0 ± 1.0",
+        "80.0 ± 0.0",
+        "81.0 ± 0.0",
+    ]
+
+
+def test_a_swatch_has_the_mean_colour(tmp_path: Path) -> None:
+    images = open_images(write_pictures(tmp_path / "pool", 9, flat=True))
+    cluster = {"cluster": 3, "size": 12, "mean": [10.0, 200.0, 30.4], "spread": 7.0, "images": list(images.ids)}
+    (panel,) = [ax for ax in colour.draw_swatches(images, [cluster]).axes if ax.images]
+    assert panel.images[0].get_array()[0, 0].tolist() == [10, 200, 30]
+    assert "red 10, green 200, blue 30, spread 7" in colour.describe_swatches([cluster])
+
+
+class Seen:
+    """Stands for what is found in one image."""
+
+    gradients = np.zeros((2, 8, 8), dtype=np.float32)
+    responses = np.ones((3, 8, 8), dtype=np.float32)
+    filters = np.ones((3, 3, 5, 5), dtype=np.float32)
+    chosen = (4, 1, 0)
+    difference = 2.5e-7
+    scale = 3.0
+
+
+def test_figure_4_credits_photographers_and_states_the_difference() -> None:
+    image = Image.new("RGB", (8, 8))
+    html = gradients.gradient_pictures([image, image], [Seen(), Seen()], ["<i>ann", "bob"]).html
+    assert "&lt;i&gt;ann and bob" in html
+    assert "2.5e-07 at most, of responses up to 3.0" in gradients.response_pictures([Seen()]).html
+    assert "3 filters of 5 by 5" in gradients.filter_pictures(Seen()).html
+
+
+def agreed() -> list[Record]:
+    return [
+        record("metadata", name, "deepercluster", s, value + 0.01 * s, 90, field=f, labels=labels)
+        for f in ("hashtag", "device")
+        for s in SEEDS
+        for name, value, labels in (
+            ("metadata_nmi", 0.3, "real"),
+            ("metadata_nmi", 0.1, "shuffled"),
+            ("metadata_purity", 0.5, "real"),
+            ("metadata_purity", 0.4, "shuffled"),
+            ("metadata_ami", 0.2, "real"),
+        )
+    ]
+
+
+def test_agreement_is_shown_beside_chance() -> None:
+    table = metadata.agreement_table(agreed())
+    assert [c.text for c in table.groups[0].rows[0].cells] == ["0.310", "0.110", "0.510", "0.410", "0.210"]
+    assert metadata.describe_agreement(agreed()).endswith("DeeperCluster: hashtags +0.200, cameras +0.200.")
+
+
+def test_cluster_pages_credit_photographers_and_escape_what_they_wrote(tmp_path: Path, monkeypatch) -> None:
+    images = open_images(write_pictures(tmp_path / "pool", 9, flat=True))
+    preset = parse_preset("tiny", {"methods": {"deepercluster": None}})
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    path = tmp_path / "runs" / "tiny" / "pictures" / "metadata-deepercluster-s0.json"
+    path.parent.mkdir(parents=True)
+    cluster = {"field": "hashtag", "value": "<script>x</script>", "cluster": 2, "size": 30, "share": 0.5}
+    cluster |= {"images": list(images.ids), "credits": ["ann", "<img src=x>", "", *"abcdef"]}
+    path.write_text(json.dumps({"clusters": [cluster]}))
+    html = metadata.cluster_pages(preset, "deepercluster", images, "hashtag").html
+    assert "<script>" not in html
+    assert "<img src=x>" not in html
+    assert "ann, &lt;img src=x&gt;, unknown, a, b, c, d, e, f" in html
+    assert "50 % of 30 images" in html
+    assert "There is no cluster" in metadata.cluster_pages(preset, "deepercluster", images, "gps").text
+
+
+# every page
+
+
+EMPTY_EXHIBITS = {
+    "fine-tuning": lambda: finetuning.accuracy_per_epoch([]),
+    "leads": lambda: finetuning.lead_per_epoch([]),
+    "retrieval": lambda: retrieval.retrieval_bars([]),
+    "classes": lambda: voc.class_bars([]),
+    "hashtags": lambda: hashtags.rank_figure([]),
+    "colour": lambda: colour.spread_figure([]),
+    "metadata": lambda: metadata.agreement_bars([]),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY_EXHIBITS)
+def test_without_records_a_page_says_so(name: str) -> None:
+    shown = EMPTY_EXHIBITS[name]()
+    assert isinstance(shown, Fragment)
+    assert "<img" not in shown.html
+    assert shown.text.endswith((".", "table with data.metadata."))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        finetuning.finetuning_table,
+        finetuning.lead_table,
+        retrieval.retrieval_table,
+        voc.sobel_table,
+        voc.every_network,
+        voc.class_table,
+        hashtags.word_table,
+        hashtags.tail_table,
+        colour.spread_table,
+        metadata.agreement_table,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_tables_without_records_are_tables(table) -> None:
+    assert table([])._repr_html_()
+    assert table([])._repr_markdown_()
+
+
+FIGURES = {
+    "accuracy per epoch": lambda: finetuning.accuracy_per_epoch(finetuned()),
+    "lead per epoch": lambda: finetuning.lead_per_epoch(finetuned()),
+    "retrieval": lambda: retrieval.retrieval_bars(retrieved()),
+    "regions": lambda: retrieval.region_grids(4, 6, [[(0, 0, 4), (0, 2, 4)], [(0, 0, 2)]]),
+    "classes": lambda: voc.class_bars(classified()),
+    "hashtags": lambda: hashtags.rank_figure(counted()),
+    "colour": lambda: colour.spread_figure(coloured()),
+    "metadata": lambda: metadata.agreement_bars(agreed()),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_words_with_its_numbers(name: str) -> None:
+    alts = re.findall(r'<img [^>]*alt="([^"]*)"', FIGURES[name]().html)
+    assert alts
+    assert all(re.search(r"\d", alt) for alt in alts)
+
+
+# display
+
+
+def test_names_of_deviations_become_links_and_nothing_else_does() -> None:
+    assert linked("as D9 says (D27), not AD9, D1234 or d9 <b>") == (
+        'as <a href="../deviations.html#d9">D9</a> says (<a href="../deviations.html#d27">D27</a>), '
+        "not AD9, D1234 or d9 &lt;b&gt;"
+    )
+    assert 'href="../deviations.html#d5"' in say("See D5.").html
+
+
+def test_every_deviation_named_on_a_page_is_in_the_ledger() -> None:
+    root = Path(__file__).resolve().parent.parent
+    ledger = set(re.findall(r"\{#(D\d+)\}", (root / "book" / "deviations.md").read_text()))
+    named = {
+        name
+        for path in [*(root / "dclib" / "report").glob("*.py"), *(root / "notebooks").glob("*.ipynb")]
+        for name in re.findall(r"\((D\d+(?:, D\d+)*)\)", path.read_text())
+    }
+    found = {one for group in named for one in group.split(", ")}
+    assert found
+    assert found <= ledger
+    numbers = sorted(int(name[1:]) for name in ledger)
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_box_says_how_to_reproduce_a_page_and_what_it_took() -> None:
+    box = rerun_command("06_voc.ipynb", {"preset": "pocket", "data": "", "settings": {"voc.lr": 0.1}}, classified())
+    assert "papermill notebooks/06_voc.ipynb" in box.text
+    assert "-p preset pocket" in box.text
+    # five networks of three seeds, 30 seconds each; planted cards are made anew for every record
+    assert re.search(r"The \d+ runs behind this page took [\d,]+ s on cpu \(2 threads\)", box.text)
+    assert "No run stands behind this page" in rerun_command("01_data.ipynb", {}).text
