@@ -48,13 +48,20 @@ class Fragment:
 
 
 def say(sentence: str) -> Fragment:
-    """A plain paragraph; the words are escaped, names of deviations are links."""
-    return Fragment(f"<p>{linked(sentence)}</p>", sentence)
+    """A plain paragraph; the words are escaped."""
+    return Fragment(f"<p>{escape(sentence)}</p>", sentence)
 
 
 def linked(text: str) -> str:
-    """Text as HTML: escaped, with ``D9`` and its like as links to the ledger of deviations."""
-    return re.sub(r"\bD(\d{1,2})\b", r'<a href="../deviations.html#d\1">D\1</a>', escape(text))
+    """Text as HTML: escaped, with deviations in brackets, ``(D9, D12)``, as links to their ledger.
+
+    In brackets only: a camera may be called D70.
+    """
+
+    def link(found: re.Match[str]) -> str:
+        return re.sub(r"D(\d+)", r'<a href="../deviations.html#d\1">D\1</a>', found[0])
+
+    return re.sub(r"\(D\d{1,2}(?:, D\d{1,2})*\)", link, escape(text))
 
 
 def show(drawing: Figure | Axes, *, alt: str, caption: str, name: str = "", pictures: bool = False) -> Fragment:
@@ -136,7 +143,8 @@ def _measured_time(records: Sequence[Record]) -> str:
     devices = sorted({card.device for card in cards})
     parts = [(device, sum(card.seconds for card in cards if card.device == device)) for device in devices]
     listed = "; ".join(f"{seconds:,.0f} s on {device}" for device, seconds in parts)
-    return f"The {len(cards)} runs behind this page took {listed}, one after the other. Finished ones are read back."
+    runs = "run" if len(cards) == 1 else "runs"
+    return f"The {len(cards)} {runs} behind this page took {listed} in all. What is finished is read back."
 
 
 def _papermill_option(key: str, value: Any) -> str:

@@ -11,6 +11,8 @@ from dclib.records import DATA, Record, RunCard, read_records
 from dclib.report.display import Fragment
 from dclib.report.series import order_methods, plural, title_of
 
+VARIANTS = ("recipe", "setting")  # keys by which runs of one method and stage are meant to differ
+
 
 def load_records(preset: Preset) -> list[Record]:
     """Every record of a preset's runs, of the methods and seeds it has now; none when nothing ran yet.
@@ -60,14 +62,16 @@ def find_mismatches(records: Sequence[Record]) -> list[str]:
     configuration and one set of images; probes of one data set, whatever the method, from the same images.
     """
     cards = cards_of(records)
+    variants = {id(r.card): "".join(f", {r.keys[k]}" for k in VARIANTS if k in r.keys) for r in records}
     said = []
     for stage in sorted({card.stage for card in cards}):
         here = [card for card in cards if card.stage == stage]
         said += _differences(here, f"{stage}: records", lambda card: card.code_hash, "versions of the code")
         for method in order_methods(card.method for card in here):
-            own = [card for card in here if card.method == method]
-            who = f"{stage}: the seeds of {title_of(method)}"
-            said += _differences(own, who, lambda card: card.config_hash, "configurations")
+            for variant in sorted({variants[id(card)] for card in here if card.method == method}):
+                own = [card for card in here if card.method == method and variants[id(card)] == variant]
+                who = f"{stage}: the seeds of {title_of(method)}{variant}"
+                said += _differences(own, who, lambda card: card.config_hash, "configurations")
     return said + _data_mismatches(records)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -33,14 +34,25 @@ def publish(preset: Preset) -> Path:
         raise ValueError(f"cannot publish records that were not made alike: {' '.join(mismatches)}")
     folder = project_root() / "results" / preset.name
     shutil.rmtree(folder, ignore_errors=True)
-    for stage in ("pretrain", "linear_probe"):
-        for path in sorted((runs_folder() / preset.name / "records" / stage).glob("*.json")):
-            write_atomically(folder / "records" / stage / path.name, path.read_bytes())
+    for path in record_files(preset):
+        write_atomically(folder / "records" / path.parent.name / path.name, path.read_bytes())
     draw(records).savefig(folder / FIGURE, dpi=120)
     readme = project_root() / "README.md"
     text = readme.read_text(encoding="utf-8")
     write_atomically(readme, renew_block(text, preset.name, read_records(folder / "records")).encode())
     return folder
+
+
+def record_files(preset: Preset) -> list[Path]:
+    """The files that hold a preset's records, of the methods and seeds it has now."""
+    folder = runs_folder() / preset.name / "records"
+    known = {(c.stage, c.method, c.seed, c.config_hash) for c in (r.card for r in load_records(preset)) if c}
+
+    def belongs(path: Path) -> bool:
+        card = json.loads(path.read_text(encoding="utf-8"))["card"]
+        return (card["stage"], card["method"], card["seed"], card["config_hash"]) in known
+
+    return [path for path in sorted(folder.glob("*/*.json")) if belongs(path)]
 
 
 def draw(records: Sequence[Record]) -> Figure:

@@ -89,7 +89,7 @@ def scorecard_table(verdicts: Sequence[Verdict], *, caption: str = "The paper's 
     """The verdicts as a table for the page: a group per claim, a line per thing that it is about."""
     return Table(
         caption=caption,
-        columns=("", "verdict", "margins here", "margins in the paper", "why"),
+        columns=("", "verdict", "margins here", "margins in the paper"),
         groups=tuple(
             Group(f"{v.claim.id}. {v.claim.statement} ({v.claim.where})", tuple(_rows(v)), _rule(v.claim))
             for v in verdicts
@@ -163,21 +163,20 @@ def _scale_row(records: Sequence[Record], half: Half) -> Row:
 
 
 def _rows(verdict: Verdict) -> list[Row]:
-    """The verdict, and under it a line per subject where there are several."""
+    """The verdict with its reason, and under it a line per subject where there are several."""
     subjects = list(dict.fromkeys(check.subject for check in verdict.found.checks))
-    outcome = f"{MARKS[verdict.outcome]} {verdict.outcome}"
+    outcome = Cell(f"{MARKS[verdict.outcome]} {verdict.outcome}", verdict.reason, words=True)
     if len(subjects) == 1:
-        ours, paper = _margins(verdict.found.checks), _published(verdict, subjects[0])
-        return [_row(subjects[0], outcome, ours, paper, verdict.reason)]
-    rows = [_row("", outcome, "", "", verdict.reason)]
+        return [_row(subjects[0], outcome, _margins(verdict.found.checks), _published(verdict, subjects[0]))]
+    rows = [_row("", outcome, "", "")]
     for subject in subjects:
         checks = [check for check in verdict.found.checks if check.subject == subject]
-        rows.append(_row(subject, "", _margins(checks), _published(verdict, subject), ""))
+        rows.append(_row(subject, Cell("", words=True), _margins(checks), _published(verdict, subject)))
     return rows
 
 
-def _row(label: str, *texts: str) -> Row:
-    return Row(label, tuple(Cell(text, words=True) for text in texts))
+def _row(label: str, outcome: Cell, *texts: str) -> Row:
+    return Row(label, (outcome, *(Cell(text, words=True) for text in texts)))
 
 
 def _published(verdict: Verdict, subject: str) -> str:
