@@ -34,7 +34,7 @@ def spread_figure(records: Sequence[Record]) -> Fragment:
         alt=describe_spreads(records),
         caption="Standard deviation of the images' mean colours to that of their cluster, clusters sorted, as Figure "
         "2 of the supplement. The dashed line is what random clusters of the same sizes give. A curve far below it "
-        "belongs to a network that groups by colour (D34).",
+        "belongs to a network that groups by colour (D31).",
     )
 
 

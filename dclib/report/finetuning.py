@@ -77,7 +77,7 @@ def accuracy_per_epoch(records: Sequence[Record]) -> Fragment:
     return show_side_by_side(
         [(plot_accuracy(records, r), describe_accuracy(records, r)) for r in TABLE2_RECIPES],
         caption="Test accuracy after every epoch of fine-tuning; thin lines are seeds, thick ones their mean. Look for "
-        "how early a start leads, and how much of the lead is left where the curves are flat (D27, D28).",
+        "how early a start leads, and how much of the lead is left where the curves are flat (D27, D32).",
     )
 
 

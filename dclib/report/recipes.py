@@ -111,7 +111,7 @@ def choice_figure(preset: Preset, records: Sequence[Record]) -> Fragment:
         alt=f"Validation score of {title_of(preset.choice.method)} for {preset.choice.key} = {words}.",
         caption=f"{title_of(preset.choice.method)}, trained for {plural(preset.choice.epochs, 'epoch')} with each "
         "value and scored on VOC2007, train to val, with frozen convolutions. Look for a maximum inside the range: at "
-        "an end of it the range was too narrow (D33).",
+        "an end of it the range was too narrow (D30).",
     )
 
 

@@ -67,7 +67,7 @@ def retrieval_bars(records: Sequence[Record]) -> Fragment:
     return show_side_by_side(
         [(plot_bars(records, city), describe_bars(records, city)) for city in CITIES],
         caption="Mean average precision: bars are ours with the standard deviation over seeds, diamonds the paper's. "
-        "Compare the order of the bars with the order of the diamonds, not their heights (D29, D30).",
+        "Compare the order of the bars with the order of the diamonds, not their heights (D28, D33).",
     )
 
 

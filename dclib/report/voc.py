@@ -92,7 +92,7 @@ def class_bars(records: Sequence[Record], setting: str = "fc68") -> Fragment:
         plot_classes(records, setting),
         alt=describe_classes(records, setting),
         caption="Average precision of each class, convolutions frozen; bars are means over seeds. Look for classes "
-        "that colour alone gives away, and for those that need shape (D31, D32).",
+        "that colour alone gives away, and for those that need shape (D29, D34).",
     )
 
 
