@@ -15,14 +15,15 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dclib import __main__ as door
 from dclib.report import runner, stages
-from dclib.report.notebooks import check_parameters, clean, modules_used, unfinished_cells
+from dclib.report.notebooks import check_parameters, clean, execute, modules_used, unfinished_cells
 from dclib.report.runner import Outcome, read_card, run_preset, run_stages, show_seconds
-from dclib.report.stages import Stage, alone, plan_stages, stage_keys, urgency
+from dclib.report.stages import EVALUATIONS, Stage, alone, plan_stages, stage_keys, urgency
 
 PARAMETERS = """\
 preset: str = "tiny"  # name of a preset
 data: str = ""  # folder of the images
 settings: dict = {}  # preset keys to change"""
+PLANNED = ("linear_probes", "hashtags")
 METHOD = '\nmethod: str = "random"  # one of the preset\'s methods'
 PRESET = """\
 description: For tests.
@@ -52,8 +53,12 @@ def write_notebook(path: Path, *sources: str, parameters: str = PARAMETERS) -> P
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project of four tiny notebooks and a preset of two methods, one of which starts from the other."""
-    for name in ("01_data", "02_pretraining", "03_linear_probes", "04_scorecard"):
+    """A project of tiny notebooks and a preset of two methods, one of which starts from the other.
+
+    Of the evaluations two are planned, one with and one without a need of trained networks: each costs a kernel.
+    """
+    monkeypatch.setattr(stages, "EVALUATIONS", {page: EVALUATIONS[page] for page in PLANNED})
+    for name in ("01_data", "02_pretraining", *EVALUATIONS.values(), "12_scorecard"):
         parameters = PARAMETERS + (METHOD if name.startswith("02") else "")
         diary = DIARY.replace("NAME", repr(name))
         write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", diary, parameters=parameters)
@@ -154,19 +159,25 @@ def test_a_runs_folder_that_cannot_be_written_is_one_sentence(project, monkeypat
 def test_a_run_goes_in_order_then_skips_then_repeats_only_what_changed(project, capsys):
     outcomes = run_preset("tiny", jobs=2)
     diary = {row["page"]: row for row in read_diary(project)}
-    pages = ["data", "pretraining_first", "pretraining_later", "linear_probes", "scorecard"]
+    pages = ["data", "pretraining_first", "pretraining_later", *PLANNED, "scorecard"]
     assert statuses(outcomes) == dict.fromkeys(pages, "done")
-    chain = ["01_data", "first", "later", "03_linear_probes", "04_scorecard"]
-    for before, after in zip(chain, chain[1:], strict=False):
-        assert diary[before]["ended"] <= diary[after]["began"]
-    assert "start    pretraining_later" in capsys.readouterr().out
+    for chain in (
+        ["01_data", "first", "later", "03_linear_probes", "12_scorecard"],
+        ["01_data", "07_hashtags", "12_scorecard"],
+    ):
+        for before, after in zip(chain, chain[1:], strict=False):
+            assert diary[before]["ended"] <= diary[after]["began"]
+    said = capsys.readouterr().out
+    assert "start    pretraining_later" in said
+    assert f"[1/{len(pages)}" in said
+    assert f"[{len(pages)}/{len(pages)}]" in said
 
     assert statuses(run_preset("tiny", jobs=2)) == dict.fromkeys(pages, "skipped")
-    assert len(read_diary(project)) == 5
+    assert len(read_diary(project)) == len(pages)
 
-    write_notebook(project / "notebooks" / "04_scorecard.ipynb", DIARY.replace("NAME", "'again'"))
+    write_notebook(project / "notebooks" / "12_scorecard.ipynb", DIARY.replace("NAME", "'again'"))
     assert statuses(run_preset("tiny", jobs=2)) == {**dict.fromkeys(pages, "skipped"), "scorecard": "done"}
-    assert [row["page"] for row in read_diary(project)][5:] == ["again"]
+    assert [row["page"] for row in read_diary(project)][len(pages) :] == ["again"]
 
 
 def test_a_key_changes_with_everything_a_page_depends_on(project, monkeypatch):
@@ -188,7 +199,7 @@ def test_a_key_changes_with_everything_a_page_depends_on(project, monkeypatch):
     (project / "images").mkdir()
     assert changed(keys(data=str(project / "images"))) == everything
     write_notebook(project / "notebooks" / "02_pretraining.ipynb", "1", parameters=PARAMETERS + METHOD)
-    assert changed(keys()) == everything - {"data"}
+    assert changed(keys()) == everything - {"data", "hashtags"}
     monkeypatch.setattr(stages, "code_hash", lambda *modules: "other code")
     assert changed(keys()) == everything
 
@@ -217,6 +228,30 @@ def test_a_relative_folder_is_found_from_elsewhere(project, monkeypatch):
 
 
 # failures
+
+
+@pytest.mark.parametrize(("deaths", "runs"), [(0, True), (2, True), (3, False)])
+def test_a_kernel_that_dies_before_its_first_cell_is_started_again(project, monkeypatch, deaths, runs):
+    """With the real manager of kernels, whose ``wait_for_ready`` gives up as it does after two took the same port."""
+    from jupyter_client.asynchronous import AsyncKernelClient
+
+    honest, left = AsyncKernelClient.wait_for_ready, [deaths]
+
+    async def dies(self, timeout=None):
+        if left[0]:
+            left[0] -= 1
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        await honest(self, timeout)
+
+    monkeypatch.setattr(AsyncKernelClient, "wait_for_ready", dies)
+    notebook = write_notebook(project / "notebooks" / "n.ipynb", "print('ran')")
+    output = project / "out.ipynb"
+    if runs:
+        execute(notebook, output, {"preset": "tiny"}, cwd=project, timeout=60)
+        assert '"ran' in output.read_text()
+    else:
+        with pytest.raises(RuntimeError, match="died before"):
+            execute(notebook, output, {"preset": "tiny"}, cwd=project, timeout=60)
 
 
 def test_failures_keep_the_last_good_page_and_stop_only_what_needs_them(project):

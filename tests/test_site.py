@@ -32,6 +32,7 @@ from synthetic_records import make_probes
 
 from dclib.presets import parse_preset
 from dclib.report.display import show
+from dclib.report.downloads import write_downloads
 from dclib.report.provenance import strip
 from dclib.report.tables import probe_table
 
@@ -293,7 +294,9 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
     done = subprocess.run(build, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, "\n".join(x for x in done.stderr.splitlines() if x.strip())[-4000:]
-    return project / "_build" / "html"
+    site = project / "_build" / "html"
+    write_downloads(make_probes({"rotnet": [40.0] * 13}), site / "data")  # what the strips link to
+    return site
 
 
 def test_story_pages_build_without_a_warning_and_without_a_fault(stand_in_site: Path) -> None:

@@ -26,6 +26,8 @@ from dclib.records import write_atomically
 from dclib.report.titles import fill_titles
 
 KERNEL = "python3"  # every environment with ipykernel has it: nothing needs registering
+KERNEL_STARTS = 3
+KERNEL_DIED = "Kernel died before replying to kernel_info"  # what jupyter_client says, as a plain RuntimeError
 INJECTED_ID = "injected-parameters"  # papermill would draw a new cell id at every run
 TYPES: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
@@ -108,7 +110,7 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any], *, cwd: Pat
     """
     notebook = fill_titles(read_notebook(path), parameters)
     try:
-        papermill.execute_notebook(
+        _execute_where_a_kernel_starts(
             notebook,
             output,
             dict(parameters),
@@ -130,6 +132,21 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any], *, cwd: Pat
     if unfinished_cells(executed):
         raise NotebookError(_killed(executed))
     write_atomically(output, _written(clean(executed)))
+
+
+def _execute_where_a_kernel_starts(*arguments: Any, **options: Any) -> None:
+    """``papermill.execute_notebook``, again where the kernel died before its first cell.
+
+    Kernels that start at the same moment can be given the same port; the one that comes second dies. Nothing has run
+    by then, so another try is safe.
+    """
+    for attempt in range(KERNEL_STARTS):
+        try:
+            papermill.execute_notebook(*arguments, **options)
+            return
+        except RuntimeError as error:
+            if str(error) != KERNEL_DIED or attempt + 1 == KERNEL_STARTS:
+                raise
 
 
 def unfinished_cells(notebook: Any) -> list[str]:
