@@ -206,7 +206,7 @@ def test_the_best_of_what_was_tried_is_marked() -> None:
 
 def counted() -> list[Record]:
     rows = [record("hashtags", "hashtag_images", DATA, 0, 1000 / r, rank=r, tag=f"t{r}") for r in (1, 10, 100)]
-    rows += [record("hashtags", "label_images", DATA, 0, 30, rank=r, label=f"l{r}") for r in (1, 2)]
+    rows += [record("hashtags", "label_images", DATA, 0, 30, rank=r, label=f"l{r}") for r in (1, 2, 4)]
     rows += [record("hashtags", "hashtag_gini", DATA, 0, 0.81, 400), record("hashtags", "label_gini", DATA, 0, 0.0)]
     for name, value in (("example_tag_images", 100), ("example_label_images", 30)):
         rows.append(record("hashtags", name, DATA, 0, value, word="<b>cat", tag_rank=10, label_rank=1))
@@ -216,7 +216,7 @@ def counted() -> list[Record]:
 def test_figure_1_marks_a_word_on_both_curves() -> None:
     text = hashtags.describe_ranks(counted())
     assert text == (
-        "Images by rank: 100 hashtags with 1,000 down to 10 images; 2 labels with 30 down to 30 images. "
+        "Images by rank: 100 hashtags with 1,000 down to 10 images; 4 labels with 30 down to 30 images. "
         "Marked hashtags: <b>cat 100."
     )
     html = hashtags.rank_figure(counted()).html
@@ -227,6 +227,7 @@ def test_figure_1_marks_a_word_on_both_curves() -> None:
     assert stars == [[10, 100], [1, 30]]
     assert cells(hashtags.word_table(counted()), "paper: guenon") == ["1,300", "226"]
     assert cells(hashtags.tail_table(counted()), "hashtags")[1] == "0.81"
+    assert cells(hashtags.tail_table(counted()), "labels")[0] == "4"  # ranks, not points of the thinned curve
 
 
 def coloured() -> list[Record]:
