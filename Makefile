@@ -15,6 +15,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 CODE   := dclib tests notebooks $(wildcard benchmarks)
 
+# one process a core, and a file's tests, or a notebook's cells, in one of them; more than four compete for memory
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
 # whatever environment the caller has active must not be seen
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX UV_PROJECT_ENVIRONMENT
 
@@ -31,11 +34,11 @@ test: $(STAMP)
 	@echo "== mypy"
 	@$(BIN)/mypy
 	@echo "== pytest"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 	@echo "== the smoke preset, by the runner"
 	@$(BIN)/python -m dclib run --preset smoke
 	@echo "== nbval: the notebooks by themselves, as their defaults are"
-	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix $(CODE)

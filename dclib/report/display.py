@@ -143,8 +143,8 @@ def _measured_time(records: Sequence[Record]) -> str:
     devices = sorted({card.device for card in cards})
     parts = [(device, sum(card.seconds for card in cards if card.device == device)) for device in devices]
     listed = "; ".join(f"{seconds:,.0f} s on {device}" for device, seconds in parts)
-    runs = "run" if len(cards) == 1 else "runs"
-    return f"The {len(cards)} {runs} behind this page took {listed} in all. What is finished is read back."
+    runs = "run" if len(cards) == 1 else f"{len(cards)} runs"
+    return f"The {runs} behind this page took {listed} in all. What is finished is read back."
 
 
 def _papermill_option(key: str, value: Any) -> str:
