@@ -11,18 +11,22 @@ from dclib.cluster.pseudo_labels import cluster_features
 from dclib.config import ClusterConfig, Preset, config_hash
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels
+from dclib.evaluate.networks import trained_network
 from dclib.randomness import generator
 from dclib.records import code_hash, replacing
 from dclib.train.features import extract_features
 from dclib.train.pretrain import ROOMS, weights_hash
-from dclib.train.runs import common_clustering, kept_pixels, prepare_data, preset_folder, pretrain_method
+from dclib.train.runs import common_clustering, kept_pixels, prepare_data, preset_folder
 
 CLUSTERING_ROOMS = (*ROOMS, "analysis/clusterings")
 
 
 def analysed_clustering(preset: Preset) -> ClusterConfig:
-    """One clustering for all networks: the preset's own on one level, with ``analysis.clusters`` clusters if given."""
-    own = common_clustering(preset) or ClusterConfig()
+    """One clustering for all networks: the preset's own on one level, with ``analysis.clusters`` clusters if given.
+
+    Where no method of the preset clusters, its section ``cluster`` holds all the same; every method carries it.
+    """
+    own = common_clustering(preset) or next(iter(preset.methods.values())).cluster
     return replace(own, n_super=1, n_sub=preset.analysis.clusters or own.n_clusters)
 
 
@@ -37,7 +41,7 @@ def final_clusters(preset: Preset, method: str, seed: int, *, device: str = "") 
     Features of the trained network are whitened, normalised and clustered as in training. The result is kept on
     disk, so that several pages share it.
     """
-    trunk = pretrain_method(preset, method, seed, device=device)
+    trunk = trained_network(preset, method, seed, device=device)
     pixels, cluster = pool_pixels(preset, method), analysed_clustering(preset)
     key = config_hash(weights_hash(trunk), pixels.identity, cluster, seed, code_hash(*CLUSTERING_ROOMS))
     path = preset_folder(preset) / "runs" / f"clusters-{method}-s{seed}-{key}.npy"
