@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dclib.config import MethodConfig, Preset, config_hash
-from dclib.data.images import find_split
 from dclib.presets import data_root, load_preset, project_root
 from dclib.records import code_hash
 from dclib.report.notebooks import code_of, modules_used, read_notebook, source_of
+from dclib.train.runnable import runnable_methods
 
 EVALUATIONS: Mapping[str, str] = {
     "linear_probes": "03_linear_probes",
@@ -56,7 +56,7 @@ def plan_stages(
     }
     preset = load_preset(preset_name, {**({"data.root": parameters["data"]} if data else {}), **(settings or {})})
     _check_images(preset)
-    methods = {name: config for name, config in preset.methods.items() if can_run(config, preset)}
+    methods = {name: preset.method(name) for name in runnable_methods(preset)}
     pages = {name: f"pretraining_{name}" for name in methods}
     stages = [Stage(page="data", notebook=_notebook("01_data"), parameters=parameters)]
     for name, config in methods.items():
@@ -87,12 +87,6 @@ def plan_stages(
     )
     in_order(stages)
     return preset, stages
-
-
-def can_run(config: MethodConfig, preset: Preset) -> bool:
-    """False for a method that needs labelled images where the preset's folder has none."""
-    data = preset.data
-    return config.method != "supervised" or not data.root or find_split(data_root(data), data.objects_train) is not None
 
 
 def stage_keys(stages: Sequence[Stage], preset: Preset) -> dict[str, str]:
