@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dclib.config import Preset
+from dclib.config import MethodConfig, Preset
 from dclib.evaluate.validation import voc_validator
+from dclib.models.released import load_released
 from dclib.models.vgg import Trunk
+from dclib.train.runnable import runnable_methods
 from dclib.train.runs import pretrain_method
 
 
@@ -19,3 +21,19 @@ def trained_network(preset: Preset, method: str, seed: int, *, device: str = "")
     stops_early = any(preset.method(name).train.patience for name in chain)
     validator = voc_validator(preset, seed) if stops_early else None
     return pretrain_method(preset, method, seed, device=device, validator=validator)
+
+
+def method_behind_sobel(preset: Preset) -> str:
+    """The network that Figure 4 looks through; empty where all of the preset's see colour.
+
+    DeeperCluster, as in the paper, where it sees gradients, else the first network that does; one that is not trained
+    comes last.
+    """
+    found = [name for name in runnable_methods(preset) if _stem(preset.method(name)) == "sobel"]
+    found.sort(key=lambda name: (name != "deepercluster", preset.method(name).method == "random"))
+    return found[0] if found else ""
+
+
+def _stem(config: MethodConfig) -> str:
+    """What a network sees first; of a published one its file tells."""
+    return load_released(config.weights).trunk.config.stem if config.method == "released" else config.model.stem
