@@ -18,12 +18,12 @@ from dclib.records import Record, write_atomically, write_records
 from dclib.train.runs import default_device, is_current, preset_folder, run_card
 
 COLOUR_ROOMS = (*CLUSTERING_ROOMS, "analysis/colour")
-METHODS = ("deepercluster_rgb", "rotnet_rgb", "rotnet", "deepercluster")
+METHODS = ("deepercluster_rgb", "rotnet_rgb", "rotnet", "deepercluster", "released")
 PICTURED_CLUSTERS, PICTURED_IMAGES = 6, 9
 
 
 def colour_methods(preset: Preset) -> tuple[str, ...]:
-    """The networks of Figure 2 that a preset has."""
+    """The networks of Figure 2 that a preset has, or its released weights."""
     return tuple(method for method in METHODS if method in preset.methods)
 
 

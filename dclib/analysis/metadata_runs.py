@@ -25,7 +25,7 @@ from dclib.train.runs import default_device, device_name, is_current, prepare_da
 
 METADATA_ROOMS = (*CLUSTERING_ROOMS, "analysis/metadata", "analysis/hashtags", "data/yfcc_metadata")
 HASHTAG_ROOMS = ("analysis/hashtags", "data/yfcc_metadata")
-METHODS = ("deepercluster", "deepcluster", "rotnet", "random")
+METHODS = ("deepercluster", "deepcluster", "rotnet", "random", "released")
 METADATA_FILES = ("yfcc100m_dataset.tsv", "yfcc100m_dataset", "yfcc100m_dataset.bz2")
 DRAWN_RANKS = 200
 PICTURED_CLUSTERS, PICTURED_IMAGES = 3, 9  # clusters of each field, and images of each
