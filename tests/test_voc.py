@@ -25,9 +25,9 @@ def root(tmp_path) -> Path:
         Image.new("L", (8, 8), 50 * i).save(root / "JPEGImages" / f"00000{i}.jpg")
     lists = root / "ImageSets" / "Main"
     (lists / "val.txt").write_text("000003\n000001\n000002\n")
-    (lists / "sofa_val.txt").write_text("000001 -1\n000002  0\n000003  1\n")
-    (lists / "cat_val.txt").write_text("000002  1\n000003 -1\n000001  1\n")
-    (lists / "dog_trainval.txt").write_text("000002  1\n")
+    (lists / "yew_val.txt").write_text("000001 -1\n000002  0\n000003  1\n")
+    (lists / "oak_val.txt").write_text("000002  1\n000003 -1\n000001  1\n")
+    (lists / "elm_trainval.txt").write_text("000002  1\n")
     return root
 
 
@@ -35,10 +35,10 @@ def test_labels_are_in_the_order_of_images_and_classes(root):
     voc = open_voc(root, "val")
     assert list(voc.images.ids) == ["000003", "000001", "000002"]
     assert [round(voc.images[i].getpixel((0, 0))[0] / 50) for i in range(3)] == [3, 1, 2]
-    assert voc.classes == ("cat", "sofa")
+    assert voc.classes == ("oak", "yew")
     assert voc.labels.dtype == np.int8
     assert voc.labels.tolist() == [[-1, 1], [1, -1], [1, 0]]
-    assert voc.n_positives() == {"cat": 2, "sofa": 1}
+    assert voc.n_positives() == {"oak": 2, "yew": 1}
     assert len(voc) == 3
     assert voc.images.labels is None
 
@@ -58,8 +58,8 @@ def test_what_is_missing_is_named(root):
     (lists / "train.txt").write_text("000001\n")
     with pytest.raises(ValueError, match=r"no labels for 'train' .*<class>_train\.txt"):
         open_voc(root, "train")
-    (lists / "cat_val.txt").write_text("000002  1\n")
-    with pytest.raises(ValueError, match=r"cat_val\.txt has no label for 2 images \(000003, 000001\) of its split"):
+    (lists / "oak_val.txt").write_text("000002  1\n")
+    with pytest.raises(ValueError, match=r"oak_val\.txt has no label for 2 images \(000003, 000001\) of its split"):
         open_voc(root, "val")
     (root / "JPEGImages" / "000001.jpg").unlink()
     with pytest.raises(ValueError, match=r"val\.txt lists 3 images; JPEGImages lacks 1 images \(000001\.jpg\)"):
@@ -71,8 +71,8 @@ def test_what_is_missing_is_named(root):
 
 @pytest.mark.parametrize("line", ["000001 2", "000001", "000001 1 1", "000001 yes"])
 def test_label_that_is_none_is_shown(root, line):
-    (root / "ImageSets" / "Main" / "cat_val.txt").write_text(f"000002 1\n{line}\n000003 1\n")
-    with pytest.raises(ValueError, match=rf"cat_val\.txt: need an id and 1, 0 or -1 on each line; got '{line}'"):
+    (root / "ImageSets" / "Main" / "oak_val.txt").write_text(f"000002 1\n{line}\n000003 1\n")
+    with pytest.raises(ValueError, match=rf"oak_val\.txt: need an id and 1, 0 or -1 on each line; got '{line}'"):
         open_voc(root, "val")
 
 
@@ -80,6 +80,21 @@ def test_labels_must_have_a_row_for_each_image_and_a_column_for_each_class(root)
     voc = open_voc(root, "val")
     with pytest.raises(ValueError, match=r"need labels of shape \(3, 2\).*got \(2, 3\)"):
         VocSet(voc.images, voc.labels.T, voc.classes)
+
+
+def test_a_list_of_19_of_vocs_classes_is_refused(root):
+    """In both splits alike, so that comparing them finds nothing; 20, and other names, are taken."""
+    lists = root / "ImageSets" / "Main"
+    for path in lists.glob("*_val.txt"):
+        path.unlink()
+    for name in re.findall(r"(\w+) \d+/", REAL_COUNTS):
+        (lists / f"{name}_val.txt").write_text("000001 -1\n000002  0\n000003  1\n")
+    assert len(open_voc(root, "val").classes) == 20
+    (lists / "sheep_val.txt").unlink()
+    with pytest.raises(ValueError, match=r"has 19 of VOC's 20 classes for 'val', .*: put back sheep_val\.txt$"):
+        open_voc(root, "val")
+    (lists / "oak_val.txt").write_text("000001 -1\n000002  0\n000003  1\n")
+    assert len(open_voc(root, "val").classes) == 20
 
 
 def write_xml(root: Path, content: str) -> None:

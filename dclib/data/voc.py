@@ -18,6 +18,10 @@ from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
 
 PRESENT, DIFFICULT, ABSENT = 1, 0, -1  # what a label says of its class in its image
+VOC_CLASSES = frozenset(
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
+    "sofa train tvmonitor".split()
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +72,8 @@ def open_voc(root: str | Path, split: str) -> VocSet:
         split: ``train``, ``val``, ``trainval`` or ``test``; or another for which there are lists.
 
     Raises:
-        ValueError: a folder, a list or an image is missing, or a class's list does not fit the split's.
+        ValueError: a folder, a list or an image is missing, a class's list does not fit the split's, or all classes
+            are VOC's and some of its 20 are missing.
     """
     root = Path(root)
     lists = root / "ImageSets" / "Main"
@@ -85,6 +90,7 @@ def open_voc(root: str | Path, split: str) -> VocSet:
     classes = tuple(sorted(p.stem.removesuffix(f"_{split}") for p in lists.glob(f"*_{split}.txt")))
     if not classes:
         raise ValueError(f"no labels for {split!r} in {lists}: need files named <class>_{split}.txt")
+    _check_complete(classes, split, lists)
     columns = [_read_labels(lists / f"{name}_{split}.txt", ids) for name in classes]
     images = ImageSet(f"{root.resolve().name} {split}", ids, FolderReader(root / "JPEGImages", ".jpg"))
     return VocSet(images, np.stack(columns, axis=1), classes)
@@ -105,6 +111,17 @@ def read_boxes(root: str | Path, image_id: str) -> tuple[VocBox, ...]:
         raise ValueError(f"no boxes for image {image_id!r}: {path} is not there") from None
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"{path} is no VOC annotation: {error}") from None
+
+
+def _check_complete(classes: Sequence[str], split: str, lists: Path) -> None:
+    """ValueError where classes of VOC are missing; a set with names of its own may have as many as it likes."""
+    missing = sorted(VOC_CLASSES - set(classes))
+    if missing and VOC_CLASSES.issuperset(classes):
+        files = ", ".join(f"{name}_{split}.txt" for name in missing)
+        raise ValueError(
+            f"{lists} has {len(classes)} of VOC's {len(VOC_CLASSES)} classes for {split!r}, and a mean over them would "
+            f"not be VOC's: put back {files}"
+        )
 
 
 def _parse_object(item: ElementTree.Element) -> VocBox:
