@@ -18,10 +18,12 @@ from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
 
 PRESENT, DIFFICULT, ABSENT = 1, 0, -1  # what a label says of its class in its image
-VOC_CLASSES = frozenset(
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
-    "sofa train tvmonitor".split()
-)
+# fmt: off
+VOC_CLASSES = frozenset((
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+))
+# fmt: on
 
 
 @dataclass(frozen=True, eq=False)
