@@ -23,7 +23,11 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one sub-command; returns its exit status: 0, 1 for a stage or build that failed, 2 for bad input."""
+    """Run one sub-command; returns its exit status.
+
+    0, or 1 for a stage or build that failed or a process that was lost, 2 for bad input, 75 for a pre-training that
+    a signal asked to leave: the same command continues it.
+    """
     options = _parser().parse_args(arguments)
     try:
         status: int = options.command(options)
@@ -93,17 +97,30 @@ def _presets(options: argparse.Namespace) -> int:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
+    from dclib.distributed import PeerLostError, process_group
     from dclib.evaluate.networks import trained_network
+    from dclib.train.preemption import EXIT_STATUS, PreemptedError, heed_signals
 
     preset, seeds = _chosen(options)
-    for seed in seeds:
-        trained_network(preset, options.method, seed)
+    try:
+        with process_group() as device, heed_signals():
+            for seed in seeds:
+                trained_network(preset, options.method, seed, device=str(device))
+    except PreemptedError as error:
+        print(f"dclib: {error}", file=sys.stderr)
+        return EXIT_STATUS
+    except PeerLostError as error:
+        print(f"dclib: {error}", file=sys.stderr)
+        return FAILED
     return 0
 
 
 def _probe(options: argparse.Namespace) -> int:
+    from dclib.distributed import is_launched
     from dclib.evaluate.runs import probe_method
 
+    if is_launched():
+        raise ValueError("linear classifiers are trained by one process; start this command without torchrun")
     preset, seeds = _chosen(options)
     for seed in seeds:
         probe_method(preset, options.method, seed)

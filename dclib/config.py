@@ -49,6 +49,7 @@ class ClusterConfig:
     reassign_every: int = 1  # epochs between two clusterings
     reassign_until: float = 1.0  # no clustering after this fraction of the epochs
     backend: Literal["auto", "torch", "faiss"] = "auto"  # k-means implementation
+    precision: Literal["float32", "float16"] = "float32"  # of features while they are kept on disk
 
     def __post_init__(self) -> None:
         _need(self.n_super >= 1, "n_super >= 1", self.n_super)
@@ -82,6 +83,8 @@ class TrainConfig:
     sub_head_gradient: Literal["group_mean", "global_mean"] = "group_mean"
     # group_mean: each sub-class head averages over its own super-class's images, as the released code does
     # global_mean: over the whole batch, as the paper's formula reads (S times smaller)
+    head_placement: Literal["replicated", "sharded"] = "replicated"
+    # with several processes. replicated: each has all sub-class heads; sharded: those of its super-classes alone
 
     def __post_init__(self) -> None:
         _need(self.epochs >= 1, "epochs >= 1", self.epochs)
@@ -305,8 +308,8 @@ RECIPES: dict[str, MethodConfig] = {
         train=TrainConfig(batch_size=256, lr=0.05),
     ),
     "deepercluster_yfcc100m": MethodConfig(
-        cluster=ClusterConfig(n_super=4, n_sub=80_000, pca_dim=4096, reassign_every=3),
-        train=TrainConfig(batch_size=3072, lr=0.1),
+        cluster=ClusterConfig(n_super=4, n_sub=80_000, pca_dim=4096, reassign_every=3, precision="float16"),
+        train=TrainConfig(batch_size=3072, lr=0.1, head_placement="sharded"),
     ),
     "deepercluster_imagenet": MethodConfig(
         cluster=ClusterConfig(n_sub=10_000, pca_dim=4096, reassign_every=5),

@@ -14,8 +14,8 @@ from dclib.data.pixels import Pixels
 from dclib.randomness import generator
 from dclib.records import code_hash, replacing
 from dclib.train.features import extract_features
-from dclib.train.pretrain import ROOMS, weights_hash
 from dclib.train.runs import common_clustering, kept_pixels, prepare_data, preset_folder, pretrain_method
+from dclib.train.start import ROOMS, weights_hash
 
 CLUSTERING_ROOMS = (*ROOMS, "analysis/clusterings")
 

@@ -14,8 +14,8 @@ from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
 from dclib.paper import TABLE2_METHODS
 from dclib.records import Record, write_records
-from dclib.train.pretrain import ROOMS, weights_hash
 from dclib.train.runs import default_device, is_current, kept_pixels, prepare_data, preset_folder, run_card
+from dclib.train.start import ROOMS, weights_hash
 
 FINETUNE_ROOMS = (*ROOMS, "evaluate/finetune", "evaluate/classifier", "models/folding", "train/checkpoints")
 

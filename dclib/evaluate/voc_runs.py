@@ -14,7 +14,6 @@ from dclib.evaluate.validation import open_voc_splits
 from dclib.evaluate.voc import SETTINGS, Setting, VocResult, classify_voc
 from dclib.paper import TABLE4_METHODS
 from dclib.records import Record, write_records
-from dclib.train.pretrain import ROOMS
 from dclib.train.runs import (
     default_device,
     is_current,
@@ -23,6 +22,7 @@ from dclib.train.runs import (
     preset_folder,
     run_card,
 )
+from dclib.train.start import ROOMS
 
 VOC_ROOMS = (*ROOMS, "evaluate/voc", "evaluate/classifier", "data/voc")
 IN_TABLE = {method for pair in TABLE4_METHODS.values() for method in pair} | {"released"}
