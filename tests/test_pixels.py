@@ -132,6 +132,34 @@ def test_a_batch_depends_on_its_own_seed_alone(keep):
 
 
 @pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_share_of_a_batch_is_cropped_as_it_is_in_the_whole(keep, workers):
+    """Bit for bit: several processes must see one batch."""
+    pixels = load(keep=keep, workers=workers)
+    batches, seeds = [torch.tensor([4, 0, 4, 8, 2]), torch.tensor([7, 1, 3])], [7, 8]
+    whole = list(pixels.crop_batches(batches, 0.3, seeds))
+    shares = [[torch.tensor([1, 3]), torch.tensor([2])], [torch.tensor([4, 0, 2]), torch.tensor([], dtype=torch.int64)]]
+    for places in shares:
+        parts = list(pixels.crop_batches(batches, 0.3, seeds, places))
+        for part, batch, chosen in zip(parts, whole, places, strict=True):
+            assert torch.equal(part, batch[chosen])
+            assert part.dtype == torch.float32
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("batch_size", [2, 4, 100])
+def test_a_range_of_the_images_has_the_views_of_the_whole(keep, batch_size):
+    pixels = load(keep=keep)
+    whole = torch.cat(list(pixels.centre_batches(9)))
+    for start, stop in [(0, 9), (2, 7), (8, 9), (5, None)]:
+        assert torch.equal(torch.cat(list(pixels.centre_batches(batch_size, start, stop))), whole[start:stop])
+    assert list(pixels.centre_batches(batch_size, 4, 4)) == []
+    for start, stop in [(-1, 3), (5, 4), (0, 10)]:
+        with pytest.raises(ValueError, match="need 0 <= start <= stop <= 9, the images; got"):
+            next(pixels.centre_batches(batch_size, start, stop))
+
+
+@pytest.mark.parametrize("keep", [True, False])
 def test_reading_leaves_the_global_generator_alone(keep):
     """Dropout draws from it: a resumed epoch opens its batches once more and must not shift the masks."""
     pixels = load(keep=keep)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -56,32 +59,51 @@ class Pixels:
         kept squares or from the whole images."""
         return config_hash(self.images.fingerprint, self.size, self.resize, self.decoded is None)
 
-    def centre_batches(self, batch_size: int) -> Iterator[Tensor]:
-        """The clustering pass: every image once, in order, centre-cropped; (b, 3, size, size) in [0, 1]."""
-        rows = torch.arange(len(self)).split(batch_size)
-        if self.decoded is None:
-            yield from _decode_batches(_CentreView(self.images, self.resize, self.size), rows, self.workers)
-            return
-        for batch in rows:
-            yield _centre(self.decoded[batch[0] : batch[-1] + 1], self.size).float() / 255
+    def centre_batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
+        """The clustering pass: images ``start`` to ``stop``, by default all, once and in order, centre-cropped.
 
-    def crop_batches(self, batches: Sequence[Tensor], crop_area: float, seeds: Sequence[int]) -> Iterator[Tensor]:
+        (b, 3, size, size) in [0, 1]; an empty range has no batch. An image's view does not depend on the range.
+        """
+        stop = len(self) if stop is None else stop
+        if not 0 <= start <= stop <= len(self):
+            raise ValueError(f"need 0 <= start <= stop <= {len(self)}, the images; got {start} and {stop}")
+        ranges = (range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size))
+        if self.decoded is None:
+            cut = partial(_cut_centre, resize=self.resize, size=self.size)
+            jobs = (_Job(torch.arange(r.start, r.stop), torch.arange(len(r)), 0) for r in ranges)
+            yield from _decode_batches(_Stream(self.images, cut, self.size, draft=self.resize), jobs, self.workers)
+            return
+        for rows in ranges:
+            yield _centre(self.decoded[rows.start : rows.stop], self.size).float() / 255
+
+    def crop_batches(
+        self,
+        batches: Sequence[Tensor],
+        crop_area: float,
+        seeds: Sequence[int],
+        places: Sequence[Tensor] | None = None,
+    ) -> Iterator[Tensor]:
         """The training pass, before the quarter turn: random crops and flips of the given rows.
 
         Args:
             batches: Row numbers (b,) of each batch.
             crop_area: Smallest share of an image's area that is kept.
             seeds: One per batch: a batch depends on its own seed alone, so a run can start anywhere.
+            places: For each batch the positions in it that are wanted here, by default all. Each is cropped as it
+                is in the whole batch, so that several processes may share one; an empty one gives (0, 3, size, size).
         """
+        wanted = (torch.arange(len(batch)) for batch in batches) if places is None else places
+        shared = zip(batches, wanted, seeds, strict=True)
         if self.decoded is None:
-            view = _CropView(self.images, self.size, crop_area, seeds)
-            jobs = [torch.stack([b, torch.full_like(b, i), torch.arange(len(b))], dim=1) for i, b in enumerate(batches)]
-            yield from _decode_batches(view, jobs, self.workers)
+            cut = partial(_cut_crop, crop_area=crop_area, size=self.size)
+            jobs = (_Job(batch[chosen], chosen, seed) for batch, chosen, seed in shared)
+            yield from _decode_batches(_Stream(self.images, cut, self.size), jobs, self.workers)
             return
-        for batch, seed in zip(batches, seeds, strict=True):
-            block = self.decoded[batch]
+        for batch, chosen, seed in shared:
             sides = torch.full((len(batch),), self.resize)
-            yield crop_batch(block, draw_crops(sides, sides, crop_area, generator(seed)), self.size)
+            crops = draw_crops(sides, sides, crop_area, generator(seed))  # of the whole batch: one draw gives them all
+            block = self.decoded[batch[chosen]]
+            yield crop_batch(block, crops.at(chosen), self.size) if len(chosen) else _no_images(self.size).float()
 
 
 def load_pixels(images: ImageSet, data: DataConfig, size: int, cache: Path | None = None) -> Pixels:
@@ -214,31 +236,47 @@ def _decode_chunk(images: ImageSet, start: int, side: int) -> tuple[int, NDArray
     return start, block, failed
 
 
-class _CentreView(Dataset[Tensor]):
-    def __init__(self, images: ImageSet, resize: int, size: int) -> None:
-        self.images, self.resize, self.size = images, resize, size
+class _Job(NamedTuple):
+    """One batch to decode."""
 
-    def __getitem__(self, row: Tensor) -> Tensor:
-        kept = to_tensor(resize_and_centre(self.images.open(int(row), draft=self.resize), self.resize, self.resize))
-        return _centre(kept, self.size)  # in two steps, as decoded pixels are cut
-
-
-class _CropView(Dataset[Tensor]):
-    def __init__(self, images: ImageSet, size: int, crop_area: float, seeds: Sequence[int]) -> None:
-        self.images, self.size, self.crop_area, self.seeds = images, size, crop_area, seeds
-
-    def __getitem__(self, job: Tensor) -> Tensor:
-        row, batch, place = job.tolist()
-        image = self.images[row]
-        sides = torch.tensor([image.height]), torch.tensor([image.width])
-        crops = draw_crops(*sides, self.crop_area, generator(self.seeds[batch], place))
-        return crop_image(image, crops, 0, self.size)
+    rows: Tensor  # (b,) image numbers
+    places: Tensor  # (b,) positions in the whole batch, which a crop depends on
+    seed: int
 
 
-def _decode_batches(view: Dataset[Tensor], batches: Sequence[Tensor], workers: int) -> Iterator[Tensor]:
+class _Stream(Dataset[Tensor]):
+    """Decodes and cuts a whole batch: what a worker process is asked for. (b, 3, size, size) uint8."""
+
+    def __init__(self, images: ImageSet, cut: Callable[..., Tensor], size: int, *, draft: int = 0) -> None:
+        self.images, self.cut, self.size, self.draft = images, cut, size, draft
+
+    def __getitem__(self, job: _Job) -> Tensor:
+        views = [
+            self.cut(self.images.open(row, draft=self.draft), job.seed, place)
+            for row, place in zip(job.rows.tolist(), job.places.tolist(), strict=True)
+        ]
+        return torch.stack(views) if views else _no_images(self.size)
+
+
+def _cut_centre(image: Image.Image, seed: int, place: int, *, resize: int, size: int) -> Tensor:
+    kept = to_tensor(resize_and_centre(image, resize, resize))
+    return _centre(kept, size)  # in two steps, as decoded pixels are cut
+
+
+def _cut_crop(image: Image.Image, seed: int, place: int, *, crop_area: float, size: int) -> Tensor:
+    sides = torch.tensor([image.height]), torch.tensor([image.width])
+    return crop_image(image, draw_crops(*sides, crop_area, generator(seed, place)), 0, size)
+
+
+def _no_images(size: int) -> Tensor:
+    return torch.zeros(0, 3, size, size, dtype=torch.uint8)
+
+
+def _decode_batches(stream: _Stream, jobs: Iterable[_Job], workers: int) -> Iterator[Tensor]:
     loader = DataLoader(
-        view,
-        batch_sampler=[list(batch) for batch in batches],
+        stream,
+        batch_size=None,  # a job is a batch already
+        sampler=jobs,
         num_workers=workers,
         generator=torch.Generator(),  # else it draws a seed from the global generator, which is dropout's
     )
