@@ -11,47 +11,53 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from dclib.config import DataConfig, config_hash
 from dclib.data.images import ImageSet, UnreadableImageError
+from dclib.data.streaming import Job, Stream, Unreadable, decode_batches, refuse_too_many
 from dclib.data.transforms import crop_batch, crop_image, draw_crops, resize_and_centre, to_tensor
 from dclib.randomness import generator
 from dclib.records import make_folder
 
 DECODE_CHUNK = 256  # images a decoding process takes at once
-NAMED_FAILURES = 5  # unreadable images that are named in a message
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """The readable images of a set, ready to be cut into batches.
+    """The images of a set, ready to be cut into batches.
 
     Attributes:
-        images: The set without its unreadable images; row numbers everywhere refer to it.
-        unreadable: Ids of the images that were left out.
+        images: The set without the images that were left out; row numbers everywhere refer to it.
+        left_out: Ids of the unreadable images that it does not hold.
         size: Side of the square batches, pixels.
         resize: Short side before the centre crop, pixels.
         decoded: (n, 3, resize, resize) uint8, memory-mapped, or None when images are decoded as they are used.
         workers: Processes that decode then.
+        replaced: The unreadable images met on the way, for each of which another is shown; None where all of
+            ``images`` have been read once.
     """
 
     images: ImageSet
-    unreadable: tuple[str, ...]
+    left_out: tuple[str, ...]
     size: int
     resize: int
     decoded: Tensor | None
     workers: int = 0
+    replaced: Unreadable | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Ids of the images that were left out, or that were met and replaced so far."""
+        return self.left_out if self.replaced is None else self.replaced.ids
 
     @property
     def identity(self) -> str:
@@ -70,8 +76,8 @@ class Pixels:
         ranges = (range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size))
         if self.decoded is None:
             cut = partial(_cut_centre, resize=self.resize, size=self.size)
-            jobs = (_Job(torch.arange(r.start, r.stop), torch.arange(len(r)), 0) for r in ranges)
-            yield from _decode_batches(_Stream(self.images, cut, self.size, draft=self.resize), jobs, self.workers)
+            jobs = (Job(torch.arange(r.start, r.stop), torch.arange(len(r)), 0) for r in ranges)
+            yield from self._stream(cut, jobs, self.resize)
             return
         for rows in ranges:
             yield _centre(self.decoded[rows.start : rows.stop], self.size).float() / 255
@@ -96,40 +102,53 @@ class Pixels:
         shared = zip(batches, wanted, seeds, strict=True)
         if self.decoded is None:
             cut = partial(_cut_crop, crop_area=crop_area, size=self.size)
-            jobs = (_Job(batch[chosen], chosen, seed) for batch, chosen, seed in shared)
-            yield from _decode_batches(_Stream(self.images, cut, self.size), jobs, self.workers)
+            jobs = (Job(batch[chosen], chosen, seed) for batch, chosen, seed in shared)
+            yield from self._stream(cut, jobs)
             return
         for batch, chosen, seed in shared:
             sides = torch.full((len(batch),), self.resize)
             crops = draw_crops(sides, sides, crop_area, generator(seed))  # of the whole batch: one draw gives them all
-            block = self.decoded[batch[chosen]]
-            yield crop_batch(block, crops.at(chosen), self.size) if len(chosen) else _no_images(self.size).float()
+            empty = torch.empty(0, 3, self.size, self.size)
+            yield crop_batch(self.decoded[batch[chosen]], crops.at(chosen), self.size) if len(chosen) else empty
+
+    def _stream(self, cut: Callable[..., Tensor], jobs: Iterable[Job], draft: int = 0) -> Iterator[Tensor]:
+        stream = Stream(self.images, cut, self.size, draft, replace=self.replaced is not None)
+        return decode_batches(stream, jobs, self.workers, self.replaced)
 
 
-def load_pixels(images: ImageSet, data: DataConfig, size: int, cache: Path | None = None) -> Pixels:
-    """Find the readable images and decode them, once, if ``data.memory_gb`` allows.
+def load_pixels(
+    images: ImageSet, data: DataConfig, size: int, cache: Path | None = None, *, scan: bool = False
+) -> Pixels:
+    """Decode the images, once, if ``data.memory_gb`` allows, and leave out those that cannot be read.
+
+    Images that are decoded as they are used are not looked at first: all of them keep their number, and an
+    unreadable one is replaced by another when it comes up (see :mod:`dclib.data.streaming`). That will not do where
+    an image goes with a label: ``scan`` reads each image once in any case, and leaves the unreadable ones out.
 
     Args:
         images: Any set.
         data: ``resize``, ``memory_gb``, ``max_unreadable`` and ``workers`` are used.
         size: Side of the square batches, at most ``data.resize``.
-        cache: Folder that keeps the decoded file (and the list of unreadable images) for the next call; without
-            it the pixels live in memory.
+        cache: Folder that keeps the decoded file and the list of unreadable images for the next call; without it
+            they live in memory.
 
     Raises:
         ValueError: ``size`` is larger than ``data.resize``, or more than ``data.max_unreadable`` of the images do
-            not decode; the message counts and names them.
+            not decode; the message counts and names them. While batches are read, too, if images are replaced.
         OSError: the cache folder cannot be written.
     """
     if size > data.resize:
         raise ValueError(f"data.resize must be at least model.image_size; got {data.resize} and {size}")
     keep = len(images) * 3 * data.resize**2 <= data.memory_gb * 2**30
     stem = None if cache is None else cache / f"{images.fingerprint}-{data.resize}"
+    if not keep and not scan:
+        replaced = Unreadable(images, data.max_unreadable, stem and stem.with_suffix(".replaced"))
+        return Pixels(images, (), size, data.resize, None, data.workers, replaced)
     failed = _read_failures(stem, keep, len(images), data.resize)
     if failed is None:
         failed = _decode_all(images, data.resize, stem) if keep else (_scan(images, stem), None)
     unreadable, pixels = failed
-    _refuse_too_many(images, unreadable, data.max_unreadable)
+    refuse_too_many(images, unreadable.tolist(), data.max_unreadable)
     readable = np.setdiff1d(np.arange(len(images)), unreadable)
     left_out = tuple(images.ids[i] for i in unreadable)
     return Pixels(images.subset(readable) if left_out else images, left_out, size, data.resize, pixels, data.workers)
@@ -139,16 +158,6 @@ def _centre(pixels: Tensor, size: int) -> Tensor:
     """The central ``size`` x ``size`` of square images (..., side, side)."""
     edge = round((pixels.shape[-1] - size) / 2)
     return pixels[..., edge : edge + size, edge : edge + size]
-
-
-def _refuse_too_many(images: ImageSet, unreadable: NDArray[np.int64], limit: float) -> None:
-    share = len(unreadable) / len(images)
-    if share > limit or len(unreadable) == len(images):
-        names = ", ".join(images.ids[i] for i in unreadable[:NAMED_FAILURES])
-        raise ValueError(
-            f"{len(unreadable)} of {len(images)} images of {images.name} are unreadable ({share:.1%}), more than the "
-            f"{limit:.1%} that data.max_unreadable allows; the first: {names}. Remove them, or raise the limit"
-        )
 
 
 def _read_failures(stem: Path | None, keep: bool, n: int, side: int) -> tuple[NDArray[np.int64], Tensor | None] | None:
@@ -236,28 +245,6 @@ def _decode_chunk(images: ImageSet, start: int, side: int) -> tuple[int, NDArray
     return start, block, failed
 
 
-class _Job(NamedTuple):
-    """One batch to decode."""
-
-    rows: Tensor  # (b,) image numbers
-    places: Tensor  # (b,) positions in the whole batch, which a crop depends on
-    seed: int
-
-
-class _Stream(Dataset[Tensor]):
-    """Decodes and cuts a whole batch: what a worker process is asked for. (b, 3, size, size) uint8."""
-
-    def __init__(self, images: ImageSet, cut: Callable[..., Tensor], size: int, *, draft: int = 0) -> None:
-        self.images, self.cut, self.size, self.draft = images, cut, size, draft
-
-    def __getitem__(self, job: _Job) -> Tensor:
-        views = [
-            self.cut(self.images.open(row, draft=self.draft), job.seed, place)
-            for row, place in zip(job.rows.tolist(), job.places.tolist(), strict=True)
-        ]
-        return torch.stack(views) if views else _no_images(self.size)
-
-
 def _cut_centre(image: Image.Image, seed: int, place: int, *, resize: int, size: int) -> Tensor:
     kept = to_tensor(resize_and_centre(image, resize, resize))
     return _centre(kept, size)  # in two steps, as decoded pixels are cut
@@ -266,22 +253,6 @@ def _cut_centre(image: Image.Image, seed: int, place: int, *, resize: int, size:
 def _cut_crop(image: Image.Image, seed: int, place: int, *, crop_area: float, size: int) -> Tensor:
     sides = torch.tensor([image.height]), torch.tensor([image.width])
     return crop_image(image, draw_crops(*sides, crop_area, generator(seed, place)), 0, size)
-
-
-def _no_images(size: int) -> Tensor:
-    return torch.zeros(0, 3, size, size, dtype=torch.uint8)
-
-
-def _decode_batches(stream: _Stream, jobs: Iterable[_Job], workers: int) -> Iterator[Tensor]:
-    loader = DataLoader(
-        stream,
-        batch_size=None,  # a job is a batch already
-        sampler=jobs,
-        num_workers=workers,
-        generator=torch.Generator(),  # else it draws a seed from the global generator, which is dropout's
-    )
-    for batch in loader:
-        yield batch.float() / 255
 
 
 def _save_array(path: Path, array: NDArray[np.int64]) -> None:

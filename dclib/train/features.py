@@ -28,7 +28,7 @@ def extract_features(trunk: Trunk, images: ImageSet | Pixels, *, batch_size: int
     """
     if isinstance(images, ImageSet):
         size = trunk.config.image_size
-        images = load_pixels(images, DataConfig(resize=round(size * PAPER_RESIZE)), size)
+        images = load_pixels(images, DataConfig(resize=round(size * PAPER_RESIZE)), size, scan=True)
     parameter = next(trunk.parameters())
     was_training = trunk.training
     trunk.eval()

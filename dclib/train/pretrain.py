@@ -36,7 +36,7 @@ from dclib.train.state import State
 
 CHECK_EVERY = 50  # steps between two looks at the losses: a look waits for the device
 # whose code can change a result; what the loaders read is told by the images' fingerprint
-DATA_ROOMS = ("data/images", "data/pixels", "data/samplers", "data/transforms")
+DATA_ROOMS = ("data/images", "data/pixels", "data/samplers", "data/streaming", "data/transforms")
 TRAIN_ROOMS = ("train/features", "train/pretrain", "train/state")
 MODEL_ROOMS = ("models/heads", "models/sobel", "models/vgg")
 ROOMS = ("randomness", "distributed", *DATA_ROOMS, *MODEL_ROOMS, "cluster", *TRAIN_ROOMS)
