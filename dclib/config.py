@@ -151,7 +151,7 @@ class DataConfig:
     resize: int = 256  # short side after resizing, pixels, before the centre crop
     memory_gb: float = 4.0  # decoded images are kept in one memory-mapped file up to this size
     workers: int = 0  # processes that decode images when they are not kept decoded
-    max_unreadable: float = 0.01  # share of unreadable images above which a run refuses to start
+    max_unreadable: float = 0.01  # share of unreadable images above which a run refuses to start, or to go on
     pocket_images: int = 10_000  # images in the pocket world's pool
     pocket_seed: int = 0
 

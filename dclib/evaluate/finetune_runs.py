@@ -37,7 +37,7 @@ def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "")
         return
     place = torch.device(device or default_device())
     train, test = (
-        kept_pixels(preset, method, balanced_subset(images, count, seed=0))
+        kept_pixels(preset, method, balanced_subset(images, count, seed=0), scan=True)
         for images, count in (
             (data.objects_train, preset.finetune.train_images),
             (data.objects_test, preset.finetune.test_images),

@@ -78,4 +78,4 @@ def probe_half(
 
 def labelled_pixels(preset: Preset, method: str, images: ImageSet, count: int) -> Pixels:
     """Pixels of a labelled set, or of ``count`` of its images spread evenly over the classes."""
-    return kept_pixels(preset, method, balanced_subset(images, count, seed=0))
+    return kept_pixels(preset, method, balanced_subset(images, count, seed=0), scan=True)

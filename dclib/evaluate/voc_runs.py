@@ -44,7 +44,8 @@ def voc_method(preset: Preset, method: str, seed: int, *, device: str = "") -> N
         return
     place = torch.device(device or default_device())
     size = preset.method(method).model.image_size
-    pixels = [load_pixels(s.images, replace(preset.data, memory_gb=0.0, resize=size), size) for s in splits]
+    data = replace(preset.data, memory_gb=0.0, resize=size)
+    pixels = [load_pixels(s.images, data, size, scan=True) for s in splits]
     trained_on = "" if preset.method(method).weights else method_pixels(preset, method, prepare_data(preset)).identity
     for setting in settings_of(method):
         path = preset_folder(preset) / "records" / "voc" / f"{method}-{setting}-s{seed}.json"

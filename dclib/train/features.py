@@ -34,7 +34,7 @@ def extract_features(trunk: Trunk, images: ImageSet | Pixels, *, batch_size: int
     """
     if isinstance(images, ImageSet):
         size = trunk.config.image_size
-        images = load_pixels(images, DataConfig(resize=round(size * PAPER_RESIZE)), size)
+        images = load_pixels(images, DataConfig(resize=round(size * PAPER_RESIZE)), size, scan=True)
     features = torch.empty(len(images), trunk.config.feature_dim)
     start = 0
     for batch in feature_batches(trunk, images, range(len(images)), batch_size):

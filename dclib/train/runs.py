@@ -94,7 +94,7 @@ def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
             f"method {method!r} learns from the labelled images, but data.objects_train is missing: "
             "give a folder with one sub-folder per class, or leave the method out"
         )
-    return kept_pixels(preset, method, images)
+    return kept_pixels(preset, method, images, scan=learns_from_objects(config))
 
 
 def learns_from_objects(config: MethodConfig) -> bool:
@@ -102,10 +102,11 @@ def learns_from_objects(config: MethodConfig) -> bool:
     return config.method == "supervised" or config.images == "objects"
 
 
-def kept_pixels(preset: Preset, method: str, images: ImageSet) -> Pixels:
-    """Pixels of a set at a method's input size, decoded once for all runs."""
+def kept_pixels(preset: Preset, method: str, images: ImageSet, *, scan: bool = False) -> Pixels:
+    """Pixels of a set at a method's input size, decoded once for all runs; ``scan`` where its labels are used."""
+    size = preset.method(method).model.image_size
     with main_first():
-        return load_pixels(images, preset.data, preset.method(method).model.image_size, runs_folder() / "pixels")
+        return load_pixels(images, preset.data, size, runs_folder() / "pixels", scan=scan)
 
 
 def pretrain_method(
