@@ -1,4 +1,4 @@
-"""The door: ``python -m dclib run | book | publish | presets | released | pretrain | probe``.
+"""The door: ``python -m dclib run | book | publish | presets | released | score | pretrain | probe``.
 
 Each sub-command builds a preset and calls the room that does the work, imported on the way so that ``run``
 and ``book`` start without torch. What the caller can mend is one sentence on stderr and exit status 2.
@@ -134,6 +134,17 @@ def _released(options: argparse.Namespace) -> int:
     return 0
 
 
+def _score(options: argparse.Namespace) -> int:
+    from dclib.evaluate.descriptor_files import score_files
+
+    ranked = score_files(options.ground_truth, options.queries, options.images)
+    for one in ranked:
+        print(f"{one.query.name:24} {100 * one.average_precision:5.1f} %")
+    mean = sum(one.average_precision for one in ranked) / len(ranked)
+    print(f"{'mean average precision':24} {100 * mean:5.1f} % over {len(ranked)} queries")
+    return 0
+
+
 def _chosen(options: argparse.Namespace) -> tuple[Preset, tuple[int, ...]]:
     """The preset of a sub-command, and the seeds to run; checks the method."""
     # as the notebooks see it: relative paths start at the project's root
@@ -195,6 +206,11 @@ def _parser() -> argparse.ArgumentParser:
     released = commands.add_parser("released", help="say what a published file of weights holds")
     released.add_argument("file", help="path of the file")
     released.set_defaults(command=_released)
+    score = commands.add_parser("score", help="mean average precision of descriptors computed elsewhere")
+    score.add_argument("ground_truth", help="folder of Oxford5K's or Paris6K's text files, or gnd_*.pkl")
+    score.add_argument("queries", help=".npy of (queries, d), in the order of the ground truth")
+    score.add_argument("images", nargs="?", help=".npy of (images, d) (default: the queries' own images)")
+    score.set_defaults(command=_score)
     for name, function, says in (
         ("pretrain", _pretrain, "pre-train one method, or continue it"),
         ("probe", _probe, "train linear classifiers on a pre-trained method's layers"),

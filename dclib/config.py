@@ -139,6 +139,7 @@ class DataConfig:
 
     root: str = ""  # folder of the data; empty means the pocket world, drawn on first use
     pool: str = "pool"  # images to pre-train on; no label of theirs is ever trained on
+    pool_images: int = 0  # pre-train on so many of them, drawn at random once for all seeds; 0 means all
     objects_train: str = "objects/train"  # labelled images for the ImageNet half of Table 1
     objects_test: str = "objects/val"
     scenes_train: str = "scenes/train"  # labelled images for its Places205 half
@@ -161,6 +162,7 @@ class DataConfig:
         _need(self.workers >= 0, "workers >= 0", self.workers)
         _need(0 <= self.max_unreadable < 1, "max_unreadable in [0, 1)", self.max_unreadable)
         _need(0 <= self.max_bad_metadata < 1, "max_bad_metadata in [0, 1)", self.max_bad_metadata)
+        _need(self.pool_images >= 0, "pool_images >= 0, 0 meaning all", self.pool_images)
         _need(self.pocket_images >= 100, "pocket_images >= 100", self.pocket_images)
 
 

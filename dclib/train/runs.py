@@ -63,6 +63,8 @@ def prepare_data(preset: Preset) -> Data:
     pool = open_split(root, data.pool, name="pool")
     if pool is None:
         raise ValueError("data.pool must name the images to pre-train on; it is empty")
+    if 0 < data.pool_images < len(pool):
+        pool = pool.subset(np.sort(np.random.default_rng(0).permutation(len(pool))[: data.pool_images]))
     labelled = {
         name: open_split(root, getattr(data, name), name=name)
         for name in ("objects_train", "objects_test", "scenes_train", "scenes_test")
