@@ -69,8 +69,7 @@ def pretrain(
         report: Gets one line per epoch and per clustering, in the main process.
 
     Raises:
-        ValueError: bad input, found before anything is trained: too few images, no labels for ``supervised``, a
-            checkpoint of another configuration, patience without a validator.
+        ValueError: bad input, found before anything is trained, a checkpoint of another configuration among it.
         FloatingPointError: the loss is no longer finite; the last checkpoint is from before that.
         OSError: the folder cannot be written.
     """
