@@ -1,4 +1,4 @@
-"""The door: ``python -m dclib run | book | publish | presets | released | pretrain | probe``.
+"""The door: ``python -m dclib run | book | publish | presets | released | score | pretrain | probe``.
 
 Each sub-command builds a preset and calls the room that does the work, imported on the way so that ``run``
 and ``book`` start without torch. What the caller can mend is one sentence on stderr and exit status 2.
@@ -23,7 +23,11 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one sub-command; returns its exit status: 0, 1 for a stage or build that failed, 2 for bad input."""
+    """Run one sub-command; returns its exit status.
+
+    0, or 1 for a stage or build that failed or a process that was lost, 2 for bad input, 75 for a pre-training that
+    a signal asked to leave: the same command continues it.
+    """
     options = _parser().parse_args(arguments)
     try:
         status: int = options.command(options)
@@ -93,17 +97,30 @@ def _presets(options: argparse.Namespace) -> int:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
+    from dclib.distributed import PeerLostError, process_group
     from dclib.evaluate.networks import trained_network
+    from dclib.train.preemption import EXIT_STATUS, PreemptedError, heed_signals
 
     preset, seeds = _chosen(options)
-    for seed in seeds:
-        trained_network(preset, options.method, seed)
+    try:
+        with process_group() as device, heed_signals():
+            for seed in seeds:
+                trained_network(preset, options.method, seed, device=str(device))
+    except PreemptedError as error:
+        print(f"dclib: {error}", file=sys.stderr)
+        return EXIT_STATUS
+    except PeerLostError as error:
+        print(f"dclib: {error}", file=sys.stderr)
+        return FAILED
     return 0
 
 
 def _probe(options: argparse.Namespace) -> int:
+    from dclib.distributed import is_launched
     from dclib.evaluate.runs import probe_method
 
+    if is_launched():
+        raise ValueError("linear classifiers are trained by one process; start this command without torchrun")
     preset, seeds = _chosen(options)
     for seed in seeds:
         probe_method(preset, options.method, seed)
@@ -114,6 +131,17 @@ def _released(options: argparse.Namespace) -> int:
     from dclib.models.released import describe, load_released
 
     print(describe(load_released(options.file)))
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from dclib.evaluate.descriptor_files import score_files
+
+    ranked = score_files(options.ground_truth, options.queries, options.images)
+    for one in ranked:
+        print(f"{one.query.name:24} {100 * one.average_precision:5.1f} %")
+    mean = sum(one.average_precision for one in ranked) / len(ranked)
+    print(f"{'mean average precision':24} {100 * mean:5.1f} % over {len(ranked)} queries")
     return 0
 
 
@@ -178,6 +206,11 @@ def _parser() -> argparse.ArgumentParser:
     released = commands.add_parser("released", help="say what a published file of weights holds")
     released.add_argument("file", help="path of the file")
     released.set_defaults(command=_released)
+    score = commands.add_parser("score", help="mean average precision of descriptors computed elsewhere")
+    score.add_argument("ground_truth", help="folder of Oxford5K's or Paris6K's text files, or gnd_*.pkl")
+    score.add_argument("queries", help=".npy of (queries, d), in the order of the ground truth")
+    score.add_argument("images", nargs="?", help=".npy of (images, d) (default: the queries' own images)")
+    score.set_defaults(command=_score)
     for name, function, says in (
         ("pretrain", _pretrain, "pre-train one method, or continue it"),
         ("probe", _probe, "train linear classifiers on a pre-trained method's layers"),

@@ -49,6 +49,7 @@ class ClusterConfig:
     reassign_every: int = 1  # epochs between two clusterings
     reassign_until: float = 1.0  # no clustering after this fraction of the epochs
     backend: Literal["auto", "torch", "faiss"] = "auto"  # k-means implementation
+    precision: Literal["float32", "float16"] = "float32"  # of features while they are kept on disk
 
     def __post_init__(self) -> None:
         _need(self.n_super >= 1, "n_super >= 1", self.n_super)
@@ -82,6 +83,8 @@ class TrainConfig:
     sub_head_gradient: Literal["group_mean", "global_mean"] = "group_mean"
     # group_mean: each sub-class head averages over its own super-class's images, as the released code does
     # global_mean: over the whole batch, as the paper's formula reads (S times smaller)
+    head_placement: Literal["replicated", "sharded"] = "replicated"
+    # with several processes. replicated: each has all sub-class heads; sharded: those of its super-classes alone
 
     def __post_init__(self) -> None:
         _need(self.epochs >= 1, "epochs >= 1", self.epochs)
@@ -136,6 +139,7 @@ class DataConfig:
 
     root: str = ""  # folder of the data; empty means the pocket world, drawn on first use
     pool: str = "pool"  # images to pre-train on; no label of theirs is ever trained on
+    pool_images: int = 0  # pre-train on so many of them, drawn at random once for all seeds; 0 means all
     objects_train: str = "objects/train"  # labelled images for the ImageNet half of Table 1
     objects_test: str = "objects/val"
     scenes_train: str = "scenes/train"  # labelled images for its Places205 half
@@ -148,7 +152,7 @@ class DataConfig:
     resize: int = 256  # short side after resizing, pixels, before the centre crop
     memory_gb: float = 4.0  # decoded images are kept in one memory-mapped file up to this size
     workers: int = 0  # processes that decode images when they are not kept decoded
-    max_unreadable: float = 0.01  # share of unreadable images above which a run refuses to start
+    max_unreadable: float = 0.01  # share of unreadable images above which a run refuses to start, or to go on
     pocket_images: int = 10_000  # images in the pocket world's pool
     pocket_seed: int = 0
 
@@ -158,6 +162,7 @@ class DataConfig:
         _need(self.workers >= 0, "workers >= 0", self.workers)
         _need(0 <= self.max_unreadable < 1, "max_unreadable in [0, 1)", self.max_unreadable)
         _need(0 <= self.max_bad_metadata < 1, "max_bad_metadata in [0, 1)", self.max_bad_metadata)
+        _need(self.pool_images >= 0, "pool_images >= 0, 0 meaning all", self.pool_images)
         _need(self.pocket_images >= 100, "pocket_images >= 100", self.pocket_images)
 
 
@@ -305,8 +310,8 @@ RECIPES: dict[str, MethodConfig] = {
         train=TrainConfig(batch_size=256, lr=0.05),
     ),
     "deepercluster_yfcc100m": MethodConfig(
-        cluster=ClusterConfig(n_super=4, n_sub=80_000, pca_dim=4096, reassign_every=3),
-        train=TrainConfig(batch_size=3072, lr=0.1),
+        cluster=ClusterConfig(n_super=4, n_sub=80_000, pca_dim=4096, reassign_every=3, precision="float16"),
+        train=TrainConfig(batch_size=3072, lr=0.1, head_placement="sharded"),
     ),
     "deepercluster_imagenet": MethodConfig(
         cluster=ClusterConfig(n_sub=10_000, pca_dim=4096, reassign_every=5),

@@ -1,9 +1,49 @@
-"""The only place that knows about processes. Every function is the identity for one process."""
+"""The only place that knows about processes. Every function is the identity for one process.
+
+A run has one process per GPU (or per share of the cores), started by ``torchrun``; each is a *rank*. Ranks share the
+work by rows, never by meaning: which images a rank holds is decided by :func:`shard`, what a super-class is by data.
+Tensors on the CPU travel by gloo, those on a GPU by NCCL.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PATIENCE = timedelta(hours=2)  # for ranks that are behind; one that has died is noticed at once
+
+
+class PeerLostError(RuntimeError):
+    """Another process of the run has ended, so that nothing can be shared with it."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """Some of the ranks, which share a piece of work among themselves."""
+
+    ranks: tuple[int, ...]
+    group: Any = None  # the process group; None for everyone, and for a rank alone
+
+    @property
+    def size(self) -> int:
+        return len(self.ranks)
+
+    @property
+    def place(self) -> int:
+        """This rank's position in the team."""
+        return self.ranks.index(rank())
 
 
 def is_distributed() -> bool:
@@ -11,9 +51,166 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def all_reduce_sum(x: Tensor) -> Tensor:
-    """Sum of ``x`` over processes, as a new tensor; a copy of ``x`` for one process."""
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    """Processes in the run."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and reports."""
+    return rank() == 0
+
+
+def is_launched() -> bool:
+    """Whether a launcher such as torchrun has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def process_group(timeout: timedelta = PATIENCE) -> Iterator[torch.device]:
+    """Join the run's other processes, as the launcher's environment says; gives this process's device.
+
+    The device is the GPU of this process's number on its machine where there are GPUs, else the CPU.
+
+    Raises:
+        ValueError: fewer GPUs than processes on this machine.
+    """
+    device = _local_device()
+    if not is_launched():
+        yield device
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timeout)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def _local_device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local, processes = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > torch.cuda.device_count():
+        raise ValueError(
+            f"need a GPU for each of {processes} processes; this machine has {torch.cuda.device_count()}: "
+            "start fewer processes, or set CUDA_VISIBLE_DEVICES to nothing to train on the CPU"
+        )
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+def _together(function: Callable[P, R]) -> Callable[P, R]:
+    """What goes wrong between processes, in one sentence."""
+
+    @wraps(function)
+    def call(*arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return function(*arguments, **options)
+        except (dist.DistError, RuntimeError) as error:
+            if isinstance(error, PeerLostError):
+                raise
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise PeerLostError(
+                f"rank {rank()} of {world_size()} has lost another process of the run ({first}); "
+                "that one's own message says why. Start the run again: it continues from its last checkpoint"
+            ) from error
+
+    return call
+
+
+@_together
+def all_reduce_sum(x: Tensor, team: Team | None = None) -> Tensor:
+    """Sum of ``x`` over processes (of a team), as a new tensor; a copy of ``x`` for one process."""
     total = x.clone()
-    if is_distributed():
-        dist.all_reduce(total)
+    if _has_peers(team):
+        dist.all_reduce(total, group=team.group if team else None)
     return total
+
+
+@_together
+def all_reduce_max(x: Tensor, team: Team | None = None) -> Tensor:
+    """Largest ``x`` over processes (of a team), element by element, as a new tensor."""
+    largest = x.clone()
+    if _has_peers(team):
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=team.group if team else None)
+    return largest
+
+
+def any_of(*flags: bool) -> list[bool]:
+    """For each flag, whether any process has it set: the same answer everywhere. Waits for no GPU."""
+    if not is_distributed():
+        return list(flags)
+    return [bool(value) for value in all_reduce_max(torch.tensor(flags, dtype=torch.uint8))]
+
+
+@_together
+def from_main(value: float) -> float:
+    """The main process's ``value``, everywhere."""
+    if not is_distributed():
+        return value
+    shared = torch.tensor([value], dtype=torch.float64)
+    dist.broadcast(shared, src=0)
+    return float(shared)
+
+
+@_together
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if is_distributed():
+        all_reduce_sum(torch.zeros(1))  # by gloo: a barrier of NCCL would take a GPU that may be busy
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """What is done here is done by the main process, and then, with its files there, by the others."""
+    if not is_main():
+        wait_for_all()
+    yield
+    if is_main():
+        wait_for_all()
+
+
+@_together
+def make_team(teams: Sequence[tuple[int, ...]]) -> Team:
+    """This rank's team; every process calls with the same ``teams``, which share no rank."""
+    mine = Team((rank(),))
+    for ranks in teams:
+        # every process must make every group, in the same order
+        group = dist.new_group(list(ranks), timeout=PATIENCE) if 1 < len(ranks) < world_size() else None
+        if rank() in ranks:
+            mine = Team(tuple(ranks), group)
+    return mine
+
+
+def end_team(team: Team) -> None:
+    """Give back what :func:`make_team` took."""
+    if team.group is not None:
+        dist.destroy_process_group(team.group)
+
+
+def everyone() -> Team:
+    """All ranks."""
+    return Team(tuple(range(world_size())))
+
+
+def shard(n: int, team: Team | None = None) -> range:
+    """The rows that this rank holds of ``n``: all ranks' rows are contiguous, in order, and differ by one at most."""
+    team = team or everyone()
+    return range(n * team.place // team.size, n * (team.place + 1) // team.size)
+
+
+def share_gradients(module: nn.Module) -> nn.Module:
+    """``module`` that averages its gradients over all processes as they are made; itself for one process."""
+    if not is_distributed():
+        return module
+    return nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
+
+
+def _has_peers(team: Team | None) -> bool:
+    return is_distributed() and (team is None or team.size > 1)

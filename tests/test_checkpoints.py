@@ -25,10 +25,11 @@ from dclib.data.images import open_images
 from dclib.data.pixels import Pixels
 from dclib.models.vgg import Trunk
 from dclib.randomness import generator
-from dclib.train import checkpoints
+from dclib.train import checkpoints, start
 from dclib.train import pretrain as loop
 from dclib.train.checkpoints import Saver, load_checkpoint, save_checkpoint
-from dclib.train.pretrain import pretrain, run_identity
+from dclib.train.pretrain import pretrain
+from dclib.train.start import run_identity
 from dclib.train.state import State
 
 STATE = {"weights": torch.arange(6.0), "epoch": 3, "history": [{"loss": 0.5}], "notes": {"a": "b"}}
@@ -272,7 +273,7 @@ def test_identity_changes_with_all_that_decides_the_numbers(pixels, monkeypatch)
         "statistics of initial": identity(initial=moved),
         "order in initial": identity(initial=swapped),
     }
-    monkeypatch.setattr(loop, "code_hash", lambda *rooms: "other code")
+    monkeypatch.setattr(start, "code_hash", lambda *rooms: "other code")
     identities["code"] = identity()
     same = [(a, b) for a in identities for b in identities if a < b and identities[a] == identities[b]]
     assert same == []
@@ -304,12 +305,12 @@ def imported_modules(module: str, seen: dict[str, None]) -> dict[str, None]:
 def test_identity_covers_the_source_of_all_that_computes(pixels, monkeypatch):
     """A module may be left out if what it decides is in the identity anyhow, or if it decides no weight."""
     asked: list[str] = []
-    monkeypatch.setattr(loop, "code_hash", lambda *rooms: (asked.extend(rooms), "hash")[1])
+    monkeypatch.setattr(start, "code_hash", lambda *rooms: (asked.extend(rooms), "hash")[1])
     run_identity(ONE_EPOCH, pixels, 0, None)
     assert [room for room in asked if not ((PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file())] == []
     needed = imported_modules("train/pretrain", {})
     assert {"models/vgg", "cluster/kmeans", "data/transforms", "train/state", "randomness"} <= needed.keys()
     left_out = {m for m in needed if not any(m == room or m.startswith(f"{room}/") for room in asked)}
     by_value = {"config", "data/folders", "data/yfcc"}  # settings and the images' fingerprint are hashed
-    no_weight = {"records", "train/checkpoints", "train/health"}  # files and words
+    no_weight = {"records", "train/checkpoints", "train/health", "train/preemption", "train/start"}  # files and words
     assert left_out <= by_value | no_weight

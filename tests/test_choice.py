@@ -22,7 +22,8 @@ from dclib.models.vgg import Trunk
 from dclib.presets import parse_preset
 from dclib.randomness import generator
 from dclib.records import read_records, select
-from dclib.train.pretrain import Validator, pretrain
+from dclib.train.pretrain import pretrain
+from dclib.train.start import Validator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

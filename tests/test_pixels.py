@@ -11,10 +11,11 @@ from tensor_watch import MadeTensors
 
 from dclib.config import DataConfig
 from dclib.data import pixels as module
-from dclib.data.images import ImageSet
+from dclib.data import streaming
+from dclib.data.images import ImageSet, UnreadableImageError
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.transforms import crop_batch, crop_image, draw_crops, resize_and_centre, to_tensor
-from dclib.randomness import generator
+from dclib.randomness import derive_seed, generator
 
 BROKEN = b"no image at all"
 
@@ -53,8 +54,10 @@ def settings(*, keep: bool = True, **changes) -> DataConfig:
     return DataConfig(**{"resize": 36, "memory_gb": 1.0 if keep else 0.0, "max_unreadable": 0.5, **changes})
 
 
-def load(images: ImageSet | None = None, *, size: int = 32, cache: Path | None = None, **changes) -> Pixels:
-    return load_pixels(make_set() if images is None else images, settings(**changes), size, cache)
+def load(
+    images: ImageSet | None = None, *, size: int = 32, cache: Path | None = None, scan: bool = False, **changes
+) -> Pixels:
+    return load_pixels(make_set() if images is None else images, settings(**changes), size, cache, scan=scan)
 
 
 # --- views
@@ -132,6 +135,34 @@ def test_a_batch_depends_on_its_own_seed_alone(keep):
 
 
 @pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_share_of_a_batch_is_cropped_as_it_is_in_the_whole(keep, workers):
+    """Bit for bit: several processes must see one batch."""
+    pixels = load(keep=keep, workers=workers)
+    batches, seeds = [torch.tensor([4, 0, 4, 8, 2]), torch.tensor([7, 1, 3])], [7, 8]
+    whole = list(pixels.crop_batches(batches, 0.3, seeds))
+    shares = [[torch.tensor([1, 3]), torch.tensor([2])], [torch.tensor([4, 0, 2]), torch.tensor([], dtype=torch.int64)]]
+    for places in shares:
+        parts = list(pixels.crop_batches(batches, 0.3, seeds, places))
+        for part, batch, chosen in zip(parts, whole, places, strict=True):
+            assert torch.equal(part, batch[chosen])
+            assert part.dtype == torch.float32
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("batch_size", [2, 4, 100])
+def test_a_range_of_the_images_has_the_views_of_the_whole(keep, batch_size):
+    pixels = load(keep=keep)
+    whole = torch.cat(list(pixels.centre_batches(9)))
+    for start, stop in [(0, 9), (2, 7), (8, 9), (5, None)]:
+        assert torch.equal(torch.cat(list(pixels.centre_batches(batch_size, start, stop))), whole[start:stop])
+    assert list(pixels.centre_batches(batch_size, 4, 4)) == []
+    for start, stop in [(-1, 3), (5, 4), (0, 10)]:
+        with pytest.raises(ValueError, match="need 0 <= start <= stop <= 9, the images; got"):
+            next(pixels.centre_batches(batch_size, start, stop))
+
+
+@pytest.mark.parametrize("keep", [True, False])
 def test_reading_leaves_the_global_generator_alone(keep):
     """Dropout draws from it: a resumed epoch opens its batches once more and must not shift the masks."""
     pixels = load(keep=keep)
@@ -156,7 +187,7 @@ def test_two_workers_give_what_none_gives():
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_unreadable_images_are_left_out_counted_and_named(keep):
-    pixels = load(make_set(broken=(2, 5)), keep=keep)
+    pixels = load(make_set(broken=(2, 5)), keep=keep, scan=True)
     assert pixels.unreadable == ("2.png", "5.png")
     assert len(pixels) == 7
     assert list(pixels.images.ids) == [f"{i}.png" for i in (0, 1, 3, 4, 6, 7, 8)]
@@ -169,8 +200,8 @@ def test_unreadable_images_are_left_out_counted_and_named(keep):
 def test_more_unreadable_images_than_allowed_are_refused(keep):
     images = make_set(broken=(2, 5))
     with pytest.raises(ValueError, match=r"2 of 9 images of tiny are unreadable \(22.2%\).*20.0%.*first: 2.png, 5.png"):
-        load(images, keep=keep, max_unreadable=0.2)
-    load(images, keep=keep, max_unreadable=2 / 9)  # the limit itself is allowed
+        load(images, keep=keep, scan=True, max_unreadable=0.2)
+    load(images, keep=keep, scan=True, max_unreadable=2 / 9)  # the limit itself is allowed
 
 
 def test_a_set_of_unreadable_images_only_is_refused_whatever_the_limit():
@@ -183,6 +214,98 @@ def test_only_the_first_failures_are_named():
         load(make_set(9, broken=tuple(range(8))))
 
 
+# --- unreadable images of a set that is decoded as it is used
+
+
+def stand_in(row: int, broken: tuple[int, ...], n: int = 9) -> int:
+    """The image that is shown for ``row``: the first readable one in the order drawn for its number."""
+    drawn = [row, *(derive_seed(row, "replacement", attempt) % n for attempt in range(1, streaming.TRIES))]
+    return next(candidate for candidate in drawn if candidate not in broken)
+
+
+def views(pixels: Pixels) -> list[torch.Tensor]:
+    """The batches of both passes."""
+    rows = [torch.tensor([4, 2, 0]), torch.tensor([5, 5, 8]), torch.tensor([2, 7])]
+    return [*pixels.centre_batches(4), *pixels.crop_batches(rows, 0.3, [1, 2, 3])]
+
+
+def test_nothing_is_read_before_the_first_batch():
+    images = make_set()
+    images.reader.closed = True
+    assert len(load(images, keep=False)) == 9
+
+
+def test_an_unreadable_image_is_replaced_where_it_stands():
+    whole = torch.cat(list(load(keep=False).centre_batches(9)))
+    for broken in [(2, 5), (0, 1, 2, 8)]:
+        pixels = load(make_set(broken=broken), keep=False)
+        assert (len(pixels), pixels.unreadable) == (9, ())  # nothing is known yet
+        views = torch.cat(list(pixels.centre_batches(4)))
+        assert torch.equal(views, whole[[stand_in(row, broken) for row in range(9)]])
+        assert pixels.unreadable == tuple(f"{i}.png" for i in broken)
+        assert list(pixels.images.ids) == [f"{i}.png" for i in range(9)]
+
+
+def test_a_stand_in_is_cropped_by_the_seed_and_place_of_the_image_it_stands_for():
+    broken = (2, 5)
+    (actual,) = load(make_set(broken=broken), keep=False).crop_batches([torch.tensor([4, 2, 5])], 0.3, [7])
+    shown = torch.tensor([4, stand_in(2, broken), stand_in(5, broken)])
+    (expected,) = load(keep=False).crop_batches([shown], 0.3, [7])
+    assert torch.equal(actual, expected)
+
+
+def test_stand_ins_are_the_same_for_any_number_of_workers_and_after_a_restart(tmp_path):
+    broken = (0, 2, 5)
+    expected = views(load(make_set(broken=broken), keep=False))
+    for workers in (0, 2):
+        pixels = load(make_set(broken=broken), keep=False, workers=workers, cache=tmp_path / str(workers))
+        found = views(pixels)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert pixels.unreadable == ("0.png", "2.png", "5.png")
+        again = load(make_set(broken=broken), keep=False, workers=workers, cache=tmp_path / str(workers))
+        (last,) = again.crop_batches([torch.tensor([2, 7])], 0.3, [3])
+        assert torch.equal(last, expected[-1])
+        assert again.unreadable == pixels.unreadable  # what was met before the restart counts
+
+
+def test_processes_share_the_count(tmp_path):
+    one, other = (load(make_set(broken=(2, 5)), keep=False, cache=tmp_path, max_unreadable=0.2) for _ in range(2))
+    list(one.centre_batches(3, 0, 4))
+    list(one.centre_batches(3, 0, 4))  # an image counts once
+    assert one.unreadable == other.unreadable == ("2.png",)
+    with pytest.raises(ValueError, match="2 of 9 images of tiny are unreadable"):
+        list(other.centre_batches(3, 4))
+    with pytest.raises(ValueError, match=r"once they are repaired, delete .*\.replaced, which counts them"):
+        load(make_set(broken=(2, 5)), keep=False, cache=tmp_path, max_unreadable=0.2)
+    assert load(make_set(), keep=False, cache=tmp_path, max_unreadable=0.2).unreadable == ()  # of other bytes
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_met_on_the_way_end_the_pass_in_one_sentence(workers):
+    pixels = load(make_set(broken=(1, 4, 6)), keep=False, workers=workers, max_unreadable=0.25)
+    batches = pixels.centre_batches(2)
+    assert [len(next(batches)) for _ in range(3)] == [2, 2, 2]
+    with pytest.raises(ValueError, match="3 of 9 images of tiny are unreadable") as caught:
+        next(batches)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_set_that_is_gone_is_found_at_once_whatever_the_limit(workers):
+    pixels = load(make_set(60, broken=tuple(range(60))), keep=False, workers=workers, max_unreadable=0.9)
+    with pytest.raises(ValueError, match=r"20 drawn .* the first because: image '4\.png' of tiny") as caught:
+        next(pixels.crop_batches([torch.tensor([4, 9])], 0.3, [0]))
+    assert "\n" not in str(caught.value)
+
+
+def test_images_that_were_all_read_once_are_not_replaced():
+    images = make_set()
+    pixels = load(images, keep=False, scan=True)
+    images.reader.contents["3.png"] = BROKEN
+    with pytest.raises(UnreadableImageError, match=r"3\.png"):
+        list(pixels.centre_batches(4))
+
+
 # --- the cache
 
 
@@ -190,9 +313,9 @@ def test_only_the_first_failures_are_named():
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_second_call_reads_no_image_again(tmp_path, keep, broken):
     images = make_set(broken=broken)
-    first = load(images, keep=keep, cache=tmp_path / "pixels")
+    first = load(images, keep=keep, scan=True, cache=tmp_path / "pixels")
     images.reader.closed = True
-    second = load(images, keep=keep, cache=tmp_path / "pixels")
+    second = load(images, keep=keep, scan=True, cache=tmp_path / "pixels")
     assert second.unreadable == first.unreadable == tuple(f"{i}.png" for i in broken)
     if keep:
         assert torch.equal(first.decoded, second.decoded)

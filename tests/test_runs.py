@@ -236,6 +236,17 @@ def test_clusters_are_pictured_by_members(done, world):
             assert {cluster_of[i] for i in entry["images"]} == {entry["cluster"]}
 
 
+def test_a_part_of_the_pool_is_drawn_once(runs, world):
+    whole = prepare_data(tiny_preset(world)).pool
+    parts = [prepare_data(tiny_preset(world, data__pool_images=11)).pool for _ in range(2)]
+    assert list(parts[0].ids) == list(parts[1].ids)
+    assert len(set(parts[0].ids)) == 11
+    places = [list(whole.ids).index(name) for name in parts[0].ids]
+    assert places == sorted(places)
+    assert places != list(range(11))
+    assert len(prepare_data(tiny_preset(world, data__pool_images=10**6)).pool) == len(whole)
+
+
 # --- where the weights come from
 
 

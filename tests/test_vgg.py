@@ -63,7 +63,7 @@ def test_poolings_and_relus_stand_where_the_released_files_imply():
         kind = nn.MaxPool2d if index in POOLS else nn.Conv2d if index in CONVOLUTIONS else None
         if kind is None:
             kind = nn.BatchNorm2d if index - 1 in CONVOLUTIONS else nn.ReLU
-        assert type(module) is kind, index
+        assert isinstance(module, kind), index
     first = next(iter(features))
     assert (first.stride, first.padding, first.bias is not None) == ((1, 1), (1, 1), True)
 

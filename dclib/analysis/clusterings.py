@@ -15,8 +15,8 @@ from dclib.evaluate.networks import trained_network
 from dclib.randomness import generator
 from dclib.records import code_hash, replacing
 from dclib.train.features import extract_features
-from dclib.train.pretrain import ROOMS, weights_hash
 from dclib.train.runs import common_clustering, kept_pixels, prepare_data, preset_folder
+from dclib.train.start import ROOMS, weights_hash
 
 CLUSTERING_ROOMS = (*ROOMS, "analysis/clusterings")
 

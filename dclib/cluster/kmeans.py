@@ -6,13 +6,15 @@ The points of the method are unit vectors, the centroids are plain means and are
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from dclib.distributed import all_reduce_sum
+from dclib.cluster.stored_rows import Rows
+from dclib.distributed import Team, all_reduce_max, all_reduce_sum, everyone
 
 Backend = Literal["auto", "torch", "faiss"]
 BLOCK_ELEMENTS = 2**23  # rows times centroids, or times d, held at once by an E step: 32 MiB in float32
@@ -28,25 +30,22 @@ class KMeansResult:
 
     centroids: Tensor
     assignments: Tensor  # (n,) int64
+    counts: Tensor  # (k,) int64, points in each cluster
     inertia: float  # mean squared distance of a point to its centroid
     history: tuple[float, ...]  # the same at every pass, first to last
     n_splits: int  # empty clusters that were refilled on the way
     backend: str  # "torch" or "faiss": what really ran
 
-    @property
-    def counts(self) -> Tensor:
-        """Points in each cluster, (k,)."""
-        return torch.bincount(self.assignments, minlength=len(self.centroids))
-
 
 def kmeans(
-    points: Tensor,
+    points: Rows,
     k: int,
     *,
     generator: torch.Generator,
     n_iter: int = 10,
     backend: Backend = "auto",
     initial: Tensor | None = None,
+    team: Team | None = None,
 ) -> KMeansResult:
     """Cluster ``points`` into ``k`` clusters by ``n_iter`` Lloyd updates and one last assignment.
 
@@ -54,87 +53,127 @@ def kmeans(
     Clusters may stay empty only if there are fewer than k distinct points.
 
     Args:
-        points: (n, d) float32 or float64, on any device. Never modified.
+        points: (n, d) float32 or float64, on any device, in memory or stored. Never modified. With several
+            processes, this rank's rows, in the order of ranks; n is then the sum over them, and a rank may have none.
         k: Clusters, 1 <= k <= n.
-        generator: Draws the initial centroids, k distinct rows. A CPU generator.
+        generator: Draws the initial centroids, k distinct rows. A CPU generator, in the same state on every rank.
         n_iter: Updates of the centroids.
-        backend: ``"torch"`` runs on the device of the points; ``"faiss"`` on the CPU. ``"auto"`` takes FAISS for
-            large problems on the CPU where it is installed, torch elsewhere; the result says which ran.
+        backend: Who finds the nearest centroids: ``"torch"`` on the device of the points, ``"faiss"`` on the CPU.
+            ``"auto"`` takes FAISS for large problems on the CPU where it is installed, torch elsewhere; the result
+            says which ran.
         initial: (k, d) centroids to start from instead.
+        team: The ranks that share the points; all of them by default.
+
+    Returns:
+        Centroids, inertia and counts over all ranks, the same on each; the assignments of this rank's points.
 
     Raises:
         ValueError: k is outside [1, n], or the points are not (n, d) and finite.
 
     Source: released code, src/distributed_kmeans.py. Differs: blocks instead of batches of 48, distinct donors for
-    empty clusters (there a constant seed picks the same donor each time), a split step well above rounding, and
-    a last assignment that is consistent with the returned centroids.
+    empty clusters (there a constant seed picks the same donor each time), a split step well above rounding, a last
+    assignment that is consistent with the returned centroids, and initial centroids from all ranks' points.
     """
-    check_points(points, k)
+    shards = Shards.of(points, team or everyone())
+    check_points(points, k, shards.total)
     if n_iter < 1:
         raise ValueError(f"n_iter must be at least 1; got {n_iter}")
     if initial is None:
-        chosen = torch.randperm(len(points), generator=generator)[:k]
-        initial = points[chosen.to(points.device)]
+        initial = rows_of(points, draw_rows(shards.total, k, generator), shards)
     elif initial.shape != (k, points.shape[1]):
         raise ValueError(f"initial must be ({k}, {points.shape[1]}); got {tuple(initial.shape)}")
-    seed = int(torch.randint(2**31, (1,), generator=generator))  # drawn for either, so that what follows is the same
-    if _resolve(backend, points, k) == "faiss":
-        return _kmeans_faiss(points, initial, n_iter, seed)
-    return _kmeans_torch(points, initial, n_iter)
+    return _lloyd(points, initial, n_iter, _resolve(backend, points, shards.total, k), shards)
 
 
-def check_points(points: Tensor, k: int) -> None:
-    """ValueError unless ``points`` is (n, d), finite, and 1 <= k <= n."""
+@dataclass(frozen=True)
+class Shards:
+    """Which of all rows this rank holds."""
+
+    total: int  # rows over all ranks
+    first: int  # number of this rank's first one
+    team: Team
+
+    @classmethod
+    def of(cls, points: Rows, team: Team) -> Shards:
+        """Where ``points`` stand among those of all ranks of ``team``."""
+        sizes = torch.zeros(team.size, dtype=torch.int64)
+        sizes[team.place] = len(points)
+        sizes = all_reduce_sum(sizes, team)
+        return cls(int(sizes.sum()), int(sizes[: team.place].sum()), team)
+
+
+def draw_rows(n: int, k: int, generator: torch.Generator) -> Tensor:
+    """Numbers of k distinct rows of n, (k,)."""
+    return torch.randperm(n, generator=generator)[:k]
+
+
+def rows_of(points: Rows, numbers: Tensor, shards: Shards) -> Tensor:
+    """The rows with these numbers, whoever holds them, (len(numbers), d), on every rank."""
+    here = numbers.to(points.device) - shards.first
+    mine = ((here >= 0) & (here < len(points))).nonzero().squeeze(1)
+    rows = torch.zeros(len(numbers), points.shape[1], dtype=points.dtype, device=points.device)
+    rows[mine] = points[here[mine]]
+    return all_reduce_sum(rows, shards.team)
+
+
+def check_points(points: Rows, k: int, total: int) -> None:
+    """ValueError unless ``points`` is (n, d), finite, and 1 <= k <= ``total``, the rows of all ranks."""
     if points.ndim != 2:
         raise ValueError(f"points must be (n, d); got shape {tuple(points.shape)}")
-    n = len(points)
-    if not 1 <= k <= n:
-        raise ValueError(f"k must be in [1, {n}], the number of points; got {k}")
-    if not bool(torch.isfinite(points).all()):
-        bad = (~torch.isfinite(points).all(dim=1)).nonzero().squeeze(1)[:5]
-        raise ValueError(f"points must be finite; rows {bad.tolist()} are not")
+    if not 1 <= k <= total:
+        raise ValueError(f"k must be in [1, {total}], the number of points; got {k}")
+    start = 0
+    for block in points.split(_rows_per_block(points.shape[1])):
+        if not bool(torch.isfinite(block).all()):
+            bad = (~torch.isfinite(block).all(dim=1)).nonzero().squeeze(1)[:5] + start
+            raise ValueError(f"points must be finite; rows {bad.tolist()} are not")
+        start += len(block)
 
 
-def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+def assign(points: Rows, centroids: Tensor, backend: str = "torch") -> tuple[Tensor, Tensor]:
     """E step: nearest centroid (n,) int64 and squared distance to it (n,), ties to the lower number.
 
     Only a block of rows by k is ever held, whatever n.
     """
-    centroid_norms = centroids.square().sum(dim=1)
-    rows = max(1, BLOCK_ELEMENTS // max(centroids.shape))
-    nearest, distances = [], []
-    for block in points.split(rows):
-        score, index = torch.addmm(centroid_norms, block, centroids.T, alpha=-2).min(dim=1)
-        nearest.append(index)
-        distances.append((score + block.square().sum(dim=1)).clamp(min=0))
-    return torch.cat(nearest), torch.cat(distances)
+    search = _search_faiss(centroids) if backend == "faiss" else _search_torch(centroids)
+    nearest = torch.empty(len(points), dtype=torch.int64, device=centroids.device)
+    distances = torch.empty(len(points), dtype=centroids.dtype, device=centroids.device)
+    start = 0
+    for block in points.split(_rows_per_block(max(centroids.shape))):
+        rows = slice(start, start + len(block))
+        nearest[rows], distances[rows] = search(block)
+        start += len(block)
+    return nearest, distances
 
 
-def update_centroids(points: Tensor, assignments: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """M step: mean of each cluster's points (k, d), summed in float64, and the counts (k,).
+def update_centroids(
+    points: Rows, assignments: Tensor, centroids: Tensor, team: Team | None = None
+) -> tuple[Tensor, Tensor]:
+    """M step: mean of each cluster's points (k, d), summed in float64, and the counts (k,), over all ranks.
 
     An empty cluster keeps its centroid.
     """
     k, d = centroids.shape
-    sums = torch.zeros(k, d, dtype=torch.float64, device=points.device)
-    for block, labels in zip(
-        points.split(BLOCK_ELEMENTS // d + 1), assignments.split(BLOCK_ELEMENTS // d + 1), strict=True
-    ):
+    sums = torch.zeros(k, d, dtype=torch.float64, device=centroids.device)
+    rows = _rows_per_block(d)
+    for block, labels in zip(points.split(rows), assignments.split(rows), strict=True):
         sums.index_add_(0, labels, block.double())
     counts = torch.bincount(assignments, minlength=k)
-    sums, counts = all_reduce_sum(sums), all_reduce_sum(counts)
+    sums, counts = all_reduce_sum(sums, team), all_reduce_sum(counts, team)
     means = (sums / counts.clamp(min=1).unsqueeze(1)).to(centroids.dtype)
     return torch.where((counts > 0).unsqueeze(1), means, centroids), counts
 
 
-def split_empty(points: Tensor, assignments: Tensor, centroids: Tensor, counts: Tensor) -> tuple[Tensor, int]:
-    """Split one of the largest clusters for each empty one, a distinct donor for each.
+def split_empty(
+    points: Rows, assignments: Tensor, centroids: Tensor, counts: Tensor, shards: Shards
+) -> tuple[Tensor, int]:
+    """Split one of the largest clusters for each empty one, a distinct donor for each; the same on every rank.
 
     The two halves move apart on the line from the donor's centroid to its farthest point, so that neither can come
     out empty. A cluster that holds copies of one point is no donor, however large: it has no halves.
 
     Args:
-        points: (n, d). assignments: (n,). centroids: (k, d), the means of their points. counts: (k,).
+        points: (n, d). assignments: (n,). centroids: (k, d), the means of their points. counts: (k,), of all ranks.
 
     Returns:
         New centroids (k, d) and how many were refilled: never more than there are clusters that can be split.
@@ -142,79 +181,97 @@ def split_empty(points: Tensor, assignments: Tensor, centroids: Tensor, counts: 
     empty = (counts == 0).nonzero().squeeze(1)
     if len(empty) == 0:
         return centroids, 0
-    farthest, reach = farthest_members(points, assignments, centroids)
-    scale = torch.linalg.vector_norm(points, dtype=torch.float64).square() / len(points)
+    farthest, reach, mean_square = farthest_members(points, assignments, centroids, shards)
     donors = counts.argsort(descending=True, stable=True)
-    donors = donors[reach[donors] > COPIES * scale][: len(empty)]
+    donors = donors[reach[donors] > COPIES * mean_square][: len(empty)]
     empty = empty[: len(donors)]
-    step = SPLIT_STEP * (points[farthest[donors]] - centroids[donors])
+    step = SPLIT_STEP * (rows_of(points, farthest[donors], shards) - centroids[donors])
     moved = centroids.clone()
     moved[empty] = centroids[donors] + step
     moved[donors] = centroids[donors] - step
     return moved, len(empty)
 
 
-def farthest_members(points: Tensor, assignments: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """For each cluster the number of its farthest point (k,), 0 if it is empty, and that squared distance (k,)."""
-    k, d = centroids.shape
-    rows = BLOCK_ELEMENTS // d + 1
-    squared = torch.cat(
-        [
-            (block - centroids[labels]).square().sum(dim=1)
-            for block, labels in zip(points.split(rows), assignments.split(rows), strict=True)
-        ]
-    )
-    reach = squared.new_zeros(k).scatter_reduce_(0, assignments, squared, "amax")
+def farthest_members(
+    points: Rows, assignments: Tensor, centroids: Tensor, shards: Shards
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For each cluster the number of its farthest point over all ranks (k,), -1 if it is empty, and that squared
+    distance (k,); and the points' mean squared length ()."""
+    rows = _rows_per_block(centroids.shape[1])
+    squared = torch.empty(len(assignments), dtype=centroids.dtype, device=centroids.device)
+    length = torch.zeros((), dtype=torch.float64, device=centroids.device)
+    start = 0
+    for block, labels in zip(points.split(rows), assignments.split(rows), strict=True):
+        squared[start : start + len(block)] = (block - centroids[labels]).square().sum(dim=1)
+        length += block.double().square().sum()
+        start += len(block)
+    reach = squared.new_zeros(len(centroids)).scatter_reduce_(0, assignments, squared, "amax")
+    reach = all_reduce_max(reach, shards.team)
     at_reach = (squared == reach[assignments]).nonzero().squeeze(1)
-    farthest = torch.zeros(k, dtype=torch.int64, device=points.device)
-    return farthest.scatter_reduce_(0, assignments[at_reach], at_reach, "amax"), reach
+    farthest = torch.full((len(centroids),), -1, dtype=torch.int64, device=centroids.device)
+    farthest.scatter_reduce_(0, assignments[at_reach], at_reach + shards.first, "amax")
+    return all_reduce_max(farthest, shards.team), reach, all_reduce_sum(length, shards.team) / shards.total
 
 
-def _kmeans_torch(points: Tensor, centroids: Tensor, n_iter: int) -> KMeansResult:
+def _lloyd(points: Rows, centroids: Tensor, n_iter: int, backend: str, shards: Shards) -> KMeansResult:
+    """``n_iter`` updates, then as many repairs of empty clusters as it takes."""
     history: list[float] = []
     n_splits = 0
-    assignments, distances = assign(points, centroids)
+    assignments, distances = assign(points, centroids, backend)
     for iteration in range(n_iter + SETTLING_ROUNDS):
-        history.append(float(distances.double().mean()))
-        updated, counts = update_centroids(points, assignments, centroids)
+        history.append(_mean(distances, shards))
+        updated, counts = update_centroids(points, assignments, centroids, shards.team)
         if iteration >= n_iter and int(counts.min()) > 0:
             break
-        refilled_centroids, refilled = split_empty(points, assignments, updated, counts)
+        refilled_centroids, refilled = split_empty(points, assignments, updated, counts, shards)
         if iteration >= n_iter and refilled == 0:
             break  # copies of fewer than k points
         centroids, n_splits = refilled_centroids, n_splits + refilled
-        assignments, distances = assign(points, centroids)
+        assignments, distances = assign(points, centroids, backend)
     else:
-        history.append(float(distances.double().mean()))
-    return KMeansResult(centroids, assignments, history[-1], tuple(history), n_splits, "torch")
+        history.append(_mean(distances, shards))
+        _, counts = update_centroids(points, assignments, centroids, shards.team)
+    return KMeansResult(centroids, assignments, counts, history[-1], tuple(history), n_splits, backend)
 
 
-def _kmeans_faiss(points: Tensor, initial: Tensor, n_iter: int, seed: int) -> KMeansResult:
-    faiss = _import_faiss()
-    x = points.detach().cpu().float().contiguous().numpy()
-    k, d = initial.shape
-    trainer = faiss.Clustering(d, k)
-    trainer.niter, trainer.seed, trainer.min_points_per_centroid = n_iter, seed, 1
-    trainer.max_points_per_centroid = len(x)  # use every point
-    faiss.copy_array_to_vector(initial.detach().cpu().float().contiguous().numpy().ravel(), trainer.centroids)
-    trainer.train(x, faiss.IndexFlatL2(d))
-    centroids = torch.from_numpy(faiss.vector_to_array(trainer.centroids).reshape(k, d).copy()).to(points)
-    stats = [trainer.iteration_stats.at(i) for i in range(trainer.iteration_stats.size())]
-    settled = _kmeans_torch(points, centroids, n_iter=0)  # FAISS neither assigns nor splits after its last update
-    return replace(
-        settled,
-        history=(*(pass_.obj / len(x) for pass_ in stats), *settled.history),
-        n_splits=sum(pass_.nsplit for pass_ in stats) + settled.n_splits,
-        backend="faiss",
-    )
+def _mean(distances: Tensor, shards: Shards) -> float:
+    return float(all_reduce_sum(distances.double().sum(), shards.team)) / shards.total
 
 
-def _resolve(backend: Backend, points: Tensor, k: int) -> str:
+def _rows_per_block(width: int) -> int:
+    return max(1, BLOCK_ELEMENTS // width)
+
+
+def _search_torch(centroids: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    norms = centroids.square().sum(dim=1)
+
+    def search(block: Tensor) -> tuple[Tensor, Tensor]:
+        score, index = torch.addmm(norms, block, centroids.T, alpha=-2).min(dim=1)
+        return index, (score + block.square().sum(dim=1)).clamp(min=0)
+
+    return search
+
+
+def _search_faiss(centroids: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    index = _import_faiss().IndexFlatL2(centroids.shape[1])
+    index.add(centroids.detach().cpu().float().contiguous().numpy())
+
+    def search(block: Tensor) -> tuple[Tensor, Tensor]:
+        _, found = index.search(block.detach().cpu().float().contiguous().numpy(), 1)
+        nearest = torch.from_numpy(found[:, 0]).to(block.device)
+        return nearest, (block - centroids[nearest]).square().sum(dim=1)  # its own are in float32, whatever the points
+
+    return search
+
+
+def _resolve(backend: Backend, points: Rows, n: int, k: int) -> str:
+    if backend == "faiss":
+        _import_faiss()
     if backend in ("torch", "faiss"):
         return backend
     if backend != "auto":
         raise ValueError(f"backend must be 'auto', 'torch' or 'faiss'; got {backend!r}")
-    if points.device.type != "cpu" or points.numel() * k < FAISS_WORK:
+    if points.device.type != "cpu" or n * points.shape[1] * k < FAISS_WORK:
         return "torch"
     try:
         _import_faiss()

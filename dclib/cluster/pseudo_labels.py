@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dclib.cluster.kmeans import kmeans
+from dclib.cluster.kmeans import Shards, draw_rows, kmeans, rows_of
+from dclib.cluster.stored_rows import Rows, StoredRows, some_rows
 from dclib.cluster.whitening import fit_pca_whitening, l2_normalise, usable_pca_dim
 from dclib.config import ClusterConfig
+from dclib.distributed import all_reduce_sum, end_team, make_team, shard, wait_for_all, world_size
 
 POINTS_PER_CLUSTER = 39  # below this many points a cluster, FAISS and experience call a clustering under-sampled
+BACKENDS = ("faiss", "torch")
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,20 @@ def check_cluster_counts(n_images: int, config: ClusterConfig) -> None:
         )
 
 
-def cluster_features(features: Tensor, config: ClusterConfig, generator: torch.Generator) -> Clustering:
+def cluster_features(
+    features: Rows, config: ClusterConfig, generator: torch.Generator, *, work: Path | None = None
+) -> Clustering:
     """Whiten, normalise and cluster features on two levels.
 
     Args:
-        features: (n, d) floating point, one row per image.
+        features: (n, d) floating point, one row per image, in memory or stored. With several processes every rank
+            is given the whole matrix and takes its share of the work.
         config: Clusters and dimensions; a PCA dimension that n or d cannot support is clipped, with a notice.
-        generator: Draws the initial centroids of every k-means.
+        generator: Draws the initial centroids of every k-means; in the same state on every rank.
+        work: Folder, shared by all processes, that keeps the whitened points of stored features meanwhile.
+
+    Returns:
+        The labels of all images and the rest, the same on every rank.
 
     Raises:
         ValueError: more clusters than images, or features that are not finite.
@@ -76,25 +88,111 @@ def cluster_features(features: Tensor, config: ClusterConfig, generator: torch.G
     dim = usable_pca_dim(config.pca_dim, n, d)
     if dim < config.pca_dim:
         notices.append(f"PCA keeps {dim} dimensions instead of {config.pca_dim}: there are {n} images of {d} features")
-    whitening = fit_pca_whitening(features, dim)
-    points = l2_normalise(whitening.transform(features))
-    top = kmeans(points, config.n_super, generator=generator, n_iter=config.n_iter, backend=config.backend)
-    sub_class = torch.zeros_like(top.assignments)
-    squared_distance, backends = 0.0, set()
-    for c in range(config.n_super):
-        members = (top.assignments == c).nonzero().squeeze(1)
-        k = min(config.n_sub, len(members))
-        if k < config.n_sub:
-            notices.append(
-                f"super-cluster {c} has {len(members)} images, so {k} sub-clusters instead of {config.n_sub}"
-            )
-        if k == 0:
-            continue
-        sub = kmeans(points[members], k, generator=generator, n_iter=config.n_iter, backend=config.backend)
-        sub_class[members] = sub.assignments
-        squared_distance += sub.inertia * len(members)
-        backends.add(sub.backend)
-    labels = PseudoLabels(top.assignments.cpu(), sub_class.cpu(), config.n_super, config.n_sub)
-    return Clustering(
-        labels, squared_distance / n, whitening.explained, dim, "+".join(sorted(backends)), tuple(notices)
+    points, explained = whiten(features, dim, work)
+    super_cluster = _first_level(points, config, generator)
+    sizes = torch.bincount(super_cluster, minlength=config.n_super).tolist()
+    for c, size in enumerate(sizes):
+        if size < config.n_sub:
+            notices.append(f"super-cluster {c} has {size} images, so {size} sub-clusters instead of {config.n_sub}")
+    sub_class, inertia, backend = _second_level(points, super_cluster, sizes, config, generator)
+    labels = PseudoLabels(super_cluster, sub_class, config.n_super, config.n_sub)
+    return Clustering(labels, inertia, explained, dim, backend, tuple(notices))
+
+
+def whiten(features: Rows, dim: int, work: Path | None = None) -> tuple[Rows, float]:
+    """Whitened features of unit length, (n, dim), and the share of variance kept; stored where the features are."""
+    if isinstance(features, Tensor):
+        whitening = fit_pca_whitening(some_rows(features, shard(len(features))), dim)
+        return l2_normalise(whitening.transform(features)), whitening.explained
+    if work is None:
+        raise ValueError("stored features need a folder for their whitened points: give work")
+    points = StoredRows.at(work, len(features), dim, features.precision).to(features.device)
+    files = shard(points.n_files)
+    mine = features.rows(points.rows_in(files))
+    whitening = fit_pca_whitening(mine, dim)
+    points.check_space()
+    for file, block in zip(files, mine.split(points.rows_per_file), strict=False):  # without files, an empty block
+        points.write(file, l2_normalise(whitening.transform(block)))
+    wait_for_all()
+    return points, whitening.explained
+
+
+def _first_level(points: Rows, config: ClusterConfig, generator: torch.Generator) -> Tensor:
+    """Super-cluster of every image, (n,) int64 on the CPU."""
+    n = len(points)
+    if config.n_super == 1:
+        return torch.zeros(n, dtype=torch.int64)
+    mine = shard(n)
+    top = kmeans(
+        some_rows(points, mine), config.n_super, generator=generator, n_iter=config.n_iter, backend=config.backend
     )
+    return _gather(top.assignments, torch.arange(mine.start, mine.stop), n)
+
+
+def _second_level(
+    points: Rows, super_cluster: Tensor, sizes: Sequence[int], config: ClusterConfig, generator: torch.Generator
+) -> tuple[Tensor, float, str]:
+    """Sub-class of every image (n,) on the CPU, mean squared distance to its centroid, and the back-ends that ran.
+
+    Super-clusters are spread over the ranks by size; each is clustered by its team alone.
+    """
+    n = len(points)
+    ks = [min(config.n_sub, size) for size in sizes]
+    # drawn by all ranks for all super-clusters, in order: who clusters what changes no number
+    starts = [draw_rows(size, k, generator) if k else None for size, k in zip(sizes, ks, strict=True)]
+    teams = spread(sizes, world_size())
+    sub_class = torch.zeros(n, dtype=torch.int64)
+    squared = torch.zeros(config.n_super, dtype=torch.float64)
+    used = torch.zeros(len(BACKENDS))
+    team = make_team(sorted(set(teams)))
+    for c, start in enumerate(starts):
+        if start is None or teams[c] != team.ranks:
+            continue
+        members = (super_cluster == c).nonzero().squeeze(1)
+        mine = members[shard(len(members), team)]
+        own = some_rows(points, mine)
+        initial = rows_of(own, start, Shards.of(own, team))
+        sub = kmeans(
+            own, ks[c], generator=generator, n_iter=config.n_iter, backend=config.backend, initial=initial, team=team
+        )
+        sub_class[mine] = sub.assignments.cpu()
+        used[BACKENDS.index(sub.backend)] = 1
+        if team.place == 0:
+            squared[c] = sub.inertia * len(members)
+    end_team(team)
+    used = all_reduce_sum(used)
+    backend = "+".join(name for name, ranks in zip(BACKENDS, used.tolist(), strict=True) if ranks)
+    return all_reduce_sum(sub_class), float(all_reduce_sum(squared).sum()) / n, backend
+
+
+def spread(sizes: Sequence[int], n_ranks: int) -> list[tuple[int, ...]]:
+    """The ranks that cluster each super-cluster: shares of them by size, or, where there are fewer, whole bins.
+
+    With at least as many ranks as super-clusters each gets ranks of its own, at least one; with fewer, the largest
+    super-cluster goes to the rank with the least to do, and so on.
+    """
+    teams: list[tuple[int, ...]] = [()] * len(sizes)
+    order = sorted(range(len(sizes)), key=lambda c: (-sizes[c], c))
+    if n_ranks < len(sizes):
+        load = [0] * n_ranks
+        for c in order:
+            least = load.index(min(load))
+            teams[c] = (least,)
+            load[least] += sizes[c]
+        return teams
+    counts = [1] * len(sizes)
+    for _ in range(n_ranks - len(sizes)):  # the next rank helps where most is left for each
+        busiest = max(order, key=lambda c: sizes[c] / counts[c])
+        counts[busiest] += 1
+    first = 0
+    for c, count in enumerate(counts):
+        teams[c] = tuple(range(first, first + count))
+        first += count
+    return teams
+
+
+def _gather(values: Tensor, rows: Tensor, n: int) -> Tensor:
+    """Every rank's ``values`` for its ``rows`` as one vector (n,) on the CPU."""
+    whole = torch.zeros(n, dtype=torch.int64)
+    whole[rows] = values.cpu()
+    return all_reduce_sum(whole)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
 
+from dclib.cluster.stored_rows import Rows, StoredRows
 from dclib.distributed import all_reduce_sum
 
 BLOCK_ROWS = 4096  # rows held in float64 at once
@@ -26,15 +28,15 @@ class PcaWhitening:
         return (features - self.mean) @ self.projection
 
 
-def fit_pca_whitening(features: Tensor | Iterable[Tensor], dim: int, *, floor: float = 1e-5) -> PcaWhitening:
+def fit_pca_whitening(features: Rows | Iterable[Tensor], dim: int, *, floor: float = 1e-5) -> PcaWhitening:
     """Fit a projection onto ``dim`` principal axes with unit variance on each.
 
     Eigenvalues under ``floor`` times the largest are raised to it, so that a rank-deficient covariance (fewer
     images than dimensions) stays invertible; those axes come out with less than unit variance.
 
     Args:
-        features: (n, d) floating point, any device, or blocks (n_i, d) of them: one row per image; with several
-            processes, this rank's rows only. Never modified.
+        features: (n, d) floating point, any device, in memory or stored, or blocks (n_i, d) of them: one row per
+            image; with several processes, this rank's rows only, of which there may be none. Never modified.
         dim: Axes kept, 1 <= dim <= d.
         floor: Fraction of the largest eigenvalue, dimensionless.
 
@@ -48,8 +50,12 @@ def fit_pca_whitening(features: Tensor | Iterable[Tensor], dim: int, *, floor: f
     Source: Caron et al. 2019, arXiv:1905.01278; floor and exponent -1/2 as in the released code,
     src/utils.py:263-296. Differs: statistics are streamed and in float64, over all rows instead of a sample.
     """
-    blocks = features.split(BLOCK_ROWS) if isinstance(features, Tensor) else features
-    count, total, products, like = _moments(blocks)
+    if isinstance(features, Tensor | StoredRows):
+        if features.ndim != 2:
+            raise ValueError(f"features must be (n, d), one row per image; got shape {tuple(features.shape)}")
+        no_rows = torch.empty(0, features.shape[1], dtype=features.dtype, device=features.device)
+        features = chain([no_rows], features.split(BLOCK_ROWS))  # gives the width to a rank without rows
+    count, total, products, like = _moments(features)
     d = len(total)
     if not 1 <= dim <= d:
         raise ValueError(f"dim must be in [1, {d}], the feature width; got {dim}")
@@ -78,7 +84,7 @@ def usable_pca_dim(wanted: int, n_images: int, feature_dim: int) -> int:
 
 
 def _moments(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Row count (), sum (d,) and sum of outer products (d, d) in float64, over blocks and ranks."""
+    """Row count (), sum (d,) and sum of outer products (d, d) in float64, over blocks and ranks; and a block."""
     count, total, products, like = 0, None, None, None
     for block in blocks:
         if block.ndim != 2:
@@ -88,10 +94,15 @@ def _moments(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             bad = (~torch.isfinite(rows).all(dim=1)).nonzero().squeeze(1)[:5] + count
             raise ValueError(f"features must be finite; rows {bad.tolist()} (counted from this rank's first) are not")
         count += len(rows)
-        total = rows.sum(dim=0) if total is None else total + rows.sum(dim=0)
-        products = rows.T @ rows if products is None else products + rows.T @ rows
+        if total is None or products is None:
+            d = block.shape[1]
+            total, products = rows.new_zeros(d), rows.new_zeros(d, d)
+        total += rows.sum(dim=0)
+        products.addmm_(rows.T, rows)
         like = block
-    if total is None or products is None or like is None or count == 0:
+    if total is None or products is None or like is None:
         raise ValueError("need at least one feature row to fit a whitening; got none")
-    n = torch.tensor(float(count), dtype=torch.float64, device=total.device)
-    return all_reduce_sum(n), all_reduce_sum(total), all_reduce_sum(products), like
+    n = all_reduce_sum(torch.tensor(float(count), dtype=torch.float64, device=total.device))
+    if n == 0:
+        raise ValueError("need at least one feature row to fit a whitening; got none")
+    return n, all_reduce_sum(total), all_reduce_sum(products), like

@@ -5,50 +5,59 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from dclib.config import DataConfig, config_hash
 from dclib.data.images import ImageSet, UnreadableImageError
+from dclib.data.streaming import Job, Stream, Unreadable, decode_batches, refuse_too_many
 from dclib.data.transforms import crop_batch, crop_image, draw_crops, resize_and_centre, to_tensor
 from dclib.randomness import generator
 from dclib.records import make_folder
 
 DECODE_CHUNK = 256  # images a decoding process takes at once
-NAMED_FAILURES = 5  # unreadable images that are named in a message
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """The readable images of a set, ready to be cut into batches.
+    """The images of a set, ready to be cut into batches.
 
     Attributes:
-        images: The set without its unreadable images; row numbers everywhere refer to it.
-        unreadable: Ids of the images that were left out.
+        images: The set without the images that were left out; row numbers everywhere refer to it.
+        left_out: Ids of the unreadable images that it does not hold.
         size: Side of the square batches, pixels.
         resize: Short side before the centre crop, pixels.
         decoded: (n, 3, resize, resize) uint8, memory-mapped, or None when images are decoded as they are used.
         workers: Processes that decode then.
+        replaced: The unreadable images met on the way, for each of which another is shown; None where all of
+            ``images`` have been read once.
     """
 
     images: ImageSet
-    unreadable: tuple[str, ...]
+    left_out: tuple[str, ...]
     size: int
     resize: int
     decoded: Tensor | None
     workers: int = 0
+    replaced: Unreadable | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Ids of the images that were left out, or that were met and replaced so far."""
+        return self.left_out if self.replaced is None else self.replaced.ids
 
     @property
     def identity(self) -> str:
@@ -56,58 +65,90 @@ class Pixels:
         kept squares or from the whole images."""
         return config_hash(self.images.fingerprint, self.size, self.resize, self.decoded is None)
 
-    def centre_batches(self, batch_size: int) -> Iterator[Tensor]:
-        """The clustering pass: every image once, in order, centre-cropped; (b, 3, size, size) in [0, 1]."""
-        rows = torch.arange(len(self)).split(batch_size)
-        if self.decoded is None:
-            yield from _decode_batches(_CentreView(self.images, self.resize, self.size), rows, self.workers)
-            return
-        for batch in rows:
-            yield _centre(self.decoded[batch[0] : batch[-1] + 1], self.size).float() / 255
+    def centre_batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
+        """The clustering pass: images ``start`` to ``stop``, by default all, once and in order, centre-cropped.
 
-    def crop_batches(self, batches: Sequence[Tensor], crop_area: float, seeds: Sequence[int]) -> Iterator[Tensor]:
+        (b, 3, size, size) in [0, 1]; an empty range has no batch. An image's view does not depend on the range.
+        """
+        stop = len(self) if stop is None else stop
+        if not 0 <= start <= stop <= len(self):
+            raise ValueError(f"need 0 <= start <= stop <= {len(self)}, the images; got {start} and {stop}")
+        ranges = (range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size))
+        if self.decoded is None:
+            cut = partial(_cut_centre, resize=self.resize, size=self.size)
+            jobs = (Job(torch.arange(r.start, r.stop), torch.arange(len(r)), 0) for r in ranges)
+            yield from self._stream(cut, jobs, self.resize)
+            return
+        for rows in ranges:
+            yield _centre(self.decoded[rows.start : rows.stop], self.size).float() / 255
+
+    def crop_batches(
+        self,
+        batches: Sequence[Tensor],
+        crop_area: float,
+        seeds: Sequence[int],
+        places: Sequence[Tensor] | None = None,
+    ) -> Iterator[Tensor]:
         """The training pass, before the quarter turn: random crops and flips of the given rows.
 
         Args:
             batches: Row numbers (b,) of each batch.
             crop_area: Smallest share of an image's area that is kept.
             seeds: One per batch: a batch depends on its own seed alone, so a run can start anywhere.
+            places: For each batch the positions in it that are wanted here, by default all. Each is cropped as it
+                is in the whole batch, so that several processes may share one; an empty one gives (0, 3, size, size).
         """
+        wanted = (torch.arange(len(batch)) for batch in batches) if places is None else places
+        shared = zip(batches, wanted, seeds, strict=True)
         if self.decoded is None:
-            view = _CropView(self.images, self.size, crop_area, seeds)
-            jobs = [torch.stack([b, torch.full_like(b, i), torch.arange(len(b))], dim=1) for i, b in enumerate(batches)]
-            yield from _decode_batches(view, jobs, self.workers)
+            cut = partial(_cut_crop, crop_area=crop_area, size=self.size)
+            jobs = (Job(batch[chosen], chosen, seed) for batch, chosen, seed in shared)
+            yield from self._stream(cut, jobs)
             return
-        for batch, seed in zip(batches, seeds, strict=True):
-            block = self.decoded[batch]
+        for batch, chosen, seed in shared:
             sides = torch.full((len(batch),), self.resize)
-            yield crop_batch(block, draw_crops(sides, sides, crop_area, generator(seed)), self.size)
+            crops = draw_crops(sides, sides, crop_area, generator(seed))  # of the whole batch: one draw gives them all
+            empty = torch.empty(0, 3, self.size, self.size)
+            yield crop_batch(self.decoded[batch[chosen]], crops.at(chosen), self.size) if len(chosen) else empty
+
+    def _stream(self, cut: Callable[..., Tensor], jobs: Iterable[Job], draft: int = 0) -> Iterator[Tensor]:
+        stream = Stream(self.images, cut, self.size, draft, replace=self.replaced is not None)
+        return decode_batches(stream, jobs, self.workers, self.replaced)
 
 
-def load_pixels(images: ImageSet, data: DataConfig, size: int, cache: Path | None = None) -> Pixels:
-    """Find the readable images and decode them, once, if ``data.memory_gb`` allows.
+def load_pixels(
+    images: ImageSet, data: DataConfig, size: int, cache: Path | None = None, *, scan: bool = False
+) -> Pixels:
+    """Decode the images, once, if ``data.memory_gb`` allows, and leave out those that cannot be read.
+
+    Images that are decoded as they are used are not looked at first: all of them keep their number, and an
+    unreadable one is replaced by another when it comes up (see :mod:`dclib.data.streaming`). That will not do where
+    an image goes with a label: ``scan`` reads each image once in any case, and leaves the unreadable ones out.
 
     Args:
         images: Any set.
         data: ``resize``, ``memory_gb``, ``max_unreadable`` and ``workers`` are used.
         size: Side of the square batches, at most ``data.resize``.
-        cache: Folder that keeps the decoded file (and the list of unreadable images) for the next call; without
-            it the pixels live in memory.
+        cache: Folder that keeps the decoded file and the list of unreadable images for the next call; without it
+            they live in memory.
 
     Raises:
         ValueError: ``size`` is larger than ``data.resize``, or more than ``data.max_unreadable`` of the images do
-            not decode; the message counts and names them.
+            not decode; the message counts and names them. While batches are read, too, if images are replaced.
         OSError: the cache folder cannot be written.
     """
     if size > data.resize:
         raise ValueError(f"data.resize must be at least model.image_size; got {data.resize} and {size}")
     keep = len(images) * 3 * data.resize**2 <= data.memory_gb * 2**30
     stem = None if cache is None else cache / f"{images.fingerprint}-{data.resize}"
+    if not keep and not scan:
+        replaced = Unreadable(images, data.max_unreadable, stem and stem.with_suffix(".replaced"))
+        return Pixels(images, (), size, data.resize, None, data.workers, replaced)
     failed = _read_failures(stem, keep, len(images), data.resize)
     if failed is None:
         failed = _decode_all(images, data.resize, stem) if keep else (_scan(images, stem), None)
     unreadable, pixels = failed
-    _refuse_too_many(images, unreadable, data.max_unreadable)
+    refuse_too_many(images, unreadable.tolist(), data.max_unreadable)
     readable = np.setdiff1d(np.arange(len(images)), unreadable)
     left_out = tuple(images.ids[i] for i in unreadable)
     return Pixels(images.subset(readable) if left_out else images, left_out, size, data.resize, pixels, data.workers)
@@ -117,16 +158,6 @@ def _centre(pixels: Tensor, size: int) -> Tensor:
     """The central ``size`` x ``size`` of square images (..., side, side)."""
     edge = round((pixels.shape[-1] - size) / 2)
     return pixels[..., edge : edge + size, edge : edge + size]
-
-
-def _refuse_too_many(images: ImageSet, unreadable: NDArray[np.int64], limit: float) -> None:
-    share = len(unreadable) / len(images)
-    if share > limit or len(unreadable) == len(images):
-        names = ", ".join(images.ids[i] for i in unreadable[:NAMED_FAILURES])
-        raise ValueError(
-            f"{len(unreadable)} of {len(images)} images of {images.name} are unreadable ({share:.1%}), more than the "
-            f"{limit:.1%} that data.max_unreadable allows; the first: {names}. Remove them, or raise the limit"
-        )
 
 
 def _read_failures(stem: Path | None, keep: bool, n: int, side: int) -> tuple[NDArray[np.int64], Tensor | None] | None:
@@ -214,36 +245,14 @@ def _decode_chunk(images: ImageSet, start: int, side: int) -> tuple[int, NDArray
     return start, block, failed
 
 
-class _CentreView(Dataset[Tensor]):
-    def __init__(self, images: ImageSet, resize: int, size: int) -> None:
-        self.images, self.resize, self.size = images, resize, size
-
-    def __getitem__(self, row: Tensor) -> Tensor:
-        kept = to_tensor(resize_and_centre(self.images.open(int(row), draft=self.resize), self.resize, self.resize))
-        return _centre(kept, self.size)  # in two steps, as decoded pixels are cut
+def _cut_centre(image: Image.Image, seed: int, place: int, *, resize: int, size: int) -> Tensor:
+    kept = to_tensor(resize_and_centre(image, resize, resize))
+    return _centre(kept, size)  # in two steps, as decoded pixels are cut
 
 
-class _CropView(Dataset[Tensor]):
-    def __init__(self, images: ImageSet, size: int, crop_area: float, seeds: Sequence[int]) -> None:
-        self.images, self.size, self.crop_area, self.seeds = images, size, crop_area, seeds
-
-    def __getitem__(self, job: Tensor) -> Tensor:
-        row, batch, place = job.tolist()
-        image = self.images[row]
-        sides = torch.tensor([image.height]), torch.tensor([image.width])
-        crops = draw_crops(*sides, self.crop_area, generator(self.seeds[batch], place))
-        return crop_image(image, crops, 0, self.size)
-
-
-def _decode_batches(view: Dataset[Tensor], batches: Sequence[Tensor], workers: int) -> Iterator[Tensor]:
-    loader = DataLoader(
-        view,
-        batch_sampler=[list(batch) for batch in batches],
-        num_workers=workers,
-        generator=torch.Generator(),  # else it draws a seed from the global generator, which is dropout's
-    )
-    for batch in loader:
-        yield batch.float() / 255
+def _cut_crop(image: Image.Image, seed: int, place: int, *, crop_area: float, size: int) -> Tensor:
+    sides = torch.tensor([image.height]), torch.tensor([image.width])
+    return crop_image(image, draw_crops(*sides, crop_area, generator(seed, place)), 0, size)
 
 
 def _save_array(path: Path, array: NDArray[np.int64]) -> None:

@@ -30,6 +30,10 @@ class Crops:
     width: Tensor
     flip: Tensor  # (b,) bool
 
+    def at(self, places: Tensor) -> Crops:
+        """The crops at these positions."""
+        return Crops(*(column[places] for column in (self.top, self.left, self.height, self.width, self.flip)))
+
 
 def draw_crops(heights: Tensor, widths: Tensor, smallest_area: float, generator: torch.Generator) -> Crops:
     """Random resized crops and flips for images of the given sizes (b,), as torchvision draws them.

@@ -14,8 +14,8 @@ from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
 from dclib.paper import TABLE2_METHODS
 from dclib.records import Record, write_records
-from dclib.train.pretrain import ROOMS, weights_hash
 from dclib.train.runs import default_device, is_current, kept_pixels, prepare_data, preset_folder, run_card
+from dclib.train.start import ROOMS, weights_hash
 
 FINETUNE_ROOMS = (*ROOMS, "evaluate/finetune", "evaluate/classifier", "models/folding", "train/checkpoints")
 
@@ -37,7 +37,7 @@ def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "")
         return
     place = torch.device(device or default_device())
     train, test = (
-        kept_pixels(preset, method, balanced_subset(images, count, seed=0))
+        kept_pixels(preset, method, balanced_subset(images, count, seed=0), scan=True)
         for images, count in (
             (data.objects_train, preset.finetune.train_images),
             (data.objects_test, preset.finetune.test_images),

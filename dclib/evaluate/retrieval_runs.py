@@ -22,8 +22,8 @@ from dclib.evaluate.retrieval import (
     rank_queries,
 )
 from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
-from dclib.train.pretrain import ROOMS, weights_hash
 from dclib.train.runs import default_device, device_name, is_current, method_chain, prepare_data, preset_folder
+from dclib.train.start import ROOMS, weights_hash
 
 RETRIEVAL_ROOMS = (*ROOMS, "evaluate/retrieval", "evaluate/rmac", "data/landmarks")
 CITIES = ("oxford", "paris")

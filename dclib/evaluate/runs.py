@@ -13,7 +13,6 @@ from dclib.data.pixels import Pixels
 from dclib.evaluate.linear_probe import OBJECTS_LR, SCENES_LR, linear_probe
 from dclib.evaluate.networks import trained_network
 from dclib.records import Record, write_records
-from dclib.train.pretrain import ROOMS
 from dclib.train.runs import (
     default_device,
     is_current,
@@ -23,6 +22,7 @@ from dclib.train.runs import (
     preset_folder,
     run_card,
 )
+from dclib.train.start import ROOMS
 
 HALVES = {"objects": OBJECTS_LR, "scenes": SCENES_LR}  # the halves of Table 1 and their learning rates
 
@@ -78,4 +78,4 @@ def probe_half(
 
 def labelled_pixels(preset: Preset, method: str, images: ImageSet, count: int) -> Pixels:
     """Pixels of a labelled set, or of ``count`` of its images spread evenly over the classes."""
-    return kept_pixels(preset, method, balanced_subset(images, count, seed=0))
+    return kept_pixels(preset, method, balanced_subset(images, count, seed=0), scan=True)

@@ -9,8 +9,8 @@ from dclib.config import Preset, config_hash
 from dclib.data.voc import VocSet, open_voc
 from dclib.evaluate.voc import check_classes, classify_voc
 from dclib.models.vgg import Trunk
-from dclib.train.pretrain import Validator
 from dclib.train.runs import prepare_data
+from dclib.train.start import Validator
 
 
 def open_voc_splits(preset: Preset, *splits: str) -> tuple[VocSet, ...] | None:

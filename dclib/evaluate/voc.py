@@ -147,7 +147,7 @@ def voc_learning_rate(lr: float, setting: Setting, step: int, iterations: int) -
 def _open(voc: VocSet, trunk: Trunk, data: DataConfig) -> tuple[Pixels, NDArray[np.int8]]:
     """Pixels of a split, decoded as they are used so that crops see whole photographs, and the labels that remain."""
     size = trunk.config.image_size
-    pixels = load_pixels(voc.images, replace(data, memory_gb=0.0, resize=size), size)
+    pixels = load_pixels(voc.images, replace(data, memory_gb=0.0, resize=size), size, scan=True)
     unreadable = set(pixels.unreadable)
     kept = [i for i, image_id in enumerate(voc.images.ids) if image_id not in unreadable]
     return pixels, voc.labels[kept]

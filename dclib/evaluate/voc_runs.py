@@ -14,7 +14,6 @@ from dclib.evaluate.validation import open_voc_splits
 from dclib.evaluate.voc import SETTINGS, Setting, VocResult, classify_voc
 from dclib.paper import TABLE4_METHODS
 from dclib.records import Record, write_records
-from dclib.train.pretrain import ROOMS
 from dclib.train.runs import (
     default_device,
     is_current,
@@ -23,6 +22,7 @@ from dclib.train.runs import (
     preset_folder,
     run_card,
 )
+from dclib.train.start import ROOMS
 
 VOC_ROOMS = (*ROOMS, "evaluate/voc", "evaluate/classifier", "data/voc")
 IN_TABLE = {method for pair in TABLE4_METHODS.values() for method in pair} | {"released"}
@@ -44,7 +44,8 @@ def voc_method(preset: Preset, method: str, seed: int, *, device: str = "") -> N
         return
     place = torch.device(device or default_device())
     size = preset.method(method).model.image_size
-    pixels = [load_pixels(s.images, replace(preset.data, memory_gb=0.0, resize=size), size) for s in splits]
+    data = replace(preset.data, memory_gb=0.0, resize=size)
+    pixels = [load_pixels(s.images, data, size, scan=True) for s in splits]
     trained_on = "" if preset.method(method).weights else method_pixels(preset, method, prepare_data(preset)).identity
     for setting in settings_of(method):
         path = preset_folder(preset) / "records" / "voc" / f"{method}-{setting}-s{seed}.json"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init  # no draw from the global generator
 
 from dclib.config import ModelConfig
+from dclib.models.batch_norm import BatchNorm2d
 from dclib.models.sobel import Stem
 
 # channels of the 13 convolutions at width 1; "M" is a 2x2 max-pool
@@ -99,6 +100,6 @@ def _convolutions(in_channels: int, width: float, first_kernel: int) -> list[nn.
             continue
         out_channels = scaled_channels(layer, width)
         convolution = skip_init(nn.Conv2d, in_channels, out_channels, kernel_size=kernel, padding=1)
-        modules += [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+        modules += [convolution, BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
         in_channels, kernel = out_channels, 3
     return modules

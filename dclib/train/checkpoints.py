@@ -1,14 +1,20 @@
-"""One file that holds everything a run needs to go on: it is whole, or it is the one before."""
+"""One file that holds everything a run needs to go on: it is whole, or it is the one before.
+
+Sharded heads, which no process has all of, are files of their own beside it, one per super-class. They are written
+first; the one file then names them in the same atomic step, and those of the checkpoint before are removed last.
+"""
 
 from __future__ import annotations
 
 import pickle
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dclib.distributed import from_main, is_main, wait_for_all
 from dclib.records import replacing
 from dclib.train.state import State
 
@@ -28,16 +34,42 @@ class Saver:
 
     def restore(self, state: State) -> None:
         """Bring ``state`` to the saved one, or write a first one: a folder that cannot be written is found out now."""
-        saved = load_checkpoint(self.path, self.identity)
-        if saved is None:
+        if not from_main(self.path.exists()):  # as one process sees it, before it writes
             self.save(state)
-        else:
-            state.restore(saved)
+            return
+        saved = self._load(self.path)
+        state.restore(saved)
+        if state.placement.is_sharded:
+            for super_class in state.placement.held:
+                state.restore_head(super_class, self._load(self._head_file(saved["head_files"], super_class)))
 
     def save(self, state: State) -> None:
-        """Replace the checkpoint."""
-        save_checkpoint(self.path, self.identity, state.snapshot())
+        """Replace the checkpoint. All processes must call it; one writes it, and each writes its sharded heads."""
+        names = {}
+        if state.placement.is_sharded:
+            names = {"head_files": f"{state.epoch}-{state.step}-{state.clusterings}"}
+            self._save_heads(state, names["head_files"])
+        if is_main():
+            save_checkpoint(self.path, self.identity, {**state.snapshot(), **names})
+            for folder in (self.path.parent / "heads").glob("*"):
+                if folder.name != names.get("head_files"):
+                    shutil.rmtree(folder, ignore_errors=True)
         self._last = time.monotonic()
+
+    def _save_heads(self, state: State, name: str) -> None:
+        if state.placement.team.place == 0:
+            for super_class in state.placement.held:
+                save_checkpoint(self._head_file(name, super_class), self.identity, state.head_snapshot(super_class))
+        wait_for_all()
+
+    def _head_file(self, name: str, super_class: int) -> Path:
+        return self.path.parent / "heads" / name / f"{super_class}.pt"
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        saved = load_checkpoint(path, self.identity)
+        if saved is None:
+            raise ValueError(f"{path} is missing from its checkpoint; delete {self.path} to start afresh")
+        return saved
 
 
 def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:

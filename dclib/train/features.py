@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator, Sequence
+from itertools import groupby
+
 import torch
 from torch import Tensor
 
+from dclib.cluster.stored_rows import StoredRows
 from dclib.config import DataConfig
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
+from dclib.distributed import all_reduce_max, shard, wait_for_all
 from dclib.models.vgg import Trunk
+from dclib.train.preemption import leave_if_requested
 
-FEATURE_BATCH = 256  # images per forward pass; no effect on the result
+FEATURE_BATCH = 256  # images per forward pass; a stored matrix's files are whole batches
 PAPER_RESIZE = 256 / 224  # short side before the centre crop, in units of the input
 
 
@@ -28,17 +34,61 @@ def extract_features(trunk: Trunk, images: ImageSet | Pixels, *, batch_size: int
     """
     if isinstance(images, ImageSet):
         size = trunk.config.image_size
-        images = load_pixels(images, DataConfig(resize=round(size * PAPER_RESIZE)), size)
+        images = load_pixels(images, DataConfig(resize=round(size * PAPER_RESIZE)), size, scan=True)
+    features = torch.empty(len(images), trunk.config.feature_dim)
+    start = 0
+    for batch in feature_batches(trunk, images, range(len(images)), batch_size):
+        features[start : start + len(batch)] = batch
+        start += len(batch)
+    return features
+
+
+def store_features(trunk: Trunk, pixels: Pixels, stored: StoredRows) -> StoredRows:
+    """The same features, kept on disk as they are made; each process makes its share of the files.
+
+    Files that an interrupted pass has left whole are taken as they are.
+
+    Args:
+        stored: Where they go; one row per image, ``feature_dim`` columns.
+
+    Raises:
+        ValueError: a feature is not finite, or does not fit the precision.
+        OSError: the disk cannot hold them, found before the first is made.
+        PreemptedError: a process was asked to leave; the files so far are kept.
+    """
+    stored.check_space()
+    missing = [file for file in shard(stored.n_files) if not stored.is_written(file)]
+    written = _write_files(trunk, pixels, stored, missing)
+    for _ in range(int(all_reduce_max(torch.tensor(len(missing))))):  # so that all ranks ask each other equally often
+        next(written, None)
+        leave_if_requested()
+    wait_for_all()
+    return stored
+
+
+@torch.no_grad()
+def feature_batches(trunk: Trunk, pixels: Pixels, rows: range, batch_size: int) -> Generator[Tensor, None, None]:
+    """Features of some rows in order, (b, feature_dim) float32 on the CPU; the network's mode is put back."""
     parameter = next(trunk.parameters())
     was_training = trunk.training
     trunk.eval()
-    features = torch.empty(len(images), trunk.config.feature_dim)
-    start = 0
     try:
-        for batch in images.centre_batches(batch_size):
-            batch = batch.to(parameter.device, memory_format=torch.channels_last)
-            features[start : start + len(batch)] = trunk(batch).float().cpu()
-            start += len(batch)
+        for batch in pixels.centre_batches(batch_size, rows.start, rows.stop):
+            yield trunk(batch.to(parameter.device, memory_format=torch.channels_last)).float().cpu()
     finally:
         trunk.train(was_training)
-    return features
+
+
+def _write_files(trunk: Trunk, pixels: Pixels, stored: StoredRows, files: Sequence[int]) -> Iterator[int]:
+    """Make and write these files, one for each step of the iterator; files in a row share a pass."""
+    for _, run in groupby(enumerate(files), key=lambda item: item[1] - item[0]):
+        together = [file for _, file in run]
+        waiting: list[Tensor] = []
+        batches = feature_batches(trunk, pixels, stored.rows_in(range(together[0], together[-1] + 1)), FEATURE_BATCH)
+        for file in together:
+            while sum(map(len, waiting)) < len(stored.file_rows(file)):
+                waiting.append(next(batches))
+            stored.write(file, torch.cat(waiting))
+            waiting = []
+            yield file
+        batches.close()

@@ -11,43 +11,31 @@ RotNet, DeepCluster, DeeperCluster and the supervised reference are one loop tha
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dclib.cluster.pseudo_labels import check_cluster_counts, cluster_features
-from dclib.config import DataConfig, MethodConfig, ModelConfig, TrainConfig, config_hash
+from dclib.config import DataConfig, MethodConfig, TrainConfig
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import EpochPlan, plan_epoch
 from dclib.data.transforms import quarter_turn
+from dclib.distributed import all_reduce_sum, any_of, from_main, is_main, rank, wait_for_all, world_size
 from dclib.models.heads import joint_loss
 from dclib.models.vgg import Trunk
 from dclib.randomness import derive_seed, generator
-from dclib.records import code_hash
 from dclib.train import health
 from dclib.train.checkpoints import Saver
-from dclib.train.features import PAPER_RESIZE, extract_features
+from dclib.train.clustering import cluster_images, remove_stored
+from dclib.train.features import PAPER_RESIZE
+from dclib.train.preemption import PreemptedError, is_requested, leave_if_requested, said
+from dclib.train.start import Validator, check_start, run_identity
 from dclib.train.state import State
 
 CHECK_EVERY = 50  # steps between two looks at the losses: a look waits for the device
-# whose code can change a result; what the loaders read is told by the images' fingerprint
-DATA_ROOMS = ("data/images", "data/pixels", "data/samplers", "data/transforms")
-TRAIN_ROOMS = ("train/features", "train/pretrain", "train/state")
-MODEL_ROOMS = ("models/heads", "models/sobel", "models/vgg")
-ROOMS = ("randomness", "distributed", *DATA_ROOMS, *MODEL_ROOMS, "cluster", *TRAIN_ROOMS)
-
-
-@dataclass(frozen=True)
-class Validator:
-    """What tells when a network has learned enough: Pascal VOC 2007 in the paper."""
-
-    score: Callable[[Trunk], float]  # mean average precision, %; puts the network back as it was
-    identity: str  # changes with anything that changes a score
+AGREE_EVERY = 10  # steps after which several processes ask each other whether to save or to leave
 
 
 def pretrain(
@@ -64,40 +52,44 @@ def pretrain(
 ) -> State:
     """Train a network by ``config.method``, or go on from where ``folder`` was left; the result is ``.trunk``.
 
+    With several processes (see ``distributed``) all call this, each with its device; they share the images, and end
+    with the numbers of one process to rounding, dropout's masks aside.
+
     Args:
         images: A set, or pixels that are ready. Labels are trained on by ``supervised`` alone; elsewhere they are
             compared with the clusters for display.
-        folder: Keeps ``checkpoint.pt``. A killed run called again with the same arguments ends with the same
-            numbers on the same device and thread count; a finished one returns at once.
+        folder: Keeps ``checkpoint.pt``; on a disk that all processes share. A killed run called again ends with the
+            same numbers on the same device, threads and processes, and goes on with other ones too. A finished one
+            returns at once.
         seed: Decides weights, sampling, crops, clustering and dropout.
         initial: A trunk whose weights are the start instead of random ones.
         validator: Scores the network after every ``train.validate_every``-th epoch, where ``train.patience`` is
-            set: training ends after that many scores without a new best, as the supplement's does when
-            performance on VOC2007 saturates. The scores are in the history.
+            set: training ends after that many scores without a new best. The scores are in the history.
         save_every: Seconds between checkpoints inside an epoch; one is written after each epoch in any case.
-        report: Gets one line per epoch and per clustering.
+        report: Gets one line per epoch and per clustering, in the main process.
 
     Raises:
-        ValueError: bad input, found before anything is trained: too few images, no labels for ``supervised``, a
-            checkpoint of another configuration, patience without a validator.
-        FloatingPointError: the loss is no longer finite; the message gives the step. The last checkpoint is
-            from before it.
+        ValueError: bad input, found before anything is trained, a checkpoint of another configuration among it.
+        FloatingPointError: the loss is no longer finite; the last checkpoint is from before that.
         OSError: the folder cannot be written.
     """
+    report = report if is_main() else _nothing
     check_start(images, config, initial)
     if config.train.patience and validator is None:
         raise ValueError("train.patience needs a validator to score the network by; give one, or set patience to 0")
     pixels = images if isinstance(images, Pixels) else _load(images, config, Path(folder))
     check_start(pixels, config, initial)  # again, now that unreadable images are left out
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(seed, "dropout"))  # dropout can only draw from the global generator
+    with torch.random.fork_rng():  # dropout can only draw from the global generator
         state = State.begin(config, pixels, seed, torch.device(device), initial)
         saver = Saver(Path(folder), run_identity(config, pixels, seed, initial, validator), save_every)
         saver.restore(state)
         while state.epoch < config.train.epochs and not is_saturated(state, config.train):
             if reassignment_is_due(state, config):
-                reassign(state, pixels, config, seed, report)
+                stored = Path(folder) / f"clustering-{saver.identity}-{state.clusterings}"
+                reassign(state, pixels, config, seed, stored, report)
                 saver.save(state)
+                remove_stored(stored)
+            leave_if_requested()
             plan = plan_next_epoch(state, config, len(pixels), seed)
             train_epoch(state, pixels, plan, config.train, seed, saver)
             finish_epoch(state, plan, config, report)
@@ -125,33 +117,55 @@ def plan_next_epoch(state: State, config: MethodConfig, n_images: int, seed: int
 def train_epoch(state: State, pixels: Pixels, plan: EpochPlan, config: TrainConfig, seed: int, saver: Saver) -> None:
     """Take the steps of the epoch that are still to do."""
     losses: list[Tensor] = []
-    batches = iterate_batches(pixels, plan, config, seed, state)
+    places = [state.placement.places(plan.super_class[plan.batch(step)]) for step in range(state.step, len(plan))]
+    batches = iterate_batches(pixels, plan, places, config, seed, state)
     steps = health.steps_with_progress(range(state.step, len(plan)), plan.batch_size, f"epoch {state.epoch + 1}")
-    for step, batch in zip(steps, batches, strict=True):
+    for step, part, batch in zip(steps, places, batches, strict=True):
         set_learning_rate(state, config, (state.epoch * len(plan) + step) / (config.epochs * len(plan)))
-        losses.append(train_step(state, batch, plan, step, config))
+        seed_dropout(state, seed)
+        losses.append(train_step(state, batch, plan, plan.batch(step).start + part, config))
         state.step = step + 1
-        due = saver.is_due
-        if due or len(losses) == CHECK_EVERY or state.step == len(plan):
+        due, leaving = _agree(saver.is_due, is_requested(), step)
+        if due or leaving or len(losses) == CHECK_EVERY or state.step == len(plan):
             add_totals(state, losses)
-        if due:
+        if due or leaving:
             saver.save(state)
+        if leaving:
+            wait_for_all()  # until the checkpoint is written
+            raise PreemptedError(said())
 
 
-def train_step(state: State, batch: Tensor, plan: EpochPlan, step: int, config: TrainConfig) -> Tensor:
-    """One update of trunk and heads; returns loss, super hits and sub hits, (3,), without waiting for the device."""
-    rows, device = plan.batch(step), state.heads.super_bias.device
+def train_step(state: State, batch: Tensor, plan: EpochPlan, rows: Tensor, config: TrainConfig) -> Tensor:
+    """One update of trunk and heads by this process's ``rows`` of the plan, whose cropped images are ``batch``.
+
+    Returns its part of the loss, super hits and sub hits, (3,), without waiting for the device.
+    """
+    device = state.heads.super_bias.device
     turned = quarter_turn(batch, plan.turn[rows]).to(device, memory_format=torch.channels_last, non_blocking=True)
     super_class, sub_class = plan.super_class[rows].to(device), plan.sub_class[rows].to(device)
     state.trunk.train()
-    features = state.trunk(turned)
-    result = joint_loss(state.heads, features, super_class, sub_class, sub_head_gradient=config.sub_head_gradient)
+    result = joint_loss(
+        state.heads,
+        state.shared_trunk(turned),
+        super_class,
+        sub_class,
+        sub_head_gradient=config.sub_head_gradient,
+        batch_size=plan.batch_size,
+    )
     for optimiser in state.optimisers.values():
         optimiser.zero_grad(set_to_none=True)
-    result.loss.backward()
+    (result.loss * world_size()).backward()  # parts of a sum, and gradients are averaged
+    state.average_head_gradients()
     for optimiser in state.optimisers.values():
         optimiser.step()
     return torch.stack([result.loss.detach(), result.super_hits.float(), result.sub_hits.float()])
+
+
+def _agree(due: bool, leaving: bool, step: int) -> list[bool]:
+    """Whether all processes save, and whether they leave, after this step."""
+    if world_size() > 1 and (step + 1) % AGREE_EVERY:
+        return [False, False]
+    return any_of(due and is_main(), leaving)
 
 
 def reassignment_is_due(state: State, config: MethodConfig) -> bool:
@@ -162,16 +176,16 @@ def reassignment_is_due(state: State, config: MethodConfig) -> bool:
     return early and state.epoch % config.cluster.reassign_every == 0
 
 
-def reassign(state: State, pixels: Pixels, config: MethodConfig, seed: int, report: Callable[[str], None]) -> None:
-    """New pseudo-labels from the current features, and new heads for them.
+def reassign(
+    state: State, pixels: Pixels, config: MethodConfig, seed: int, stored: Path, report: Callable[[str], None]
+) -> None:
+    """New pseudo-labels from the current features, which are kept in ``stored``, and new heads for them.
 
     The sub-class heads start afresh, since cluster numbers mean nothing from one clustering to the next. So does
     the super-class head if there is more than one super-cluster; with one, its classes are the turns and stay.
     """
-    features = extract_features(state.trunk, pixels)
-    if not bool(torch.isfinite(features).all()):
-        raise FloatingPointError(f"features are not finite after epoch {state.epoch}; lower train.lr and start again")
-    clustering = cluster_features(features, config.cluster, generator(seed, "clustering", state.clusterings))
+    draws = generator(seed, "clustering", state.clusterings)
+    clustering = cluster_images(state.trunk, pixels, config.cluster, draws, stored)
     previous = state.labels if state.clusterings else None
     labels = pixels.images.labels
     values = health.clustering_values(clustering, previous, None if labels is None else torch.from_numpy(labels))
@@ -192,8 +206,7 @@ def validate(state: State, config: TrainConfig, validator: Validator, report: Ca
     """Score the network where a validation is due, and add it to the history."""
     if not config.patience or state.epoch % config.validate_every:
         return
-    with torch.random.fork_rng():  # whatever it draws, training goes on as if it had not
-        score = validator.score(state.trunk)
+    score = from_main(validator.score(state.trunk))  # rounding may differ between machines; stopping may not
     state.history.append({"epoch": state.epoch, "validation_map": score})
     report(f"validation after epoch {state.epoch}: mean average precision {score:.1f} %")
     if is_saturated(state, config):
@@ -207,50 +220,19 @@ def is_saturated(state: State, config: TrainConfig) -> bool:
     return bool(config.patience and scores) and len(scores) - 1 - scores.index(max(scores)) >= config.patience
 
 
-def check_start(images: ImageSet | Pixels, config: MethodConfig, initial: Trunk | None = None) -> None:
-    """ValueError if this method cannot be trained on these images from there, before any work is done."""
-    if config.method == "random":
-        raise ValueError("method 'random' is the untrained network: there is nothing to train; choose another method")
-    if config.method == "released":
-        raise ValueError("method 'released' is trained already: there is nothing to do; choose another method")
-    if initial is not None and not same_network(initial.config, config.model):
-        raise ValueError(f"the network to start from has model {initial.config}, this method needs {config.model}")
-    labels = images.images.labels if isinstance(images, Pixels) else images.labels
-    if len(images) < 2:
-        raise ValueError(f"need at least 2 images to train on; got {len(images)}")
-    if config.clusters:
-        check_cluster_counts(len(images), config.cluster)
-    if config.method == "supervised" and (labels is None or len(set(labels.tolist())) < 2):
-        raise ValueError("supervised training needs images of at least two classes; give one folder per class")
-
-
-def same_network(one: ModelConfig, other: ModelConfig) -> bool:
-    """Whether weights of one fit the other: everything but the dropout is the same."""
-    return replace(one, dropout=other.dropout) == other
-
-
-def run_identity(
-    config: MethodConfig, pixels: Pixels, seed: int, initial: Trunk | None, validator: Validator | None = None
-) -> str:
-    """What a checkpoint belongs to: settings, data, seed, starting weights, what stops it, and the code."""
-    start = "" if initial is None else weights_hash(initial)
-    judge = "" if validator is None or not config.train.patience else validator.identity
-    return config_hash(config, pixels.identity, seed, start, judge, code_hash(*ROOMS))
-
-
-def weights_hash(trunk: Trunk) -> str:
-    """Hash of every weight and running statistic."""
-    digest = hashlib.sha256()
-    for tensor in trunk.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
-
-
-def iterate_batches(pixels: Pixels, plan: EpochPlan, config: TrainConfig, seed: int, state: State) -> Iterator[Tensor]:
-    """Cropped batches of the steps still to do; each depends on (seed, epoch, step) alone."""
+def iterate_batches(
+    pixels: Pixels, plan: EpochPlan, places: Sequence[Tensor], config: TrainConfig, seed: int, state: State
+) -> Iterator[Tensor]:
+    """This process's cropped images of each step still to do; a batch depends on (seed, epoch, step) alone."""
     steps = range(state.step, len(plan))
     seeds = [derive_seed(seed, "crops", state.epoch, step) for step in steps]
-    return pixels.crop_batches([plan.index[plan.batch(step)] for step in steps], config.crop_area, seeds)
+    return pixels.crop_batches([plan.index[plan.batch(step)] for step in steps], config.crop_area, seeds, places)
+
+
+def seed_dropout(state: State, seed: int) -> None:
+    """Each step has its own masks, whatever ran before it, and each process others."""
+    if state.trunk.config.dropout:
+        torch.manual_seed(derive_seed(seed, "dropout", state.epoch, state.step, rank()))
 
 
 def set_learning_rate(state: State, config: TrainConfig, progress: float) -> None:
@@ -269,7 +251,7 @@ def add_totals(state: State, losses: list[Tensor]) -> None:
     """
     if not losses:
         return
-    values = torch.stack(losses).double().cpu()
+    values = all_reduce_sum(torch.stack(losses).double().cpu())  # of the processes' parts
     bad = (~torch.isfinite(values[:, 0])).nonzero().squeeze(1)
     if len(bad):
         step = state.step - len(losses) + int(bad[0]) + 1
@@ -299,6 +281,10 @@ def finish_epoch(state: State, plan: EpochPlan, config: MethodConfig, report: Ca
     state.next_epoch()
     state.history.append({"epoch": state.epoch, "chance_loss": chance, **values})
     report(health.epoch_line(state.epoch, config.train.epochs, values, chance))
+
+
+def _nothing(line: str) -> None:
+    """The report of a process that is not the main one."""
 
 
 def _load(images: ImageSet, config: MethodConfig, folder: Path) -> Pixels:

@@ -10,20 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dclib.cluster.pseudo_labels import cluster_features
 from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash
 from dclib.data.images import ImageSet, open_split
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.pocket.world import make_pocket_world
 from dclib.data.samplers import images_shown
+from dclib.distributed import from_main, is_main, main_first
 from dclib.models.released import file_digest, load_released
 from dclib.models.vgg import Trunk
 from dclib.presets import data_root, runs_folder
 from dclib.randomness import generator
 from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
-from dclib.train.features import extract_features
+from dclib.train.clustering import cluster_images, remove_stored
 from dclib.train.health import clustering_values
-from dclib.train.pretrain import ROOMS, Validator, check_start, pretrain, same_network
+from dclib.train.pretrain import pretrain
+from dclib.train.start import ROOMS, Validator, check_start, same_network
 from dclib.train.state import State
 
 PICTURED_CLUSTERS = 8  # clusters shown as mosaics on a page
@@ -57,10 +58,13 @@ def prepare_data(preset: Preset) -> Data:
     data = preset.data
     root = data_root(data) if data.root else pocket_world_folder(preset)
     if not data.root:
-        make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed)
+        with main_first():
+            make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed)
     pool = open_split(root, data.pool, name="pool")
     if pool is None:
         raise ValueError("data.pool must name the images to pre-train on; it is empty")
+    if 0 < data.pool_images < len(pool):
+        pool = pool.subset(np.sort(np.random.default_rng(0).permutation(len(pool))[: data.pool_images]))
     labelled = {
         name: open_split(root, getattr(data, name), name=name)
         for name in ("objects_train", "objects_test", "scenes_train", "scenes_test")
@@ -92,7 +96,7 @@ def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
             f"method {method!r} learns from the labelled images, but data.objects_train is missing: "
             "give a folder with one sub-folder per class, or leave the method out"
         )
-    return kept_pixels(preset, method, images)
+    return kept_pixels(preset, method, images, scan=learns_from_objects(config))
 
 
 def learns_from_objects(config: MethodConfig) -> bool:
@@ -100,9 +104,11 @@ def learns_from_objects(config: MethodConfig) -> bool:
     return config.method == "supervised" or config.images == "objects"
 
 
-def kept_pixels(preset: Preset, method: str, images: ImageSet) -> Pixels:
-    """Pixels of a set at a method's input size, decoded once for all runs."""
-    return load_pixels(images, preset.data, preset.method(method).model.image_size, runs_folder() / "pixels")
+def kept_pixels(preset: Preset, method: str, images: ImageSet, *, scan: bool = False) -> Pixels:
+    """Pixels of a set at a method's input size, decoded once for all runs; ``scan`` where its labels are used."""
+    size = preset.method(method).model.image_size
+    with main_first():
+        return load_pixels(images, preset.data, size, runs_folder() / "pixels", scan=scan)
 
 
 def pretrain_method(
@@ -141,11 +147,12 @@ def pretrain_method(
         settings=config_hash(pixels.identity, pool.identity, common_clustering(preset)),
         rooms=(*ROOMS, "train/health", "train/runs"),
     )
-    if not is_current(records_path, card):
-        records = history_records(state, config, len(pixels)) + final_records(preset, state, pool, seed)
-        if config.clusters:
+    if not from_main(is_current(records_path, card)):  # as one process sees it, before it writes
+        records = history_records(state, config, len(pixels)) + final_records(preset, state, pool, seed, folder)
+        if config.clusters and is_main():
             write_pictures(preset, method, seed, state, pixels)
-        write_records(records_path, card, records)
+        if is_main():
+            write_records(records_path, card, records)
     return state.trunk
 
 
@@ -224,12 +231,14 @@ def history_records(state: State, config: MethodConfig, n_images: int) -> list[R
     return [*records, Record(name="pretrain_seconds", value=state.clock.seconds, unit="s", n=1)]
 
 
-def final_records(preset: Preset, state: State, pool: Pixels, seed: int) -> list[Record]:
+def final_records(preset: Preset, state: State, pool: Pixels, seed: int, folder: Path) -> list[Record]:
     """How well the finished features cluster: the same k-means for every method, against labels where there are any."""
     cluster = common_clustering(preset)
     if pool.images.labels is None or cluster is None:
         return []
-    clustering = cluster_features(extract_features(state.trunk, pool), cluster, generator(seed, "final clustering"))
+    stored = folder.with_name(f"{folder.name}-final")
+    clustering = cluster_images(state.trunk, pool, cluster, generator(seed, "final clustering"), stored)
+    remove_stored(stored)
     values = clustering_values(clustering, None, torch.from_numpy(pool.images.labels))
     return [
         Record(name=f"final_{name}", value=values[name], unit="1", n=len(pool)) for name in ("nmi_labels", "ami_labels")

@@ -10,10 +10,12 @@ import torch
 from dclib.cluster.pseudo_labels import PseudoLabels
 from dclib.config import MethodConfig, TrainConfig
 from dclib.data.pixels import Pixels
+from dclib.distributed import all_reduce_sum, share_gradients, world_size
 from dclib.models.heads import Heads
 from dclib.models.vgg import Trunk
 from dclib.randomness import generator
 from dclib.train.health import Stopwatch
+from dclib.train.placement import Placement
 
 COUNTERS = ("epoch", "step", "totals", "clusterings", "clustered_at", "history", "notes", "epoch_began")
 
@@ -25,6 +27,8 @@ class State:
     trunk: Trunk
     heads: Heads
     labels: PseudoLabels
+    placement: Placement
+    shared_trunk: torch.nn.Module  # the trunk itself, or what averages its gradients over processes
     optimisers: dict[str, torch.optim.SGD] = field(default_factory=dict)  # trunk, super, sub
     epoch: int = 0  # epochs finished
     step: int = 0  # steps finished in this epoch
@@ -46,8 +50,10 @@ class State:
             trunk.load_state_dict(initial.state_dict())
         labels = first_labels(config, pixels)
         n_super_classes = labels.n_super * config.n_turns
-        heads = Heads(config.model.feature_dim, n_super_classes, labels.n_sub, generator(seed, "heads")).to(device)
-        state = cls(trunk, heads, labels)
+        placement = Placement.of(config.train, n_super_classes)
+        width, draws = config.model.feature_dim, generator(seed, "heads")
+        heads = Heads(width, n_super_classes, labels.n_sub, draws, placement.held).to(device)
+        state = cls(trunk, heads, labels, placement, share_gradients(trunk))
         for part in ("trunk", "super", "sub"):
             state.new_optimiser(part, config.train)
         return state
@@ -62,6 +68,16 @@ class State:
             parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
 
+    def average_head_gradients(self) -> None:
+        """Over the processes that hold the same head: what ``shared_trunk`` does for the trunk."""
+        for parameters, team in (
+            (self.heads.super_parameters(), None),
+            (self.heads.sub_parameters(), self.placement.team),
+        ):
+            for parameter in parameters:
+                if parameter.grad is not None and world_size() > 1:
+                    parameter.grad = all_reduce_sum(parameter.grad, team) / world_size()
+
     def next_epoch(self) -> None:
         """Close the books of this epoch."""
         self.epoch, self.step, self.totals, self.epoch_began = (
@@ -72,14 +88,17 @@ class State:
         )
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything a resume needs, random state included, as plain values and tensors."""
+        """Everything a resume needs, as plain values and tensors; sharded heads come one by one, by
+        :meth:`head_snapshot`."""
+        optimisers = {part: optimiser.state_dict() for part, optimiser in self.optimisers.items()}
+        heads = self.heads.state_dict()
+        if self.placement.is_sharded:
+            del optimisers["sub"], heads["sub_weight"], heads["sub_bias"]
         return {
             "trunk": self.trunk.state_dict(),
-            "heads": self.heads.state_dict(),
-            "optimisers": {part: optimiser.state_dict() for part, optimiser in self.optimisers.items()},
+            "heads": dict(heads),
+            "optimisers": optimisers,
             "labels": {"super_cluster": self.labels.super_cluster, "sub_class": self.labels.sub_class},
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "seconds": self.clock.seconds,
             **{name: getattr(self, name) for name in COUNTERS},
         }
@@ -87,16 +106,33 @@ class State:
     def restore(self, saved: dict[str, Any]) -> None:
         """Go back to a snapshot."""
         self.trunk.load_state_dict(saved["trunk"])
-        self.heads.load_state_dict(saved["heads"])
-        for part, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(saved["optimisers"][part])
+        self.heads.load_state_dict(saved["heads"], strict=not self.placement.is_sharded)
+        for part, state in saved["optimisers"].items():
+            self.optimisers[part].load_state_dict(state)
         self.labels = PseudoLabels(**saved["labels"], n_super=self.labels.n_super, n_sub=self.labels.n_sub)
         for name in COUNTERS:
             setattr(self, name, saved[name])
         self.clock = Stopwatch(saved["seconds"])
-        torch.set_rng_state(saved["rng"])
-        if saved["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(saved["cuda_rng"])
+
+    def head_snapshot(self, super_class: int) -> dict[str, torch.Tensor]:
+        """The sub-class head of a super-class that is held here, with its momentum if there is any yet."""
+        place = super_class - self.placement.held.start
+        parameters = dict(zip(("weight", "bias"), self.heads.sub_parameters(), strict=True))
+        kept = {name: parameter.detach()[place] for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
+            if "momentum_buffer" in self.optimisers["sub"].state[parameter]:
+                kept[f"{name}_momentum"] = self.optimisers["sub"].state[parameter]["momentum_buffer"][place]
+        return {name: tensor.clone() for name, tensor in kept.items()}
+
+    def restore_head(self, super_class: int, saved: dict[str, torch.Tensor]) -> None:
+        """Go back to a :meth:`head_snapshot`."""
+        place = super_class - self.placement.held.start
+        for name, parameter in zip(("weight", "bias"), self.heads.sub_parameters(), strict=True):
+            parameter.data[place].copy_(saved[name])
+            if f"{name}_momentum" in saved:
+                state = self.optimisers["sub"].state[parameter]
+                momentum = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
+                momentum[place].copy_(saved[f"{name}_momentum"])
 
 
 def first_labels(config: MethodConfig, pixels: Pixels) -> PseudoLabels:
