@@ -58,11 +58,11 @@ def prepare_data(preset: Preset) -> Data:
     root = data_root(data) if data.root else pocket_world_folder(preset)
     if not data.root:
         make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed)
-    pool = open_split(root, data.pool, name="pool")
+    pool = open_split(root, data.pool, name="pool", cache=runs_folder())
     if pool is None:
         raise ValueError("data.pool must name the images to pre-train on; it is empty")
     labelled = {
-        name: open_split(root, getattr(data, name), name=name)
+        name: open_split(root, getattr(data, name), name=name, cache=runs_folder())
         for name in ("objects_train", "objects_test", "scenes_train", "scenes_test")
     }
     return Data(root, pool, **labelled)
