@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from zip_archives import archive_of, small_jpeg, write_archives
 
+from dclib.config import DataConfig
 from dclib.data import zip_index
 from dclib.data.images import UnreadableImageError, open_images
+from dclib.data.pixels import load_pixels
 from dclib.data.yfcc import ZipReader, open_yfcc
 from dclib.data.zip_index import HEAD, PHOTO, open_index
 
@@ -297,3 +300,23 @@ def test_an_archive_that_the_system_does_not_give_out_is_tried_again(tmp_path, m
     assert images.reader.sizes(["00001000", "00000007"]).tolist() == [-1, len(packed[7])]
     monkeypatch.undo()
     assert open_yfcc(tmp_path).reader.sizes(["00001000"]).tolist() == [len(packed[1_000])]
+
+
+def test_a_broken_archive_is_replaced_photo_by_photo_in_training(tmp_path):
+    """A damaged archive in a set that is read as it is used: no photo changes its number, and nothing stops."""
+    numbers = [*range(20), *range(1_000, 1_020), *range(2_000, 2_020)]
+    write_archives(tmp_path, numbers)
+    path = archive_of(tmp_path, 1_000)
+    path.write_bytes(path.read_bytes()[:-30])
+    images = open_yfcc(tmp_path, usable_ids=numbers)
+    settings = DataConfig(resize=32, memory_gb=0.0, workers=2, max_unreadable=0.4)
+    pixels = load_pixels(images, settings, 32)
+    views = torch.cat(list(pixels.centre_batches(7)))
+    assert pixels.unreadable == tuple(f"{n:08d}" for n in range(1_000, 1_020))
+    # each photo is of its number's grey; JPEG may miss it by two levels
+    shown = (255 * views).mean(dim=(1, 2, 3))
+    greys = torch.tensor([number % 251 for number in numbers])
+    assert (shown - greys)[[*range(20), *range(40, 60)]].abs().max() <= 2
+    readable = greys[[*range(20), *range(40, 60)]]
+    assert (shown[20:40, None] - readable).abs().min(dim=1).values.max() <= 2
+    assert len(set(shown[20:40].round().tolist())) > 5  # not one neighbour twenty times

@@ -19,6 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -198,7 +199,12 @@ def _folders(root: Path, cache: Path | None) -> list[Path]:
 
 def _is_writable(folder: Path) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            times = folder.parent.stat()
+            folder.mkdir(exist_ok=True)
+            with suppress(PermissionError):  # who may write need not be the owner
+                os.utime(folder.parent, ns=(times.st_atime_ns, times.st_mtime_ns))  # the images have not changed
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:
