@@ -20,6 +20,7 @@ from dclib.data.images import UnreadableImageError, open_images
 from dclib.data.pixels import load_pixels
 from dclib.data.yfcc import ZipReader, open_yfcc
 from dclib.data.zip_index import HEAD, PHOTO, open_index
+from dclib.records import read_records, select
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = [0, 7, 999, 1_000, 12_345_678, 12_345_000, 12_346_001, 99_999_999]
@@ -320,3 +321,17 @@ def test_a_broken_archive_is_replaced_photo_by_photo_in_training(tmp_path):
     readable = greys[[*range(20), *range(40, 60)]]
     assert (shown[20:40, None] - readable).abs().min(dim=1).values.max() <= 2
     assert len(set(shown[20:40].round().tolist())) > 5  # not one neighbour twenty times
+
+
+def test_the_benchmark_runs_and_records(tmp_path):
+    script = ROOT / "benchmarks" / "zip_reading.py"
+    sizes = ["--archives", "3", "--photos", "30", "--reads", "20", "--repeats", "2", "--out", tmp_path / "out.json"]
+    done = subprocess.run([sys.executable, script, *sizes], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    records = read_records(tmp_path)
+    for way in ("index", "zipfile", "index and decoding"):
+        for cache in ("warm", "cold"):
+            (rate,) = select(records, "images_per_second", way=way, cache=cache, statistic="median")
+            assert (rate.n, rate.card.stage, rate.card.preset) == (20, "benchmark", "benchmarks")
+    (size,) = select(records, "index_bytes_per_photo")
+    assert size.value == (HEAD + 17 * 30) / 30
