@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from synthetic_records import make_card, make_probes
+from zip_archives import write_archives
 
+from dclib.data.images import open_images
 from dclib.presets import load_preset
 from dclib.records import Record
 from dclib.report import stages as module
@@ -57,6 +59,19 @@ def test_a_change_of_the_training_touches_everything_that_looks_at_networks(plan
     touched = keys_after(planned, monkeypatch, "train/pretrain")
     assert {"linear_probes", "voc", "retrieval", "finetuning", "colour", "metadata", "scorecard"} <= touched
     assert "data" in touched  # it imports train.runs, which imports the training
+
+
+def test_opening_the_images_makes_no_page_anew(tmp_path: Path) -> None:
+    """Opening zip archives leaves an index beside them."""
+    write_archives(tmp_path / "pool", [7, 12_345_678])
+    preset = load_preset("smoke", {"data.root": str(tmp_path), "data.pool": "pool"})
+    stages = plan_stages("smoke")[1]
+    before = stage_parts(stages, preset)
+    open_images(tmp_path / "pool")
+    assert list((tmp_path / "pool" / "zip_index").iterdir())
+    assert stage_parts(stages, preset) == before
+    write_archives(tmp_path / "pool", [7_000])
+    assert {page for page, parts in stage_parts(stages, preset).items() if parts != before[page]} == before.keys()
 
 
 def test_every_evaluation_is_judged_at_the_end(planned) -> None:

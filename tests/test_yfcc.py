@@ -9,14 +9,15 @@ import os
 import pickle
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from zip_archives import archive_of, write_archives
 
 from dclib.data import yfcc
 from dclib.data.images import UnreadableImageError, open_images
@@ -24,29 +25,6 @@ from dclib.data.yfcc import ZipReader, is_yfcc, open_yfcc
 from dclib.data.yfcc_metadata import parse_metadata, read_metadata
 
 PHOTOS = [7, 999, 1_000, 12_345_678, 12_345_000, 12_346_001, 99_999_999]
-
-
-def write_archives(
-    root: Path, numbers: list[int], *, method: int = zipfile.ZIP_STORED, notes: bytes = b""
-) -> dict[int, bytes]:
-    """Archives of small JPEGs, each of its own grey; and what was packed. Not in order, as a real one may be."""
-    packed = {}
-    by_archive = groupby(sorted(numbers, reverse=True), key=lambda number: archive_of(root, number))
-    for path, members in by_archive:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(path, "w", method) as archive:
-            archive.writestr("notes", notes)
-            for number in members:
-                buffer = io.BytesIO()
-                Image.new("L", (8, 8), number % 251).save(buffer, "jpeg", comment=str(number) * (number % 5))
-                packed[number] = buffer.getvalue()
-                archive.writestr(f"{number:08d}"[5:] + ".jpg", packed[number])
-    return packed
-
-
-def archive_of(root: Path, number: int) -> Path:
-    digits = f"{number:08d}"
-    return root / digits[:2] / f"{digits[2:5]}.zip"
 
 
 def digest(images, index: int) -> str:
@@ -220,10 +198,17 @@ def test_usable_ids_choose_and_order_the_photos(tmp_path):
     assert open_yfcc(tmp_path, usable_ids=[999]).ids == ["00000999"]
 
 
-def test_usable_ids_read_no_archive_before_its_time(tmp_path, monkeypatch):
+def test_only_the_archives_of_usable_photos_are_read(tmp_path, monkeypatch):
     write_archives(tmp_path, PHOTOS)
-    monkeypatch.setattr(yfcc, "read_index", lambda root, archive: pytest.fail("read too early"))
-    assert len(open_yfcc(tmp_path, usable_ids=PHOTOS)) == len(PHOTOS)
+    opened = []
+    original = yfcc.zipfile.ZipFile
+    monkeypatch.setattr(yfcc.zipfile, "ZipFile", lambda path, *a: opened.append(path) or original(path, *a))
+    images = open_yfcc(tmp_path, usable_ids=[12_345_000, 7, 12_345_678])
+    assert sorted(opened) == [archive_of(tmp_path, 7), archive_of(tmp_path, 12_345_000)]
+    assert images[2].size == (8, 8)
+    opened.clear()
+    open_yfcc(tmp_path)  # the rest
+    assert sorted(opened) == [archive_of(tmp_path, n) for n in (1_000, 12_346_001, 99_999_999)]
 
 
 def test_usable_photo_that_is_missing_in_its_archive_is_unreadable(tmp_path):
@@ -265,6 +250,24 @@ def test_hidden_classes_become_labels(tmp_path):
     images = open_yfcc(tmp_path)
     assert (images.labels.tolist(), images.classes) == ([1, 0, 1], ("ant", "cat"))
     assert open_yfcc(tmp_path, usable_ids=[3, 2]).labels.tolist() == [1, 0]
+    rng = np.random.default_rng(0)
+    listed = rng.permutation(np.arange(1, 4).repeat(3)).tolist()  # each three times: the last line counts
+    lines = [(number, f"class {i % 4}") for i, number in enumerate(listed)]
+    (tmp_path / "hidden_classes.tsv").write_text("".join(f"{n}\t{c}\n" for n, c in lines))
+    images = open_yfcc(tmp_path)
+    assert [images.classes[label] for label in images.labels] == [dict(lines)[n] for n in (1, 2, 3)]
+    assert images.classes == tuple(sorted({dict(lines)[n] for n in (1, 2, 3)}))
+
+
+def test_fingerprint_is_that_of_the_ids_as_words(tmp_path):
+    """Numbers are hashed without making a word of each."""
+    write_archives(tmp_path, PHOTOS)
+    images = open_yfcc(tmp_path, usable_ids=[*PHOTOS[::-1], 8])
+    words = replace(images, ids=list(images.ids))
+    assert images.fingerprint == words.fingerprint
+    digest = hashlib.sha256(b"".join(i.encode() + b"\0" for i in images.ids))
+    digest.update(np.array([images.reader.sizes([i])[0] for i in images.ids], dtype="<i8").tobytes())
+    assert images.fingerprint == digest.hexdigest()[:12]
 
 
 @pytest.mark.parametrize(
@@ -273,6 +276,9 @@ def test_hidden_classes_become_labels(tmp_path):
         ("00000001\tcat\n00000002\tant\n", "no class for 1 of 3 photos, first 00000003"),
         ("00000001\tcat\n00000002 ant\n", "line 2: need a photo number, a tab and a class"),
         ("00000001\tcat\n00000002\t\n", "line 2"),
+        ("1\tcat\n4294967297\tant\n", "line 2"),
+        ("", "no class for 3 of 3 photos, first 00000001"),
+        ("9\tcat\n", "no class for 3 of 3 photos"),
     ],
 )
 def test_hidden_classes_must_name_every_photo(tmp_path, text, message):

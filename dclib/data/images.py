@@ -153,12 +153,25 @@ class ImageSet:
         """Hash of names, byte sizes and labels, in order: what a record calls the data hash."""
         digest = hashlib.sha256()
         for start in range(0, len(self), 65_536):
-            digest.update("\0".join(self.ids[start : start + 65_536]).encode() + b"\0")
-        digest.update(self.reader.sizes(self.ids).astype("<i8").tobytes())
+            digest.update(_terminated(self.ids[start : start + 65_536]))
+        for start in range(0, len(self), 65_536):  # sizes after all names: as it was when they were one array
+            digest.update(self.reader.sizes(self.ids[start : start + 65_536]).astype("<i8").tobytes())
         if self.labels is not None:
             digest.update(self.labels.astype("<i8").tobytes())
             digest.update("\0".join(self.classes).encode())
         return digest.hexdigest()[:12]
+
+
+def _terminated(names: Sequence[str]) -> bytes:
+    """Names as bytes, each with a zero after it; numbers without a loop over them, for there may be 100 million."""
+    if not isinstance(names, NumberedIds):
+        return "".join(f"{name}\0" for name in names).encode()
+    digits = np.zeros((len(names), names.width + 1), dtype=np.uint8)
+    rest = names.numbers
+    for column in reversed(range(names.width)):
+        rest, digit = np.divmod(rest, 10)
+        digits[:, column] = digit + ord("0")
+    return digits.tobytes()
 
 
 def decode_rgb(content: bytes, *, draft: int = 0) -> Image.Image:
@@ -214,8 +227,10 @@ def balanced_subset(images: ImageSet, count: int, seed: int) -> ImageSet:
     return images.subset(chosen)
 
 
-def open_images(path: str | Path, *, name: str | None = None) -> ImageSet:
+def open_images(path: str | Path, *, name: str | None = None, cache: Path | None = None) -> ImageSet:
     """Open whatever holds images: a folder, a .tar, a list file, or a folder of YFCC100M zip shards.
+
+    ``cache`` is a folder for the index of zip shards where it cannot be written beside them.
 
     Raises:
         ValueError: nothing is there, or no image is in it; the message says what was looked for.
@@ -227,7 +242,7 @@ def open_images(path: str | Path, *, name: str | None = None) -> ImageSet:
     if not path.exists():
         raise ValueError(f"no images at {path}: it does not exist; {_describe(path.parent)}")
     if path.is_dir():
-        images = yfcc.open_yfcc(path) if yfcc.is_yfcc(path) else folders.open_folder(path)
+        images = yfcc.open_yfcc(path, cache=cache) if yfcc.is_yfcc(path) else folders.open_folder(path)
     elif suffix == ".tar":
         images = folders.open_tar(path)
     elif suffix in LIST_SUFFIXES:
@@ -239,16 +254,18 @@ def open_images(path: str | Path, *, name: str | None = None) -> ImageSet:
     return replace(images, name=name) if name else images
 
 
-def open_split(root: str | Path, choices: str, *, name: str | None = None) -> ImageSet | None:
+def open_split(
+    root: str | Path, choices: str, *, name: str | None = None, cache: Path | None = None
+) -> ImageSet | None:
     """Open the first of ``choices`` (paths below ``root``, separated by ``|``) that is there, or is as .tar.
 
-    An empty choice means that the set may be missing: None is returned then.
+    An empty choice means that the set may be missing: None is returned then. ``cache`` as in :func:`open_images`.
 
     Raises:
         ValueError: none is there; the message lists what was tried. And as :func:`open_images`.
     """
     path = find_split(root, choices, name=name)
-    return None if path is None else open_images(path, name=name)
+    return None if path is None else open_images(path, name=name, cache=cache)
 
 
 def find_split(root: str | Path, choices: str, *, name: str | None = None) -> Path | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dclib.config import MethodConfig, Preset, config_hash
+from dclib.data.zip_index import FOLDER as INDEX_FOLDER
 from dclib.presets import data_root, load_preset, project_root
 from dclib.records import code_hash
 from dclib.report.notebooks import code_of, modules_used, read_notebook, source_of
@@ -212,7 +213,7 @@ def _images_stamp(preset: Preset) -> str:
         return ""  # the pocket world follows from the preset and the code
     stamp = []
     for folder, inner, files in os.walk(data_root(preset.data)):
-        inner.sort()
+        inner[:] = sorted(set(inner) - {INDEX_FOLDER})  # opening the images makes it
         archives = [name for name in files if name.endswith((".tar", ".zip", ".txt", ".tsv", ".csv"))]
         for path in [Path(folder), *(Path(folder) / name for name in sorted(archives))]:
             status = path.stat()

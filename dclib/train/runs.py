@@ -60,13 +60,14 @@ def prepare_data(preset: Preset) -> Data:
     if not data.root:
         with main_first():
             make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed)
-    pool = open_split(root, data.pool, name="pool")
+    with main_first():  # an index of archives is made once
+        pool = open_split(root, data.pool, name="pool", cache=runs_folder())
     if pool is None:
         raise ValueError("data.pool must name the images to pre-train on; it is empty")
     if 0 < data.pool_images < len(pool):
         pool = pool.subset(np.sort(np.random.default_rng(0).permutation(len(pool))[: data.pool_images]))
     labelled = {
-        name: open_split(root, getattr(data, name), name=name)
+        name: open_split(root, getattr(data, name), name=name, cache=runs_folder())
         for name in ("objects_train", "objects_test", "scenes_train", "scenes_test")
     }
     return Data(root, pool, **labelled)
