@@ -34,10 +34,11 @@ from dclib.config import config_hash
 from dclib.data.yfcc_metadata import N_COLUMNS, parse_lines, refuse_too_many
 from dclib.records import code_hash, make_folder
 
-# In memory a line takes five times its text, so a table of this size takes 400 MB and half a minute to read.
+# In memory a line takes five times its text: a table of this size, 170,000 lines, takes 330 MB and ten seconds, which
+# any machine has; one process of a table's import needs about as much.
 LARGE_BYTES = 2**26
 BZ2_RATIO = 4  # text to compressed text, about
-PART_BYTES = 2**23  # of text that a process parses at once: 22,000 lines, 150 MB of memory
+PART_BYTES = 2**22  # of text that a process parses at once, about 10,000 lines
 MEMORY = "1GB"  # that DuckDB may use before it goes on in files
 SHOWN_BAD = 10  # malformed lines kept with the reason, of a part and of the table
 TEXT, LIST, WHOLE, DEGREES, TIME, FLAG = "VARCHAR", "VARCHAR[]", "BIGINT", "DOUBLE", "TIMESTAMP", "BOOLEAN"
@@ -76,9 +77,9 @@ def import_metadata(source: str | Path, folder: str | Path, *, max_bad: float = 
 
     Args:
         source: A file for :func:`dclib.data.yfcc_metadata.read_metadata`, plain or ``.bz2``, of any length.
-        folder: Where the table is kept. Takes a third of the text's size, twice that while it is made.
+        folder: Where the table is kept. Needs room for it twice while it is made; it is smaller than the text.
         max_bad: Share of lines that may be malformed; those are left out, and :func:`table_facts` tells of them.
-        processes: That parse, each in some 200 MB of memory; 0 means one for each core, at most 8. With more than
+        processes: That parse, each in some 150 MB of memory; 0 means one for each core, at most 8. With more than
             one, a script must guard its main part by ``if __name__ == "__main__":``.
 
     Raises:
