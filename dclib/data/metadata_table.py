@@ -201,7 +201,8 @@ def _column(values: Iterable[Any], kind: str) -> NDArray[Any]:
     if kind == TIME:
         values = (time and time.replace(tzinfo=None) for time in values)
     elif kind == LIST:
-        values = map(json.dumps, values)  # a list would be typed by a sample, which may hold empty ones only
+        # a list would be typed by a sample, which may hold empty ones only
+        values = (json.dumps(tags) if tags else "[]" for tags in values)
     return np.fromiter(values, dtype=DTYPES.get(kind, object))
 
 
