@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import IO, Any
 
-VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "scikit-learn")
+VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "scikit-learn", "duckdb")
 
 DATA = "data"  # stands for the method in records about the images themselves
 

@@ -15,7 +15,7 @@ import torch
 from tiny_images import NoReader, labelled
 
 from dclib.analysis.colour import colour_spreads, mean_colours, spread_of
-from dclib.analysis.hashtags import count_tags, example_words, gini, normalise_tag, read_tags, spaced_ranks, top_share
+from dclib.analysis.hashtags import count_tags, example_words, gini, rank_tags, read_tags, spaced_ranks, top_share
 from dclib.analysis.metadata import (
     agreement,
     cell_of,
@@ -26,7 +26,7 @@ from dclib.analysis.metadata import (
 )
 from dclib.analysis.metadata_runs import hashtag_records
 from dclib.data.images import ImageSet
-from dclib.data.yfcc_metadata import MetadataTable, PhotoMetadata, parse_metadata
+from dclib.data.yfcc_metadata import MetadataTable, PhotoMetadata, normalise_tag, parse_metadata
 
 EXACT = 1e-12
 
@@ -130,14 +130,16 @@ def test_example_words_are_labels_that_are_tags_too() -> None:
 
 def test_records_of_figure_1() -> None:
     photos = [("Cat", "x"), ("cat",), ("cat", "dog")]
-    found = {(r.name, *r.keys.values()): r.value for r in hashtag_records(photos, {"Cat": 4, "Dog": 4, "None": 0})}
+    labels = {"Cat": 4, "Dog": 4, "None": 0}
+    found = {(r.name, *r.keys.values()): r.value for r in hashtag_records(rank_tags(photos, labels, 9), labels)}
     assert found[("hashtag_images", 1, "cat")] == 3
     assert found[("hashtag_distinct",)] == 3
     assert found[("label_gini",)] == pytest.approx(0)
     assert found[("example_tag_images", "Cat", 1, 1)] == 3
     (dog,) = [key for key in found if key[:2] == ("example_label_images", "Dog")]
     assert (found[dog], dog[3]) == (4, 2)  # second of the labels
-    assert hashtag_records([(), ()], {"Cat": 1}) == []
+    assert found[("hashtag_images", 2, "dog")] == 1  # of two as frequent, the first by the alphabet
+    assert hashtag_records(rank_tags([(), ()], labels, 9), labels) == []
 
 
 def test_three_forms_of_metadata_are_read(tmp_path: Path) -> None:
@@ -252,5 +254,8 @@ def test_dominated_clusters_are_ranked_by_share_with_one_for_each_value() -> Non
     assert [(d.cluster, d.value, d.share) for d in found] == [(2, "sea", 1.0), (0, "cat", 0.75)]
     assert dominated_clusters(clusters, photos, "hashtag", smallest=4, count=1)[0].value == "sea"
     places = {0: photo(1, place="10.7\t43.2"), 1: photo(2, place="10.1\t43.9")}
+    untagged = {**photos, 4: photo(5), 5: photo(6), 6: photo(7), 7: photo(8)}
+    found = dominated_clusters(clusters, untagged, "hashtag", smallest=4, count=5)
+    assert [d.cluster for d in found] == [2, 0]  # where nobody gave a hashtag none dominates
     (cell,) = dominated_clusters(clusters, places, "gps", smallest=2, count=3)
     assert (cell.value, cell.share, cell.size) == ("GPS (43, 10)", 0.5, 4)

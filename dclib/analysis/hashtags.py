@@ -8,26 +8,35 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dclib.data.yfcc_metadata import read_metadata
+from dclib.data.metadata_table import connect
+from dclib.data.yfcc_metadata import normalise_tag, read_metadata
 
 TOP_SHARE = 0.01  # the most frequent one per cent of the hashtags
 
 
-def normalise_tag(tag: str) -> str:
-    """A hashtag as it is counted: Unicode compatibility form, lower case, no ``#`` in front, single spaces.
+@dataclass(frozen=True)
+class RankedTags:
+    """Hashtags from the most frequent to the rarest, ties by the alphabet; there may be millions.
 
-    Two spellings that differ in these ways alone are one hashtag; accents, punctuation inside and plurals are kept.
+    Attributes:
+        photographs: That were looked at, those without a hashtag included.
+        counts: (n,) photographs with each hashtag, descending.
+        at_rank: The hashtag at some ranks, from 1.
+        ranks: The rank of some hashtags.
     """
-    folded = unicodedata.normalize("NFKC", tag).casefold().strip().lstrip("#")
-    return re.sub(r"\s+", " ", folded).strip()
+
+    photographs: int
+    counts: NDArray[np.int64]
+    at_rank: Mapping[int, str]
+    ranks: Mapping[str, int]
 
 
 def count_tags(photos: Iterable[Sequence[str]]) -> Counter[str]:
@@ -36,6 +45,42 @@ def count_tags(photos: Iterable[Sequence[str]]) -> Counter[str]:
     for tags in photos:
         counts.update({normalise_tag(tag) for tag in tags} - {""})
     return counts
+
+
+def rank_tags(photos: Sequence[Sequence[str]], words: Collection[str], drawn: int) -> RankedTags:
+    """Count in memory.
+
+    Args:
+        photos: The hashtags of each photograph, as written.
+        words: Whose ranks are wanted, where they are hashtags.
+        drawn: Ranks that are wanted by name, spaced evenly on a logarithmic axis.
+    """
+    ordered = sorted(count_tags(photos).items(), key=lambda item: (-item[1], item[0]))
+    rank_of = {tag: rank for rank, (tag, _) in enumerate(ordered, start=1)}
+    return RankedTags(
+        photographs=len(photos),
+        counts=np.array([count for _, count in ordered], dtype=np.int64),
+        at_rank={rank: ordered[rank - 1][0] for rank in spaced_ranks(len(ordered), drawn)},
+        ranks={tag: rank_of[tag] for tag in map(normalise_tag, words) if tag in rank_of},
+    )
+
+
+def rank_table_tags(table: Path, words: Collection[str], drawn: int, *, threads: int = 0) -> RankedTags:
+    """The same of a table imported by :func:`dclib.data.metadata_table.import_metadata`, by SQL: any length will do."""
+    with connect(table.parent, threads=threads) as connection:
+        connection.execute(
+            "CREATE TEMP TABLE ranked AS SELECT row_number() OVER (ORDER BY n DESC, tag) AS rank, tag, n FROM "
+            "(SELECT tag, count(*) AS n FROM (SELECT unnest(hashtags) AS tag FROM read_parquet(?)) GROUP BY tag)",
+            [str(table)],
+        )
+        (photographs,) = connection.execute("SELECT count(*) FROM read_parquet(?)", [str(table)]).fetchall()[0]
+        counts = connection.execute("SELECT n FROM ranked ORDER BY rank").fetchnumpy()["n"]
+        chosen = "SELECT rank, tag FROM ranked WHERE "
+        ranks = spaced_ranks(len(counts), drawn)
+        at_rank = connection.execute(f"{chosen} rank IN (SELECT unnest(?)) ORDER BY rank", [ranks]).fetchall()
+        tags = list(map(normalise_tag, words))
+        found = connection.execute(f"{chosen} tag IN (SELECT unnest(?))", [tags]).fetchall()
+    return RankedTags(photographs, np.asarray(counts), dict(at_rank), {tag: rank for rank, tag in found})
 
 
 def read_tags(path: str | Path, *, max_bad: float = 0.01) -> list[tuple[str, ...]]:
@@ -87,15 +132,16 @@ def top_share(counts: Iterable[int], share: float = TOP_SHARE) -> float:
 
 def spaced_ranks(n: int, count: int) -> list[int]:
     """At most ``count`` ranks from 1 to n, evenly spaced on a logarithmic axis, both ends included."""
-    return sorted(set(np.geomspace(1, n, num=min(n, count)).round().astype(int).tolist()))
+    return sorted(set(np.geomspace(1, n, num=min(n, count)).round().astype(int).tolist())) if n else []
 
 
-def example_words(tags: Counter[str], labels: Iterable[str]) -> tuple[str, ...]:
+def example_words(tags: Mapping[str, int], labels: Iterable[str]) -> tuple[str, ...]:
     """Of the labels that are hashtags too, the one that most photographs carry and the one that fewest do.
 
-    The supplement does this for ImageNet's labels: baseball and guenon.
+    The supplement does this for ImageNet's labels: baseball and guenon. ``tags`` holds photographs by hashtag.
     """
-    shared = sorted((word for word in labels if tags[normalise_tag(word)]), key=lambda w: -tags[normalise_tag(w)])
+    shared = [word for word in labels if tags.get(normalise_tag(word))]
+    shared.sort(key=lambda word: -tags[normalise_tag(word)])
     return tuple(dict.fromkeys((shared[0], shared[-1]))) if shared else ()
 
 

@@ -10,12 +10,13 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
-from dclib.analysis.hashtags import count_tags, normalise_tag
+from dclib.analysis.hashtags import count_tags
 from dclib.data.images import ImageSet
 from dclib.data.yfcc_metadata import MetadataTable, PhotoMetadata
 
@@ -53,6 +54,45 @@ class Dominated:
     share: float  # of its images that have the value
 
 
+class ClusteredPhotos(Protocol):
+    """Photographs of clustered images and their metadata, however many and wherever they are."""
+
+    def __len__(self) -> int: ...
+
+    def agreement(self, field: str, seed: int) -> Agreement | None:
+        """How far clusters and a field agree; None where there are not two values."""
+        ...
+
+    def dominated(self, field: str, *, smallest: int, count: int) -> list[Dominated]:
+        """Clusters in which one value is common; see :func:`dominated_clusters`."""
+        ...
+
+    def nicknames(self, rows: Sequence[int]) -> list[str]:
+        """Who took the images of some rows; empty where that is not known."""
+        ...
+
+
+@dataclass(frozen=True)
+class MatchedPhotos:
+    """Those that fit in memory."""
+
+    clusters: NDArray[np.int64]
+    photos: Mapping[int, PhotoMetadata]
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def agreement(self, field: str, seed: int) -> Agreement | None:
+        values = field_values(self.photos, field)
+        return agreement(self.clusters, values, seed) if len(set(values.values())) > 1 else None
+
+    def dominated(self, field: str, *, smallest: int, count: int) -> list[Dominated]:
+        return dominated_clusters(self.clusters, self.photos, field, smallest=smallest, count=count)
+
+    def nicknames(self, rows: Sequence[int]) -> list[str]:
+        return [self.photos[row].user_nickname if row in self.photos else "" for row in rows]
+
+
 def match_photos(images: ImageSet, table: MetadataTable) -> dict[int, PhotoMetadata]:
     """Row of the image set -> its line of the metadata.
 
@@ -74,8 +114,8 @@ def field_values(photos: Mapping[int, PhotoMetadata], field: str) -> dict[int, H
     """
     if field == "hashtag":
         counts = count_tags(photo.user_tags for photo in photos.values())
-        main = {row: _commonest(photo.user_tags, counts) for row, photo in photos.items()}
-        return {row: tag for row, tag in main.items() if tag}
+        tagged = {row: tags for row, photo in photos.items() if (tags := photo.hashtags)}
+        return {row: min(tags, key=lambda tag: (-counts[tag], tag)) for row, tags in tagged.items()}
     if field == "device":
         return {row: photo.capture_device for row, photo in photos.items() if photo.capture_device}
     if field == "gps":
@@ -151,11 +191,6 @@ def dominated_clusters(
 
 def _shown_values(photos: Mapping[int, PhotoMetadata], field: str) -> dict[int, Sequence[str]]:
     if field == "hashtag":
-        return {row: sorted({normalise_tag(tag) for tag in photo.user_tags} - {""}) for row, photo in photos.items()}
+        return {row: tags for row, photo in photos.items() if (tags := photo.hashtags)}
     values = field_values(photos, field)
     return {row: (f"GPS {value}",) if field == "gps" else (str(value),) for row, value in values.items()}
-
-
-def _commonest(tags: Sequence[str], counts: Counter[str]) -> str:
-    normal = sorted({normalise_tag(tag) for tag in tags} - {""}, key=lambda tag: (-counts[tag], tag))
-    return normal[0] if normal else ""

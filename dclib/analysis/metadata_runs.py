@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +15,28 @@ import torch
 from numpy.typing import NDArray
 
 from dclib.analysis.clusterings import CLUSTERING_ROOMS, analysed_clustering, final_clusters, pool_pixels
-from dclib.analysis.hashtags import count_tags, example_words, gini, normalise_tag, read_tags, spaced_ranks, top_share
-from dclib.analysis.metadata import FIELDS, Agreement, agreement, dominated_clusters, field_values, match_photos
+from dclib.analysis.hashtags import (
+    RankedTags,
+    example_words,
+    gini,
+    rank_table_tags,
+    rank_tags,
+    read_tags,
+    spaced_ranks,
+    top_share,
+)
+from dclib.analysis.metadata import FIELDS, Agreement, ClusteredPhotos, MatchedPhotos, match_photos
+from dclib.analysis.metadata_queries import table_photos
 from dclib.config import Preset, config_hash
 from dclib.data.images import ImageSet
-from dclib.data.yfcc_metadata import PhotoMetadata, read_metadata
-from dclib.presets import data_root
+from dclib.data.metadata_table import import_metadata, is_large, table_facts
+from dclib.data.yfcc_metadata import normalise_tag, read_metadata
+from dclib.presets import data_root, runs_folder
 from dclib.records import DATA, Record, RunCard, code_hash, write_atomically, write_records
 from dclib.train.runs import default_device, device_name, is_current, prepare_data, preset_folder, run_card
 
-METADATA_ROOMS = (*CLUSTERING_ROOMS, "analysis/metadata", "analysis/hashtags", "data/yfcc_metadata")
-HASHTAG_ROOMS = ("analysis/hashtags", "data/yfcc_metadata")
+TABLE_ROOMS = ("analysis/hashtags", "data/yfcc_metadata", "data/metadata_table")
+METADATA_ROOMS = (*CLUSTERING_ROOMS, *TABLE_ROOMS, "analysis/metadata", "analysis/metadata_queries")
 METHODS = ("deepercluster", "deepcluster", "rotnet", "random", "released")
 METADATA_FILES = ("yfcc100m_dataset.tsv", "yfcc100m_dataset", "yfcc100m_dataset.bz2")
 DRAWN_RANKS = 200
@@ -62,7 +74,7 @@ def hashtag_counts(preset: Preset) -> None:
         seed=0,
         config_hash=config_hash(DRAWN_RANKS, preset.data.max_bad_metadata),
         data_hash=config_hash(stamp, objects.fingerprint if objects else ""),
-        code_hash=code_hash(*HASHTAG_ROOMS),
+        code_hash=code_hash(*TABLE_ROOMS),
         device=device_name(torch.device("cpu")),
         seconds=0.0,
     )
@@ -70,50 +82,64 @@ def hashtag_counts(preset: Preset) -> None:
     if is_current(target, card):
         return
     start = time.monotonic()
-    photos = read_tags(path, max_bad=preset.data.max_bad_metadata)
     labels: dict[str, int] = {}
     if objects is not None and objects.labels is not None:
         counts = np.bincount(objects.labels, minlength=len(objects.classes))
         labels = dict(zip(objects.classes, counts.tolist(), strict=True))
-    card = replace(card, seconds=round(time.monotonic() - start, 1), notes={"photographs": len(photos)})
-    write_records(target, card, hashtag_records(photos, labels))
+    ranked = ranked_tags(preset, path, labels)
+    card = replace(card, seconds=round(time.monotonic() - start, 1), notes={"photographs": ranked.photographs})
+    write_records(target, card, hashtag_records(ranked, labels))
 
 
-def hashtag_records(photos: list[tuple[str, ...]], labels: Mapping[str, int]) -> list[Record]:
+def ranked_tags(preset: Preset, path: Path, words: Collection[str]) -> RankedTags:
+    """The hashtags of a metadata file, counted in memory or, where it is large, in a table."""
+    if is_table(path) and is_large(path):
+        return rank_table_tags(kept_table(preset, path), words, DRAWN_RANKS)
+    return rank_tags(read_tags(path, max_bad=preset.data.max_bad_metadata), words, DRAWN_RANKS)
+
+
+def is_table(path: Path) -> bool:
+    """Whether metadata is in the form of YFCC100M's table; other forms hold hashtags alone."""
+    return not path.is_dir() and path.suffix not in (".json", ".csv", ".gz")
+
+
+def kept_table(preset: Preset, path: Path) -> Path:
+    """The imported table of a metadata file too large for memory, made once for all runs."""
+    return import_metadata(path, runs_folder() / "metadata", max_bad=preset.data.max_bad_metadata)
+
+
+def hashtag_records(tags: RankedTags, labels: Mapping[str, int]) -> list[Record]:
     """Counts at ranks spaced evenly on a logarithmic axis, example words, and how uneven the counts are."""
-    tags = count_tags(photos)
-    if not tags:
+    if not len(tags.counts):
         return []
-    n = len(photos)
-    by_rank = tags.most_common()
-    records = _ranked_counts("hashtag_images", "tag", by_rank, n)
+    n = tags.photographs
+    records = [
+        Record(name="hashtag_images", value=int(tags.counts[r - 1]), unit="images", n=n, keys={"rank": r, "tag": tag})
+        for r, tag in tags.at_rank.items()
+    ]
     records += [
-        Record(name="hashtag_gini", value=gini(tags.values()), unit="1", n=n),
-        Record(name="hashtag_top_share", value=100 * top_share(tags.values()), unit="%", n=n),
-        Record(name="hashtag_distinct", value=len(tags), unit="hashtags", n=n),
+        Record(name="hashtag_gini", value=gini(tags.counts), unit="1", n=n),
+        Record(name="hashtag_top_share", value=100 * top_share(tags.counts), unit="%", n=n),
+        Record(name="hashtag_distinct", value=len(tags.counts), unit="hashtags", n=n),
     ]
     filled = Counter({label: count for label, count in labels.items() if count}).most_common()
     if not filled:
         return records
     n_labelled = sum(count for _, count in filled)
-    records += _ranked_counts("label_images", "label", filled, n_labelled)
+    records += [
+        Record(name="label_images", value=count, unit="images", n=n_labelled, keys={"rank": r, "label": label})
+        for r in spaced_ranks(len(filled), DRAWN_RANKS)
+        for label, count in (filled[r - 1],)
+    ]
     records.append(Record(name="label_gini", value=gini(count for _, count in filled), unit="1", n=n_labelled))
-    tag_ranks = {tag: rank for rank, (tag, _) in enumerate(by_rank, start=1)}
+    uses = {tag: int(tags.counts[rank - 1]) for tag, rank in tags.ranks.items()}
     label_ranks = {label: rank for rank, (label, _) in enumerate(filled, start=1)}
-    for word in example_words(tags, label_ranks):
+    for word in example_words(uses, label_ranks):
         tag = normalise_tag(word)
-        keys: dict[str, str | int] = {"word": word, "tag_rank": tag_ranks[tag], "label_rank": label_ranks[word]}
-        records.append(Record(name="example_tag_images", value=tags[tag], unit="images", n=n, keys=keys))
+        keys: dict[str, str | int] = {"word": word, "tag_rank": tags.ranks[tag], "label_rank": label_ranks[word]}
+        records.append(Record(name="example_tag_images", value=uses[tag], unit="images", n=n, keys=keys))
         records.append(Record(name="example_label_images", value=labels[word], unit="images", n=n_labelled, keys=keys))
     return records
-
-
-def _ranked_counts(name: str, of: str, by_rank: Sequence[tuple[str, int]], n: int) -> list[Record]:
-    """A record at each of some ranks, whose key ``of`` says which word stands there."""
-    return [
-        Record(name=name, value=by_rank[r - 1][1], unit="images", n=n, keys={"rank": r, of: by_rank[r - 1][0]})
-        for r in spaced_ranks(len(by_rank), DRAWN_RANKS)
-    ]
 
 
 def metadata_methods(preset: Preset) -> tuple[str, ...]:
@@ -124,7 +150,7 @@ def metadata_methods(preset: Preset) -> tuple[str, ...]:
 def metadata_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:
     """Compare one network's clusters with the metadata and write the records; nothing where there is none."""
     path = metadata_file(preset)
-    if path is None or path.is_dir() or path.suffix in (".json", ".csv", ".gz"):
+    if path is None or not is_table(path):
         return  # counts of hashtags alone do not belong to the pool's images
     pixels, place = pool_pixels(preset, method), torch.device(device or default_device())
     stamp = (path.name, path.stat().st_size)
@@ -135,16 +161,26 @@ def metadata_method(preset: Preset, method: str, seed: int, *, device: str = "")
         return
     images, clusters = final_clusters(preset, method, seed, device=device)
     start = time.monotonic()
-    table = read_metadata(path, max_bad=preset.data.max_bad_metadata)
-    photos = match_photos(images, table)
-    records = []
-    for field in FIELDS:
-        values = field_values(photos, field)
-        if len(set(values.values())) > 1:
-            records += agreement_records(field, agreement(clusters, values, seed))
-    write_cluster_pages(preset, method, seed, images, clusters, photos)
-    notes = {**card.notes, "photographs": len(photos), "malformed_lines": len(table.bad_lines)}
+    with clustered_photos(preset, path, images, clusters) as (photos, malformed):
+        found = {field: photos.agreement(field, seed) for field in FIELDS}
+        records = [record for field, of in found.items() if of for record in agreement_records(field, of)]
+        write_cluster_pages(preset, method, seed, images, clusters, photos)
+        notes = {**card.notes, "photographs": len(photos), "malformed_lines": malformed}
     write_records(target, replace(card, seconds=round(time.monotonic() - start, 1), notes=notes), records)
+
+
+@contextmanager
+def clustered_photos(
+    preset: Preset, path: Path, images: ImageSet, clusters: NDArray[np.int64]
+) -> Iterator[tuple[ClusteredPhotos, int]]:
+    """The images beside their metadata, in memory or, where that is large, in a table; and its malformed lines."""
+    if is_large(path):
+        table = kept_table(preset, path)
+        with table_photos(table, images, clusters) as photos:
+            yield photos, table_facts(table).n_bad
+    else:
+        lines = read_metadata(path, max_bad=preset.data.max_bad_metadata)
+        yield MatchedPhotos(clusters, match_photos(images, lines)), len(lines.bad_lines)
 
 
 def agreement_records(field: str, found: Agreement) -> list[Record]:
@@ -168,15 +204,14 @@ def write_cluster_pages(
     seed: int,
     images: ImageSet,
     clusters: NDArray[np.int64],
-    photos: Mapping[int, PhotoMetadata],
+    photos: ClusteredPhotos,
 ) -> None:
     """Save clusters with a dominant hashtag, camera or place: nine images of each at random, and who took them."""
     rng = np.random.default_rng(seed)
     shown = []
     for field in ("hashtag", "device", "gps"):
-        for one in dominated_clusters(clusters, photos, field, smallest=PICTURED_IMAGES, count=PICTURED_CLUSTERS):
+        for one in photos.dominated(field, smallest=PICTURED_IMAGES, count=PICTURED_CLUSTERS):
             rows = rng.permutation(np.flatnonzero(clusters == one.cluster))[:PICTURED_IMAGES].tolist()
-            credits = [photos[row].user_nickname if row in photos else "" for row in rows]
             shown.append(
                 {
                     "field": field,
@@ -185,7 +220,7 @@ def write_cluster_pages(
                     "size": one.size,
                     "share": one.share,
                     "images": [images.ids[row] for row in rows],
-                    "credits": credits,
+                    "credits": photos.nicknames(rows),
                 }
             )
     path = preset_folder(preset) / "pictures" / f"metadata-{method}-s{seed}.json"

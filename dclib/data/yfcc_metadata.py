@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import bz2
 import math
+import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -47,8 +50,15 @@ class PhotoMetadata:
         """Whether the coordinates are known."""
         return not (math.isnan(self.longitude) or math.isnan(self.latitude))
 
+    @property
+    def hashtags(self) -> list[str]:
+        """The photograph's hashtags as they are counted, each once, by the alphabet; machine tags left out."""
+        return sorted({normalise_tag(tag) for tag in self.user_tags} - {""})
+
 
 N_COLUMNS = 23
+DIGITS = 18  # of a photo's number: what 64 bits hold
+STREET = 16  # Flickr's closest level of accuracy
 
 
 @dataclass(frozen=True)
@@ -87,23 +97,35 @@ def read_metadata(path: str | Path, *, lines: Collection[int] | None = None, max
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no metadata at {path}: need a file of {N_COLUMNS} tab-separated columns")
-    photos, bad_lines = [], []
     with _open_text(path) as file:
-        for number, text in _chosen(file, lines):
-            try:
-                photos.append(parse_metadata(text, number))
-            except ValueError as error:
-                bad_lines.append((number, str(error)))
-    n_lines = len(photos) + len(bad_lines)
-    if not n_lines:
+        photos, bad_lines = parse_lines(_chosen(file, lines))
+    if not photos and not bad_lines:
         raise ValueError(f"no metadata in {path}: it has {'no lines' if lines is None else 'none of the chosen lines'}")
-    if len(bad_lines) > max_bad * n_lines:
-        number, reason = bad_lines[0]
+    refuse_too_many(path, len(photos) + len(bad_lines), len(bad_lines), bad_lines, max_bad)
+    return MetadataTable(tuple(photos), tuple(bad_lines))
+
+
+def parse_lines(numbered: Iterable[tuple[int, str]]) -> tuple[list[PhotoMetadata], list[tuple[int, str]]]:
+    """The photos of lines given with their numbers, and number and reason of each that is malformed."""
+    photos, bad_lines = [], []
+    for number, text in numbered:
+        try:
+            photos.append(parse_metadata(text, number))
+        except ValueError as error:
+            bad_lines.append((number, str(error)))
+    return photos, bad_lines
+
+
+def refuse_too_many(
+    path: Path, n_lines: int, n_bad: int, bad_lines: Collection[tuple[int, str]], max_bad: float
+) -> None:
+    """ValueError where more than ``max_bad`` of the lines are malformed; it shows the first of ``bad_lines``."""
+    if n_bad > max_bad * n_lines:
+        number, reason = next(iter(bad_lines))
         raise ValueError(
-            f"{len(bad_lines)} of {n_lines} lines of {path} cannot be read, more than the {max_bad:.2%} "
+            f"{n_bad} of {n_lines} lines of {path} cannot be read, more than the {max_bad:.2%} "
             f"allowed; line {number + 1}: {reason}"
         )
-    return MetadataTable(tuple(photos), tuple(bad_lines))
 
 
 def parse_metadata(text: str, line: int = 0) -> PhotoMetadata:
@@ -111,7 +133,7 @@ def parse_metadata(text: str, line: int = 0) -> PhotoMetadata:
     fields = text.rstrip("\r\n").split("\t")
     if len(fields) != N_COLUMNS:
         raise ValueError(f"need {N_COLUMNS} columns, got {len(fields)}")
-    if not fields[0].isdecimal() or fields[22] not in ("0", "1"):
+    if not fields[0].isdecimal() or len(fields[0]) > DIGITS or fields[22] not in ("0", "1"):
         raise ValueError(f"need a photo number first and 0 or 1 last, got {fields[0]!r} and {fields[22]!r}")
     return PhotoMetadata(
         line=line,
@@ -127,7 +149,7 @@ def parse_metadata(text: str, line: int = 0) -> PhotoMetadata:
         machine_tags=_parse_tags(fields[9]),
         longitude=_parse_degrees(fields[10], 180, "longitude"),
         latitude=_parse_degrees(fields[11], 90, "latitude"),
-        accuracy=int(fields[12]) if fields[12].isdecimal() else 0,
+        accuracy=_parse_level(fields[12]),
         page_url=fields[13],
         download_url=fields[14],
         licence_name=fields[15],
@@ -139,6 +161,16 @@ def parse_metadata(text: str, line: int = 0) -> PhotoMetadata:
         extension=fields[21],
         is_video=fields[22] == "1",
     )
+
+
+@lru_cache(maxsize=2**16)  # a few thousand hashtags are most of all uses
+def normalise_tag(tag: str) -> str:
+    """A hashtag as it is counted: Unicode compatibility form, lower case, no ``#`` in front, single spaces.
+
+    Two spellings that differ in these ways alone are one hashtag; accents, punctuation inside and plurals are kept.
+    """
+    folded = unicodedata.normalize("NFKC", tag).casefold().strip().lstrip("#")
+    return re.sub(r"\s+", " ", folded).strip()
 
 
 def _open_text(path: Path) -> TextIO:
@@ -171,9 +203,13 @@ def _parse_degrees(text: str, limit: int, what: str) -> float:
     return degrees
 
 
+def _parse_level(text: str) -> int:
+    return level if text.isdecimal() and (level := int(text[:DIGITS])) <= STREET else 0
+
+
 def _parse_date(text: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(text.removesuffix(".0"))
+        return datetime.fromisoformat(text.removesuffix(".0")).replace(tzinfo=None)
     except ValueError:
         return None
 
