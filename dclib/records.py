@@ -7,6 +7,8 @@ that the book builds where torch is absent.
 from __future__ import annotations
 
 import ast
+import fcntl
+import glob
 import hashlib
 import json
 import math
@@ -14,7 +16,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -25,6 +27,7 @@ from typing import IO, Any
 
 VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "scikit-learn", "duckdb")
 
+PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves
 
 
@@ -147,16 +150,23 @@ def write_atomically(path: Path, content: bytes) -> None:
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of ``path`` once it is complete, and vanishes if it never is.
 
+    What a writer of ``path`` has left that was killed outright is deleted by the next one.
+
     Raises:
         OSError: the folder cannot be written or the disk is full; what was at ``path`` is untouched.
     """
     path = Path(path)
     make_folder(path.parent)
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        _remove_leftovers(path)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False
+        ) as file:
             temporary = Path(file.name)
         try:
             with temporary.open("wb") as file:
+                with suppress(OSError):  # a disk without locks keeps leftovers
+                    fcntl.flock(file, fcntl.LOCK_EX)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -180,6 +190,14 @@ def make_folder(folder: Path) -> None:
         raise OSError(
             f"could not make the folder {folder}: {error.strerror or error}; choose a folder that can be written"
         ) from error
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete unfinished versions of ``path`` whose writer is dead: one that lives holds its own locked."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
+        with suppress(OSError), leftover.open("r+b") as file:  # it is locked, or gone already
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

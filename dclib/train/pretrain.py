@@ -83,9 +83,10 @@ def pretrain(
         state = State.begin(config, pixels, seed, torch.device(device), initial)
         saver = Saver(Path(folder), run_identity(config, pixels, seed, initial, validator), save_every)
         saver.restore(state)
+        remove_stored(stored_folder(saver, state.clusterings - 1))  # left if a kill came after its checkpoint
         while state.epoch < config.train.epochs and not is_saturated(state, config.train):
             if reassignment_is_due(state, config):
-                stored = Path(folder) / f"clustering-{saver.identity}-{state.clusterings}"
+                stored = stored_folder(saver, state.clusterings)
                 reassign(state, pixels, config, seed, stored, report)
                 saver.save(state)
                 remove_stored(stored)
@@ -98,6 +99,11 @@ def pretrain(
             saver.save(state)
     state.trunk.eval()
     return state
+
+
+def stored_folder(saver: Saver, clustering: int) -> Path:
+    """Where features and points are kept from the start of a clustering to the checkpoint after it."""
+    return saver.path.with_name(f"clustering-{saver.identity}-{clustering}")
 
 
 def plan_next_epoch(state: State, config: MethodConfig, n_images: int, seed: int) -> EpochPlan:
