@@ -282,6 +282,27 @@ def test_figure_4_credits_photographers_and_states_the_difference() -> None:
     assert "3 filters of 5 by 5" in gradients.filter_pictures(Seen()).html
 
 
+def test_the_words_of_figure_4_follow_what_was_seen() -> None:
+    """One strong pixel in four, negative; filters that change along one direction only."""
+
+    class Edge(Seen):
+        gradients = np.zeros((2, 2, 2), dtype=np.float32)
+        gradients[0, 0, 0] = -3
+        responses = np.stack([np.full((2, 2), v, dtype=np.float32) for v in (-2, 0, 5)])
+        filters = np.zeros((3, 3, 5, 5), dtype=np.float32)
+        filters[0, :, :, 0], filters[1, :, 4, :] = -1.5, 2.5
+
+    image = Image.new("RGB", (9, 7))
+    html = gradients.gradient_pictures([image, image], [Edge(), Seen()], ["", ""]).html
+    assert "image 1, 9 by 7 pixels: horizontal gradient from -3.00 to 0.00, strong edges on 25 % of it" in html
+    assert "image 2, 9 by 7 pixels: horizontal gradient from 0.00 to 0.00, strong edges on 0 %" in html
+    said = gradients.response_pictures([Edge()]).html
+    assert "image 1: filter 4 from -2.00 to -2.00, filter 1 from 0.00 to 0.00, filter 0 from 5.00 to 5.00" in said
+    said = gradients.filter_pictures(Edge()).html
+    assert "filter 4 from -1.50 to 0.00, changing most from left to right" in said
+    assert "filter 1 from 0.00 to 2.50, changing most from top to bottom" in said
+
+
 def agreed() -> list[Record]:
     return [
         record("metadata", name, "deepercluster", s, value + 0.01 * s, 90, field=f, labels=labels)

@@ -155,3 +155,29 @@ def test_the_network_input_is_shown_turned_and_as_gradients(folder: Path) -> Non
     assert len(alts) == 2
     assert "270 degrees counter-clockwise" in alts[0]
     assert np.all([len(alt) > 20 for alt in alts])
+
+
+def test_the_words_of_turns_and_gradients_follow_the_picture(tmp_path: Path) -> None:
+    """White on the left: to the bottom, right and top as it turns; one edge, which only the horizontal gradient has."""
+    half = Image.new("RGB", (160, 160), "black")  # as large as it is shown: no resizing blurs the edge
+    half.paste("white", (0, 0, 80, 160))
+    for name, image in (("half", half), ("plain", Image.new("RGB", (40, 60), (10, 200, 30)))):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / f"{name}.png")
+    images = open_folder(tmp_path)
+    shown = [
+        [image["alt"] for image in BeautifulSoup(exhibits.network_input(images, i).html, "html.parser").find_all("img")]
+        for i in range(2)
+    ]
+    (turns, edges), (turns_of_plain, edges_of_plain) = shown
+    assert "half.png, 160 by 160 pixels, mean colour red 128, green 128, blue 128" in turns
+    assert turns.endswith("at the left, bottom, right and top.")
+    assert "horizontal gradient from 0.00 to " in edges
+    assert "vertical gradient from 0.00 to 0.00, strong edges on 0 % of it" in edges
+    assert "40 by 60 pixels, mean colour red 10, green 200, blue 30" in turns_of_plain
+    assert "horizontal gradient from 0.00 to 0.00, strong edges on 0 %" in edges_of_plain
+
+
+def test_the_name_of_a_class_is_no_formula(folder: Path) -> None:
+    (folder / "ant").rename(folder / r"$\x$")
+    assert "<img" in exhibits.contact_sheet(open_folder(folder), "labelled objects").html

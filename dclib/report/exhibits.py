@@ -210,13 +210,14 @@ def network_input(images: ImageSet, index: int = 0) -> Fragment:
     turns = show(
         pictures.draw_rotations(image),
         pictures=True,
-        alt="One image turned by 0, 90, 180 and 270 degrees counter-clockwise.",
+        alt=pictures.describe_rotations(image, images.ids[index]),
         caption="The four quarter turns q that RotNet and DeeperCluster tell apart.",
     )
+    channels = pictures.sobel_channels(pictures.square_tile(image, pictures.PORTRAIT))
     gradients = show(
         pictures.draw_sobel(image),
         pictures=True,
-        alt="The same image in colour, and its horizontal and vertical gradients in grey.",
+        alt=f"Image {images.ids[index]} in colour, its gradients in grey: {pictures.describe_gradients(channels)}.",
         caption="The fixed Sobel layer takes colour away and leaves edges (as Figure 4 of the supplement).",
     )
     return turns + gradients
