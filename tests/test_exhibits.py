@@ -17,7 +17,7 @@ from dclib.config import Preset
 from dclib.data.folders import open_folder
 from dclib.data.yfcc import open_yfcc
 from dclib.presets import parse_preset
-from dclib.report import exhibits
+from dclib.report import exhibits, tables
 
 
 def picture_bytes(color: tuple[int, int, int]) -> bytes:
@@ -80,6 +80,34 @@ def test_a_half_is_drawn_beside_the_papers_or_said_to_be_missing() -> None:
     assert ["here" in image["alt"] for image in images] == [True, False]
     assert "paper" in images[1]["alt"]
     assert exhibits.accuracy_against_depth(records, "scenes").text.startswith("No scenes half")
+
+
+@pytest.mark.parametrize(
+    ("shown", "stage"),
+    [
+        (lambda: exhibits.accuracy_against_depth(make_probes({"rotnet": [50.0] * 13}), "objects"), "linear_probe"),
+        (lambda: tables.probe_table(make_probes({"rotnet": [50.0] * 13})), "linear_probe"),
+        (lambda: exhibits.training_loss(make_training("deepercluster", 0), "deepercluster"), "pretrain"),
+        (
+            lambda: exhibits.cluster_agreement(make_training("deepercluster", 0, (0.2, 0.3)), "deepercluster"),
+            "pretrain",
+        ),
+        (lambda: exhibits.cluster_sizes(make_training("deepercluster", 0, (0.2, 0.3)), "deepercluster"), "pretrain"),
+        (lambda: tables.clustering_table(make_training("deepercluster", 0, (0.2, 0.3))), "pretrain"),
+        (lambda: tables.run_table(make_training("deepercluster", 0)), "pretrain"),
+    ],
+)
+def test_under_every_exhibit_stands_where_it_comes_from(shown, stage: str) -> None:
+    soup = BeautifulSoup(shown()._repr_html_(), "html.parser")
+    (strip,) = soup.select("details.dclib-provenance")
+    assert [a["href"] for a in strip.select("a")] == [f"../data/{stage}.{suffix}" for suffix in ("json", "csv")]
+
+
+def test_table_1_refers_to_the_deviations_that_bear_on_it() -> None:
+    records = make_probes({"rotnet": [50.0] * 13})
+    for shown in (tables.probe_table(records), exhibits.accuracy_against_depth(records, "objects")):
+        links = BeautifulSoup(shown._repr_html_(), "html.parser").select('a[href^="../deviations.html#d"]')
+        assert [a.text for a in links] == ["D15", "D16", "D24", "D25", "D26"]
 
 
 def test_the_notice_says_whether_images_are_real() -> None:
