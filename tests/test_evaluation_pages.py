@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from PIL import Image
 from synthetic_records import make_card
 from tiny_images import write_pictures
@@ -15,7 +17,7 @@ from tiny_images import write_pictures
 from dclib.config import RECIPES
 from dclib.data.images import open_images
 from dclib.presets import parse_preset
-from dclib.records import DATA, Record
+from dclib.records import DATA, Record, read_records, write_records
 from dclib.report import colour, finetuning, gradients, hashtags, metadata, recipes, retrieval, voc
 from dclib.report.display import Fragment, linked, rerun_command, say
 from dclib.report.tables import Table
@@ -282,6 +284,27 @@ def test_figure_4_credits_photographers_and_states_the_difference() -> None:
     assert "3 filters of 5 by 5" in gradients.filter_pictures(Seen()).html
 
 
+def test_the_words_of_figure_4_follow_what_was_seen() -> None:
+    """One strong pixel in four, negative; filters that change along one direction only."""
+
+    class Edge(Seen):
+        gradients = np.zeros((2, 2, 2), dtype=np.float32)
+        gradients[0, 0, 0] = -3
+        responses = np.stack([np.full((2, 2), v, dtype=np.float32) for v in (-2, 0, 5)])
+        filters = np.zeros((3, 3, 5, 5), dtype=np.float32)
+        filters[0, :, :, 0], filters[1, :, 4, :] = -1.5, 2.5
+
+    image = Image.new("RGB", (9, 7))
+    html = gradients.gradient_pictures([image, image], [Edge(), Seen()], ["", ""]).html
+    assert "image 1, 9 by 7 pixels: horizontal gradient from -3.00 to 0.00, strong edges on 25 % of it" in html
+    assert "image 2, 9 by 7 pixels: horizontal gradient from 0.00 to 0.00, strong edges on 0 %" in html
+    said = gradients.response_pictures([Edge()]).html
+    assert "image 1: filter 4 from -2.00 to -2.00, filter 1 from 0.00 to 0.00, filter 0 from 5.00 to 5.00" in said
+    said = gradients.filter_pictures(Edge()).html
+    assert "filter 4 from -1.50 to 0.00, changing most from left to right" in said
+    assert "filter 1 from 0.00 to 2.50, changing most from top to bottom" in said
+
+
 def agreed() -> list[Record]:
     return [
         record("metadata", name, "deepercluster", s, value + 0.01 * s, 90, field=f, labels=labels)
@@ -382,13 +405,78 @@ def test_every_figure_has_words_with_its_numbers(name: str) -> None:
     assert all(re.search(r"\d", alt) for alt in alts)
 
 
+SCORED = {
+    "table 2": lambda: finetuning.finetuning_table(finetuned()),
+    "leads": lambda: finetuning.lead_table(finetuned()),
+    "table 3": lambda: retrieval.retrieval_table(retrieved()),
+    "table 4": lambda: voc.sobel_table(classified()),
+    "all networks": lambda: voc.every_network(classified()),
+    "per class": lambda: voc.class_table(classified()),
+    "words": lambda: hashtags.word_table(counted()),
+    "tails": lambda: hashtags.tail_table(counted()),
+    "spreads": lambda: colour.spread_table(coloured()),
+    "agreement": lambda: metadata.agreement_table(agreed()),
+}
+
+
+@pytest.mark.parametrize("name", [*SCORED, *(n for n in FIGURES if n != "regions")])
+def test_under_every_exhibit_stands_where_it_comes_from(name: str) -> None:
+    """Preset, seeds, device, seconds, hashes of data and code, and both files of the stage behind it."""
+    shown = {**SCORED, **FIGURES}[name]()
+    soup = BeautifulSoup(shown._repr_html_(), "html.parser")
+    (strip,) = soup.select("details.dclib-provenance")
+    said = strip.get_text(" ")
+    assert all(part in said for part in ("preset made-up", "seed", "cpu (2 threads)", "data", "code"))
+    assert re.search(r"· \d[\d.]* (s|min|h) ·", said)
+    stage = strip.dd.text
+    assert [a["href"] for a in strip.select("a")] == [f"../data/{stage}.{suffix}" for suffix in ("json", "csv")]
+    assert "preset made-up" in repr(shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("table 2", {27, 32}),
+        ("table 3", {28, 33}),
+        ("table 4", {29, 34}),
+        ("hashtags", {15}),
+        ("colour", {31}),
+        ("metadata", {15, 31}),
+        ("agreement", {15, 31}),
+    ],
+)
+def test_an_exhibit_refers_to_the_deviations_that_bear_on_it(name: str, numbers: set[int]) -> None:
+    html = {**SCORED, **FIGURES}[name]()._repr_html_()
+    assert set(map(int, re.findall(r'<a href="../deviations.html#d(\d+)"', html))) == numbers
+
+
+def test_under_nothing_stands_no_strip() -> None:
+    for shown in (finetuning.accuracy_per_epoch([]), retrieval.retrieval_table([]), hashtags.rank_figure([])):
+        assert "dclib-provenance" not in shown._repr_html_()
+
+
+@pytest.mark.parametrize("word", [r"$\x$", "$5 and $6", "a_b^c"])
+def test_a_dollar_sign_in_a_word_is_no_formula(word: str) -> None:
+    """Words come from data: they are drawn as they are, whatever TeX would make of them."""
+    planted = [
+        dataclasses.replace(r, keys={k: word if k in ("word", "class") else v for k, v in r.keys.items()})
+        for r in counted()
+    ]
+    assert "<img" in hashtags.rank_figure(planted).html
+    of_class = [r for r in classified() if r.keys.get("class", "cat") == "cat"]
+    planted = [
+        dataclasses.replace(r, keys={**r.keys, **({"class": word} if "class" in r.keys else {})}) for r in of_class
+    ]
+    assert "<img" in voc.class_bars(planted).html
+
+
 # display
 
 
 def test_names_of_deviations_become_links_and_nothing_else_does() -> None:
-    assert linked("by NIKON D70 (D27, D9), (D1234) <b>") == (
+    assert linked("by NIKON D70 (D27, D9), (D1234), (D70) <b>") == (
         'by NIKON D70 (<a href="../deviations.html#d27">D27</a>, <a href="../deviations.html#d9">D9</a>), '
-        "(D1234) &lt;b&gt;"
+        "(D1234), (D70) &lt;b&gt;"
     )
     assert "href" not in say("Taken with a (D70).").html
 
@@ -415,3 +503,20 @@ def test_a_box_says_how_to_reproduce_a_page_and_what_it_took() -> None:
     # five networks of three seeds, 30 seconds each; planted cards are made anew for every record
     assert re.search(r"The \d+ runs behind this page took [\d,]+ s on cpu \(2 threads\) in all", box.text)
     assert "No run stands behind this page" in rerun_command("01_data.ipynb", {}).text
+
+
+def test_the_box_counts_the_pre_training_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the networks looked at, and of the one that one of them starts from; of no other method or seed."""
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path))
+    starts = {"rotnet": "", "deepercluster": "rotnet", "random": "", "deepcluster": ""}
+    for seed in (0, 1):
+        for place, (method, start) in enumerate(starts.items()):
+            card = make_card(method, seed, "pretrain", seconds=1000.0 * 10**place + seed, config={"init": start})
+            path = tmp_path / "made-up" / "records" / "pretrain" / f"{method}-s{seed}.json"
+            write_records(path, card, [Record(name="loss", value=1.0, unit="nats", n=1, keys={"epoch": 1})])
+    looked_at = [record("retrieval", "retrieval_map", "deepercluster", 0, 1.0, dataset="paris")]
+    text = rerun_command("05_retrieval.ipynb", {}, looked_at).text
+    assert "took 30 s on cpu (2 threads) in all, without the pre-training it needs, which took 11,000 s on" in text
+    pretrained = read_records(tmp_path / "made-up")
+    text = rerun_command("12_scorecard.ipynb", {}, [*pretrained, *looked_at]).text
+    assert "without the pre-training" not in text

@@ -17,7 +17,7 @@ from dclib.config import Preset
 from dclib.data.folders import open_folder
 from dclib.data.yfcc import open_yfcc
 from dclib.presets import parse_preset
-from dclib.report import exhibits
+from dclib.report import exhibits, tables
 
 
 def picture_bytes(color: tuple[int, int, int]) -> bytes:
@@ -80,6 +80,34 @@ def test_a_half_is_drawn_beside_the_papers_or_said_to_be_missing() -> None:
     assert ["here" in image["alt"] for image in images] == [True, False]
     assert "paper" in images[1]["alt"]
     assert exhibits.accuracy_against_depth(records, "scenes").text.startswith("No scenes half")
+
+
+@pytest.mark.parametrize(
+    ("shown", "stage"),
+    [
+        (lambda: exhibits.accuracy_against_depth(make_probes({"rotnet": [50.0] * 13}), "objects"), "linear_probe"),
+        (lambda: tables.probe_table(make_probes({"rotnet": [50.0] * 13})), "linear_probe"),
+        (lambda: exhibits.training_loss(make_training("deepercluster", 0), "deepercluster"), "pretrain"),
+        (
+            lambda: exhibits.cluster_agreement(make_training("deepercluster", 0, (0.2, 0.3)), "deepercluster"),
+            "pretrain",
+        ),
+        (lambda: exhibits.cluster_sizes(make_training("deepercluster", 0, (0.2, 0.3)), "deepercluster"), "pretrain"),
+        (lambda: tables.clustering_table(make_training("deepercluster", 0, (0.2, 0.3))), "pretrain"),
+        (lambda: tables.run_table(make_training("deepercluster", 0)), "pretrain"),
+    ],
+)
+def test_under_every_exhibit_stands_where_it_comes_from(shown, stage: str) -> None:
+    soup = BeautifulSoup(shown()._repr_html_(), "html.parser")
+    (strip,) = soup.select("details.dclib-provenance")
+    assert [a["href"] for a in strip.select("a")] == [f"../data/{stage}.{suffix}" for suffix in ("json", "csv")]
+
+
+def test_table_1_refers_to_the_deviations_that_bear_on_it() -> None:
+    records = make_probes({"rotnet": [50.0] * 13})
+    for shown in (tables.probe_table(records), exhibits.accuracy_against_depth(records, "objects")):
+        links = BeautifulSoup(shown._repr_html_(), "html.parser").select('a[href^="../deviations.html#d"]')
+        assert [a.text for a in links] == ["D15", "D16", "D24", "D25", "D26"]
 
 
 def test_the_notice_says_whether_images_are_real() -> None:
@@ -155,3 +183,29 @@ def test_the_network_input_is_shown_turned_and_as_gradients(folder: Path) -> Non
     assert len(alts) == 2
     assert "270 degrees counter-clockwise" in alts[0]
     assert np.all([len(alt) > 20 for alt in alts])
+
+
+def test_the_words_of_turns_and_gradients_follow_the_picture(tmp_path: Path) -> None:
+    """White on the left: to the bottom, right and top as it turns; one edge, which only the horizontal gradient has."""
+    half = Image.new("RGB", (160, 160), "black")  # as large as it is shown: no resizing blurs the edge
+    half.paste("white", (0, 0, 80, 160))
+    for name, image in (("half", half), ("plain", Image.new("RGB", (40, 60), (10, 200, 30)))):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / f"{name}.png")
+    images = open_folder(tmp_path)
+    shown = [
+        [image["alt"] for image in BeautifulSoup(exhibits.network_input(images, i).html, "html.parser").find_all("img")]
+        for i in range(2)
+    ]
+    (turns, edges), (turns_of_plain, edges_of_plain) = shown
+    assert "half.png, 160 by 160 pixels, mean colour red 128, green 128, blue 128" in turns
+    assert turns.endswith("at the left, bottom, right and top.")
+    assert "horizontal gradient from 0.00 to " in edges
+    assert "vertical gradient from 0.00 to 0.00, strong edges on 0 % of it" in edges
+    assert "40 by 60 pixels, mean colour red 10, green 200, blue 30" in turns_of_plain
+    assert "horizontal gradient from 0.00 to 0.00, strong edges on 0 %" in edges_of_plain
+
+
+def test_the_name_of_a_class_is_no_formula(folder: Path) -> None:
+    (folder / "ant").rename(folder / r"$\x$")
+    assert "<img" in exhibits.contact_sheet(open_folder(folder), "labelled objects").html

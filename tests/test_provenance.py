@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic_records import make_card, make_curve, make_probes
+from synthetic_records import make_card, make_curve, make_probes, make_training
 
 from dclib.config import Preset
 from dclib.presets import parse_preset
@@ -43,6 +43,26 @@ def test_the_strip_says_where_everything_came_from() -> None:
     assert "RotNet config-rotnet, Random config-random" in text
     assert "python 3.12.0, torch 2.14.0" in text
     assert "Mind" not in text
+
+
+def test_under_an_exhibit_stands_only_what_it_was_made_of() -> None:
+    records = make_probes({"rotnet": FLAT}) + make_training("random", 7)
+    text = str(provenance.under(records, "top1"))
+    assert "seeds 0, 1, 2 · 3 runs" in text
+    assert "Random" not in text
+    assert "seed 7 · 1 run ·" in str(provenance.under(records, "loss"))
+    assert provenance.under(records, "nmi_labels") is None
+
+
+def test_under_pictures_stands_their_run(preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path))
+    for method, seed in (("rotnet", 0), ("rotnet", 1), ("random", 1)):
+        write(tmp_path, method, seed)
+    text = str(provenance.under_pictures(preset, "linear_probe", "rotnet", 1))
+    assert "seed 1 · 1 run ·" in text
+    assert "RotNet config-rotnet" in text
+    assert provenance.under_pictures(preset, "linear_probe", "rotnet", 2) is None
+    assert provenance.under_pictures(preset, "colour", "rotnet", 1) is None
 
 
 def test_a_strip_of_nothing_says_so() -> None:

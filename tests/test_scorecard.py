@@ -13,7 +13,7 @@ from synthetic_records import METHODS, make_card, make_curve, make_probes, make_
 
 from dclib import paper
 from dclib.records import DATA, Record
-from dclib.report import scorecard
+from dclib.report import scale, scorecard
 from dclib.report.evidence import EVIDENCE, Check, Evidence, published_records
 from dclib.report.scorecard import Verdict
 
@@ -232,6 +232,46 @@ def test_not_below_is_satisfied_by_a_tie_and_over_is_not() -> None:
     assert verdict(planted, "C7").outcome == "does not hold"
 
 
+def without_a_loss_on_oxford(seed: int) -> list[Record]:
+    """DeeperCluster is ahead on Oxford, and more so on Paris."""
+    oxford = {"deepcluster": 20.0, "deepercluster": 24.0 + 0.1 * seed}
+    return retrieval({"oxford": oxford, "paris": {"deepcluster": 20.0, "deepercluster": 30.0}}, seed)
+
+
+def ends_of(method: str, early: float, late: float, seed: int) -> list[Record]:
+    """Leads of one start over scratch with each recipe."""
+    ends = {"pytorch_doc": {"random": 50.0, method: 50 + early}, "ours": {"random": 60.0, method: 60 + late}}
+    return finetuned(ends, seed)
+
+
+def halves_of(objects: float, scenes: float, seed: int) -> list[Record]:
+    """DeeperCluster's distance to labels on each half."""
+    planted = {"objects": objects, "scenes": scenes}
+    return [
+        r
+        for half, gap in planted.items()
+        for r in probes({"supervised": [40 + gap] * 13, "deepercluster": [40.0] * 13}, seed, half)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("claim_id", "plant", "against"),
+    [
+        ("C8", without_a_loss_on_oxford, "Oxford and Paris loss on Oxford"),
+        ("C14", lambda s: ends_of("deepercluster", -1.0, -4 - 0.1 * s, s), "both recipes lead before convergence"),
+        ("K6", lambda s: ends_of("rotnet", -1 - 0.1 * s, -1.0, s), "both recipes lead before convergence"),
+        ("C4", lambda s: halves_of(2.0, -3 - 0.1 * s, s), "objects and scenes distance on scenes"),
+        ("C4", lambda s: halves_of(-2.0, -5 - 0.1 * s, s), "objects and scenes distance on objects"),
+    ],
+)
+def test_what_a_claim_presupposes_must_be_so(claim_id: str, plant: Callable[[int], list[Record]], against: str) -> None:
+    """More of a loss that is none, the shrinking of a lead that never was: the difference alone would hold."""
+    found = verdict([r for s in SEEDS for r in plant(s)], claim_id)
+    assert found.found.checks[-1].is_clear
+    assert found.outcome == "does not hold"
+    assert against in found.reason.split("against it: ")[1].split(", ")[0]
+
+
 def test_far_behind_means_below_a_half() -> None:
     for rotnet, expected in ((20.1, "holds"), (19.9, "does not hold")):
         of = {"random": 10.0, "rotnet": rotnet, "deepercluster": 30.0, "deepcluster": 35.0, "supervised": 40.0}
@@ -324,8 +364,8 @@ def test_the_papers_own_tables_agree_with_its_claims(claim: paper.Claim) -> None
 
 
 def test_published_margins_are_those_of_the_tables() -> None:
-    (shrinks,) = EVIDENCE["C14"](scorecard_finder(published_records())).checks
-    assert shrinks.margins == pytest.approx({0: 0.2})  # the text: from 1.0 to 0.8
+    early, shrinks = EVIDENCE["C14"](scorecard_finder(published_records())).checks
+    assert (early.margins, shrinks.margins) == (pytest.approx({0: 1.0}), pytest.approx({0: 0.2}))  # as the text says
     gain, beyond = EVIDENCE["C9"](scorecard_finder(published_records())).checks
     assert (gain.margins, beyond.margins) == (pytest.approx({0: 4.5}), pytest.approx({0: 3.9}))
 
@@ -338,28 +378,89 @@ def test_published_records_hold_every_cell_that_a_network_of_ours_stands_for() -
 # scale
 
 
-def probes_with_value(value: float, *, tested: int, shown: int) -> list[Record]:
-    training = make_training("deepercluster", 0, losses=(2.0,), n=shown)
-    return training + make_curve("deepercluster", 0, [value] * 13, n=tested)
+def run_of(of: paper.Scale, value: float, seed: int = 0, **smaller: float) -> list[Record]:
+    """One run with exactly the sizes behind a published value, but for those given."""
+    sizes = {name.replace(" ", "_"): size for name, size in of.sizes.items()} | smaller
+    model = {"image_size": sizes["pixels"], "width": sizes["width"]}
+    card = make_card(
+        "deepercluster",
+        seed,
+        "made-up",
+        config={"model": model},
+        notes={"images": sizes["images_of_the_evaluation"], "longest_side": sizes.get("pixels_of_the_longer_side", 0)},
+    )
+    keys = {**of.keys, **({"epoch": sizes["epochs"]} if "epochs" in sizes else {})}
+    keys |= {"split": of.split} if of.split else {}
+    tested = sizes.get("images_tested", sizes.get("queries_tested"))
+    found = [Record(name=of.record, value=value, unit="%", n=tested, keys=keys, card=card)]
+    if "epochs" in sizes:  # one before the last, which is not the value
+        found.insert(0, dataclasses.replace(found[0], value=1.0, keys={**keys, "epoch": 1}))
+    return found + make_training("deepercluster", seed, losses=(2.0,), n=int(sizes["images_shown"]))
 
 
-def scale_line(records: list[Record]) -> str:
-    return scorecard.scale_table(records).groups[0].rows[0].cells[-1].text
+def said_of(wanted: paper.Scale, records: list[Record]) -> str:
+    rows = scale.scale_table(records).groups[0].rows
+    return rows[paper.SCALES.index(wanted)].cells[-1].text
 
 
-def test_a_small_run_is_compared_with_no_value_however_close() -> None:
-    said = scale_line(probes_with_value(45.6, tested=2000, shown=96_000))
-    assert said.startswith("no: 96,000 images shown and 2,000 tested")
+SCALES = pytest.mark.parametrize("of", paper.SCALES, ids=lambda s: f"{s.table}-{s.images}")
 
 
-@pytest.mark.parametrize(("tested", "shown"), [(50_000, 96_000), (2000, 95_920_149)])
-def test_a_value_needs_both_the_papers_tests_and_its_training(tested: int, shown: int) -> None:
-    assert scale_line(probes_with_value(45.6, tested=tested, shown=shown)).startswith("no")
+@SCALES
+def test_at_the_papers_scale_a_value_is_compared(of: paper.Scale) -> None:
+    assert said_of(of, run_of(of, of.value - 0.9)) == "yes: reached"
+    assert said_of(of, run_of(of, of.value - 1.1)) == "yes: not reached"
+    assert said_of(of, [r for s in SEEDS for r in run_of(of, of.value + s, s)]) == "yes: reached"
 
 
-@pytest.mark.parametrize(("value", "said"), [(45.0, "yes: reached"), (40.0, "yes: not reached")])
-def test_at_the_papers_scale_a_value_is_compared(value: float, said: str) -> None:
-    assert scale_line(probes_with_value(value, tested=50_000, shown=95_920_149)) == said
+@SCALES
+def test_anything_smaller_than_in_the_paper_forbids_it_and_is_named(of: paper.Scale) -> None:
+    for name, size in of.sizes.items():
+        smaller = {name.replace(" ", "_"): size / 2 if name == "width" else size // 2}
+        said = said_of(of, run_of(of, of.value, **smaller))
+        assert said.startswith(f"no: {name} "), said
+        assert ";" not in said  # nothing else is wrong with it
+        # one seed of three is enough to forbid it
+        mixed = [r for s in (0, 1) for r in run_of(of, of.value, s)] + run_of(of, of.value, 2, **smaller)
+        assert said_of(of, mixed) == said
+
+
+@SCALES
+def test_a_run_card_that_does_not_tell_its_sizes_forbids_it(of: paper.Scale) -> None:
+    planted = [dataclasses.replace(r, card=dataclasses.replace(r.card, config={}, notes={})) for r in run_of(of, 50.0)]
+    assert said_of(of, planted).startswith("no: images of the evaluation not recorded (paper ")
+    assert said_of(of, []) == "not measured"
+
+
+def test_another_split_than_the_papers_forbids_it() -> None:
+    (of,) = (s for s in paper.SCALES if s.split)
+    planted = [
+        dataclasses.replace(r, keys={**r.keys, "split": "test"}) if "split" in r.keys else r for r in run_of(of, 76.1)
+    ]
+    assert said_of(of, planted) == "no: split test (paper val)"
+
+
+def test_each_verdict_says_whether_its_values_may_be_compared() -> None:
+    """By the tables that its claim rests on: retrieval at the paper's scale, fine-tuning not."""
+    planted = [r for s in SEEDS for r in PLANTS["C5"](1 + 0.1 * s, s)]
+    cities = [s for s in paper.SCALES if s.table == 3]
+    planted += [r for city in cities for r in run_of(city, city.value) if r.name == "retrieval_map"]
+    planted += [r for r in run_of(cities[0], 50.0) if r.name != "retrieval_map"]
+    planted.append(record("retrieval_map", "deepcluster", 0, 60.0, dataset="oxford"))
+    found = {v.claim.id: v for v in scorecard.judge(planted)}
+    assert found["C8"].scale == "values: may be compared with Table 3"
+    assert found["C5"].scale == "values: not to be compared with Table 2"
+    assert found["C13"].scale == "values: the paper gives none"
+    html = scorecard.scorecard_table(list(found.values()))._repr_html_()
+    assert "values: may be compared with Table 3" in html
+    assert "values: not to be compared with Table 2" in html
+    assert "values: the paper gives none" not in html  # nothing of it was measured
+
+
+def test_every_table_has_its_scale() -> None:
+    assert {s.table for s in paper.SCALES} == {1, 2, 3, 4}
+    for of in paper.SCALES:
+        assert of.value in {n.value for n in paper.published_numbers() if n.table == of.table}
 
 
 # what a page shows
@@ -369,7 +470,7 @@ def test_a_verdict_cannot_be_typed() -> None:
     found = verdict([r for s in SEEDS for r in PLANTS["C1"](-1, s)], "C1")
     with pytest.raises((AttributeError, dataclasses.FrozenInstanceError)):
         found.outcome = "holds"  # type: ignore[misc]
-    assert {f.name for f in dataclasses.fields(Verdict)} == {"claim", "found", "published"}
+    assert {f.name for f in dataclasses.fields(Verdict)} == {"claim", "found", "published", "scale"}
     assert {f.name for f in dataclasses.fields(Check)}.isdisjoint({"outcome", "verdict"})
 
 

@@ -173,6 +173,13 @@ def raw_markup(page: Page) -> Iterator[str]:
         yield "formulas, but no MathJax on the page"
 
 
+def broken_tables(page: Page) -> Iterator[str]:
+    """Rows of a table that was cut in two: what follows an empty line is set as words."""
+    for tag in page.soup.find_all("p"):
+        if tag.get_text(strip=True).startswith("|"):
+            yield f"a row outside its table: {tag.get_text(' ', strip=True)[:60]!r}"
+
+
 def unnamed(page: Page) -> Iterator[str]:
     """Language, title, view port: what a screen reader and a phone ask for first."""
     html = page.soup.find("html")
@@ -185,7 +192,7 @@ def unnamed(page: Page) -> Iterator[str]:
         yield "needs <meta name=viewport>"
 
 
-PAGE_CHECKS = (remote_loads, dead_links, unreadable_images, errors_shown, raw_markup, unnamed)
+PAGE_CHECKS = (remote_loads, dead_links, unreadable_images, errors_shown, raw_markup, broken_tables, unnamed)
 
 
 def faults(site: Path) -> list[str]:
@@ -353,6 +360,14 @@ def test_deviations_and_faults_are_numbered_through() -> None:
     assert faults_there == list(range(1, 34))
 
 
+def test_no_empty_line_cuts_a_table_in_two() -> None:
+    """The first row of a table is followed by the line that makes it one."""
+    for page in BOOK.glob("*.md"):
+        blocks = re.split(r"\n\s*\n", page.read_text(encoding="utf-8"))
+        for block in (b.strip("\n") for b in blocks if b.lstrip("\n").startswith("|")):
+            assert re.match(r"\|.*\n\|[-:| ]+\|(\n|$)", block), (page.name, block[:60])
+
+
 def test_mathjax_is_the_file_that_was_published() -> None:
     # sha256 of es5/tex-svg.js in the npm package mathjax 3.2.2
     digest = hashlib.sha256((BOOK / "_extra" / "mathjax" / "tex-svg.js").read_bytes()).hexdigest()
@@ -425,6 +440,7 @@ def test_a_good_page_has_no_fault(small_site: Path) -> None:
         ("<p>\\(x\\) here</p>", "not typeset"),
         ("<td>\\mathbf{x}</td>", "not typeset"),
         ("<p>see {ref}`nmi` there</p>", "not typeset"),
+        ("<p>| <b>D27</b> | late | time |</p>", "a row outside its table: '| D27 | late"),
     ],
 )
 def test_a_fault_is_found(small_site: Path, fragment: str, message: str) -> None:

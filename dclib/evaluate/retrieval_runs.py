@@ -150,7 +150,10 @@ def _card(
         device=device_name(device),
         seconds=0.0,
         config=asdict(preset.method(method)),
-        notes={"images": sum(len(images) for images, _ in cities.values())},
+        notes={
+            "images": sum(len(images) for images, _ in cities.values()),
+            "longest_side": preset.retrieval.longest_side,
+        },
     )
 
 

@@ -1,6 +1,7 @@
 """The supplement as data: the numbers of its tables, and its claims. No torch, and nothing measured by us."""
 
 from dclib.paper.claims import CLAIMS, Claim, cells, claim
+from dclib.paper.scale import SCALES, Scale
 from dclib.paper.tables import (
     DATASETS,
     FIGURE1_COUNTS,
@@ -35,6 +36,7 @@ __all__ = [
     "LAYERS",
     "NAMES",
     "N_LAYERS",
+    "SCALES",
     "TABLE1",
     "TABLE2",
     "TABLE2_COLUMNS",
@@ -50,6 +52,7 @@ __all__ = [
     "Curve",
     "Half",
     "PublishedNumber",
+    "Scale",
     "cells",
     "claim",
     "published_numbers",

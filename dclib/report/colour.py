@@ -18,6 +18,7 @@ from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, WIDTH, finish, look_of, new_axes
 from dclib.report.pictures import bare, join_tiles, numbers_of, square_tile
+from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, plural, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
 
@@ -35,6 +36,7 @@ def spread_figure(records: Sequence[Record]) -> Fragment:
         caption="Standard deviation of the images' mean colours to that of their cluster, clusters sorted, as Figure "
         "2 of the supplement. The dashed line is what random clusters of the same sizes give. A curve far below it "
         "belongs to a network that groups by colour (D31).",
+        source=under(records, "colour_spread", "colour_spread_chance"),
     )
 
 
@@ -81,7 +83,8 @@ def spread_table(records: Sequence[Record]) -> Table:
         caption="Spread of colour in clusters, levels of 255",
         columns=("Network", "most uniform cluster", "median cluster", "median of random clusters", "whole pool"),
         groups=(Group("", tuple(rows), "" if rows else EMPTY),),
-        notes=("Mean over seeds with the sample standard deviation under it. The supplement draws curves only.",),
+        notes=("Mean over seeds with the sample standard deviation under it. The supplement draws curves only (D31).",),
+        source=under(records, "colour_spread", "colour_spread_chance", "colour_spread_all"),
     )
 
 
@@ -98,7 +101,8 @@ def uniform_clusters(preset: Preset, method: str, images: ImageSet) -> Fragment:
                     alt=describe_swatches(clusters),
                     caption=f"The most uniform clusters of {title_of(method)}, seed {seed}, of nine images or more: "
                     "above each its mean colour, number, size and spread; below it nine of its images at random, as "
-                    "Figure 3 of the supplement.",
+                    "Figure 3 of the supplement (D31).",
+                    source=under_pictures(preset, "colour", method, seed),
                 )
     return say(f"There are no clusters of {title_of(method)} to show.")
 

@@ -13,14 +13,17 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from PIL import Image
 
-from dclib.records import Record
+from dclib.presets import project_root, runs_folder
+from dclib.records import Record, RunCard, read_records
 
 PIXELS_PER_INCH = 96  # a CSS inch
 JPEG_QUALITY = 88
@@ -55,16 +58,32 @@ def say(sentence: str) -> Fragment:
 def linked(text: str) -> str:
     """Text as HTML: escaped, with deviations in brackets, ``(D9, D12)``, as links to their ledger.
 
-    In brackets only: a camera may be called D70.
+    In brackets only, and only those that the ledger has: a camera may be called D70.
     """
+    known = _ledger(project_root() / "book" / "deviations.md")
 
     def link(found: re.Match[str]) -> str:
-        return re.sub(r"D(\d+)", r'<a href="../deviations.html#d\1">D\1</a>', found[0])
+        number = found[1]
+        return f'<a href="../deviations.html#d{number}">{found[0]}</a>' if number in known else found[0]
 
-    return re.sub(r"\(D\d{1,2}(?:, D\d{1,2})*\)", link, escape(text))
+    return re.sub(r"\(D\d+(?:, D\d+)*\)", lambda found: re.sub(r"D(\d+)", link, found[0]), escape(text))
 
 
-def show(drawing: Figure | Axes, *, alt: str, caption: str, name: str = "", pictures: bool = False) -> Fragment:
+@cache
+def _ledger(path: Path) -> frozenset[str]:
+    """The numbers of the deviations that the book lists; none where it is not there."""
+    return frozenset(re.findall(r"\{#D(\d+)\}", path.read_text(encoding="utf-8")) if path.is_file() else ())
+
+
+def show(
+    drawing: Figure | Axes,
+    *,
+    alt: str,
+    caption: str,
+    name: str = "",
+    pictures: bool = False,
+    source: Fragment | None = None,
+) -> Fragment:
     """A figure with its caption, inlined at twice the page's resolution, never wider than the page.
 
     Args:
@@ -73,15 +92,21 @@ def show(drawing: Figure | Axes, *, alt: str, caption: str, name: str = "", pict
         caption: What to look for; escaped.
         name: Anchor that links on the page can point to.
         pictures: The figure is made of images: JPEG, a fifth of the size, in place of PNG.
+        source: Where it comes from, to stand below (see ``provenance.under``).
 
     Raises:
         ValueError: ``alt`` or ``caption`` is empty.
     """
-    return show_side_by_side([(drawing, alt)], caption=caption, name=name, pictures=pictures)
+    return show_side_by_side([(drawing, alt)], caption=caption, name=name, pictures=pictures, source=source)
 
 
 def show_side_by_side(
-    drawings: Sequence[tuple[Figure | Axes, str]], *, caption: str, name: str = "", pictures: bool = False
+    drawings: Sequence[tuple[Figure | Axes, str]],
+    *,
+    caption: str,
+    name: str = "",
+    pictures: bool = False,
+    source: Fragment | None = None,
 ) -> Fragment:
     """Several figures under one caption, each with its words; on a narrow page one below the other.
 
@@ -97,7 +122,8 @@ def show_side_by_side(
         f'<div style="display:flex;flex-wrap:wrap;gap:.5em">{images}</div>'
         f"<figcaption>{linked(caption)}</figcaption></figure>"
     )
-    return Fragment(html, "\n\n".join([f"[Figure] {caption}", *(alt for _, alt in drawings)]))
+    shown = Fragment(html, "\n\n".join([f"[Figure] {caption}", *(alt for _, alt in drawings)]))
+    return shown + source if source else shown
 
 
 def show_photographs(photographs: Sequence[tuple[Image.Image, str, Sequence[str]]], *, caption: str) -> Fragment:
@@ -136,15 +162,36 @@ def rerun_command(notebook: str, parameters: Mapping[str, Any], records: Sequenc
 
 
 def _measured_time(records: Sequence[Record]) -> str:
-    """What the runs behind some records took, device by device, in words."""
-    cards = {id(record.card): record.card for record in records if record.card is not None}.values()
+    """What the runs behind some records took, device by device, and the pre-training before them, in words."""
+    cards = list({id(record.card): record.card for record in records if record.card is not None}.values())
     if not cards:
         return "No run stands behind this page: it takes seconds."
+    runs = "run" if len(cards) == 1 else f"{len(cards)} runs"
+    before = _pretraining_before(cards)
+    without = f", without the pre-training it needs, which took {_seconds_of(before)}" if before else ""
+    return f"The {runs} behind this page took {_seconds_of(cards)} in all{without}. What is finished is read back."
+
+
+def _seconds_of(cards: Sequence[RunCard]) -> str:
     devices = sorted({card.device for card in cards})
     parts = [(device, sum(card.seconds for card in cards if card.device == device)) for device in devices]
-    listed = "; ".join(f"{seconds:,.0f} s on {device}" for device, seconds in parts)
-    runs = "run" if len(cards) == 1 else f"{len(cards)} runs"
-    return f"The {runs} behind this page took {listed} in all. What is finished is read back."
+    return "; ".join(f"{seconds:,.0f} s on {device}" for device, seconds in parts)
+
+
+def _pretraining_before(cards: Sequence[RunCard]) -> list[RunCard]:
+    """The pre-trainings of the networks that some runs look at, and of those they start from; not those among them."""
+    found = {}
+    for preset in sorted({card.preset for card in cards}):
+        for record in read_records(runs_folder() / preset / "records" / "pretrain"):
+            if record.card is not None:
+                found[preset, record.card.method, record.card.seed] = record.card
+    wanted = [(card.preset, card.method, card.seed) for card in cards]
+    for preset, method, seed in wanted:  # grows by what a network starts from
+        start = found[preset, method, seed].config.get("init") if (preset, method, seed) in found else ""
+        if start and (preset, start, seed) not in wanted:
+            wanted.append((preset, start, seed))
+    there = {(card.preset, card.method, card.seed) for card in cards if card.stage == "pretrain"}
+    return [card for key, card in found.items() if key in wanted and key not in there]
 
 
 def _papermill_option(key: str, value: Any) -> str:

@@ -6,7 +6,7 @@ Notebooks stay thin because drawing, describing and the case of a missing half a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from dclib.presets import runs_folder
 from dclib.records import Record, select
 from dclib.report import figures, pictures
 from dclib.report.display import Fragment, say, show, show_photographs, show_side_by_side
+from dclib.report.provenance import under, under_pictures
 from dclib.report.series import title_of
 from dclib.report.tables import missing_half_sentence
 
@@ -151,7 +152,7 @@ def training_loss(records: Sequence[Record], method: str) -> Fragment:
         figures.describe_training_loss,
         records,
         method,
-        needs="loss",
+        needs=("loss", "chance_loss"),
         empty=f"{title_of(method)} is not trained: there is no loss to show.",
         caption="Loss over the epochs, one thin line per seed. The dotted line is what a network scores that gives "
         "every class the same probability. A step up right after new clusters is normal: the heads start afresh.",
@@ -165,7 +166,7 @@ def cluster_agreement(records: Sequence[Record], method: str) -> Fragment:
         figures.describe_cluster_agreement,
         records,
         method,
-        needs="median_cluster",
+        needs=("nmi_labels", "nmi_previous"),
         empty=f"{title_of(method)} makes no clusters, so there is no agreement to follow.",
         caption="Agreement of each clustering with the classes, which training never sees, and with the clustering "
         "before it. Rising solid lines: the clusters come to mean something. Rising dashed lines: they settle.",
@@ -179,7 +180,7 @@ def cluster_sizes(records: Sequence[Record], method: str) -> Fragment:
         figures.describe_cluster_sizes,
         records,
         method,
-        needs="median_cluster",
+        needs=("median_cluster", "smallest_cluster", "largest_cluster"),
         empty=f"{title_of(method)} makes no clusters, so there are no sizes to show.",
         caption="Sizes of the clusters, mean over seeds; the band reaches from the smallest to the largest. One "
         "cluster that swallows the set, or many that starve, would show here first.",
@@ -200,6 +201,7 @@ def cluster_mosaics(preset: Preset, method: str, images: ImageSet) -> Fragment:
                     alt=pictures.describe_cluster_mosaics(images, clusters),
                     caption=f"Nine images of each of some clusters at the last clustering, seed {seed}, drawn at "
                     "random; above each its number and its size (the main paper shows its own clusters like this).",
+                    source=under_pictures(preset, "pretrain", method, seed),
                 )
     return say(f"{title_of(method)} saved no clusters to look at.")
 
@@ -210,13 +212,14 @@ def network_input(images: ImageSet, index: int = 0) -> Fragment:
     turns = show(
         pictures.draw_rotations(image),
         pictures=True,
-        alt="One image turned by 0, 90, 180 and 270 degrees counter-clockwise.",
+        alt=pictures.describe_rotations(image, images.ids[index]),
         caption="The four quarter turns q that RotNet and DeeperCluster tell apart.",
     )
+    channels = pictures.sobel_channels(pictures.square_tile(image, pictures.PORTRAIT))
     gradients = show(
         pictures.draw_sobel(image),
         pictures=True,
-        alt="The same image in colour, and its horizontal and vertical gradients in grey.",
+        alt=f"Image {images.ids[index]} in colour, its gradients in grey: {pictures.describe_gradients(channels)}.",
         caption="The fixed Sobel layer takes colour away and leaves edges (as Figure 4 of the supplement).",
     )
     return turns + gradients
@@ -239,8 +242,10 @@ def accuracy_against_depth(records: Sequence[Record], half: Half) -> Fragment:
         ],
         caption=f"Accuracy of a linear classifier on each frozen layer, {half}, as Figure 2 of the main paper. Here: "
         "mean over seeds with the standard deviation. Paper: numbers of Table 1 of the supplement. Other images, "
-        "other classes, a smaller network, and an axis of its own: compare orders and shapes, not heights.",
+        "other classes, a smaller network, and an axis of its own: compare orders and shapes, not heights (D15, D16, "
+        "D24, D25, D26).",
         name=f"accuracy-{half}",
+        source=under(select(records, "top1", dataset=half), "top1"),
     )
 
 
@@ -250,14 +255,12 @@ def _drawn(
     records: Sequence[Record],
     method: str,
     *,
-    needs: str,
+    needs: Sequence[str],
     empty: str,
     caption: str,
 ) -> Fragment:
-    if not _has(records, needs, method):
+    """A figure of a method's records called ``needs``."""
+    used = [record for name in needs for record in select(records, name, method=method)]
+    if not used:
         return say(empty)
-    return show(plot(records, method), alt=describe(records, method), caption=caption)
-
-
-def _has(records: Iterable[Record], name: str, method: str) -> bool:
-    return bool(select(records, name, method=method))
+    return show(plot(records, method), alt=describe(records, method), caption=caption, source=under(used, *needs))

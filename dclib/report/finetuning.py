@@ -12,6 +12,7 @@ from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show_side_by_side
 from dclib.report.evidence import Finder, lead
 from dclib.report.figures import PANEL, SIZE, finish, look_of, new_axes, plot_seeds
+from dclib.report.provenance import under
 from dclib.report.series import Line, history, mean_line, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
@@ -43,8 +44,9 @@ def finetuning_table(records: Sequence[Record]) -> Table:
         groups=(Group("", tuple(rows)),),
         notes=(
             "Ours: mean over seeds, with the sample standard deviation under it. Italics: published numbers, ImageNet "
-            "at 224 pixels. Schedules keep their shape and are scaled to the preset's epochs.",
+            "at 224 pixels. Schedules keep their shape and are scaled to the preset's epochs (D27, D32).",
         ),
+        source=under(records, "finetuned_top1"),
     )
 
 
@@ -66,7 +68,10 @@ def lead_table(records: Sequence[Record]) -> Table:
         caption="Lead over training from scratch, points",
         columns=("Start", f"{TABLE2_COLUMNS[0]} (before convergence)", f"{TABLE2_COLUMNS[1]} (at it)", "change"),
         groups=(Group("", tuple(rows)),),
-        notes=("Leads are taken seed by seed; mean over seeds with the sample standard deviation under it.",),
+        notes=(
+            "Leads are taken seed by seed; mean over seeds with the sample standard deviation under it (D27, D32).",
+        ),
+        source=under(records, "finetuned_top1"),
     )
 
 
@@ -78,6 +83,7 @@ def accuracy_per_epoch(records: Sequence[Record]) -> Fragment:
         [(plot_accuracy(records, r), describe_accuracy(records, r)) for r in TABLE2_RECIPES],
         caption="Test accuracy after every epoch of fine-tuning; thin lines are seeds, thick ones their mean. Look for "
         "how early a start leads, and how much of the lead is left where the curves are flat (D27, D32).",
+        source=under(records, "finetuned_top1"),
     )
 
 
@@ -88,7 +94,8 @@ def lead_per_epoch(records: Sequence[Record]) -> Fragment:
     return show_side_by_side(
         [(plot_lead(records, r), describe_lead(records, r)) for r in TABLE2_RECIPES],
         caption="Lead over training from scratch after every epoch, in points, seed by seed. The supplement's remark "
-        "is about the right ends: 1.0 point with the first recipe, 0.8 with the second.",
+        "is about the right ends: 1.0 point with the first recipe, 0.8 with the second (D27, D32).",
+        source=under(records, "finetuned_top1"),
     )
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from dclib.report.display import Fragment, show
 from dclib.report.figures import SIZE, WIDTH
-from dclib.report.pictures import bare
+from dclib.report.pictures import bare, describe_gradients
+from dclib.report.series import plural
 
 Array = NDArray[np.float32]
 
@@ -49,9 +50,9 @@ def gradient_pictures(images: Sequence[Image.Image], seen: Sequence[FirstLayer],
     return show(
         figure,
         pictures=True,
-        alt=f"{len(images)} images in colour, each with its horizontal and its vertical gradient in grey.",
+        alt=describe_images(images, seen),
         caption="Images and what the network is fed instead, as Figure 4 of the supplement: grey is zero, white and "
-        f"black are edges of either sign. Colour and brightness are gone, shape is left.{by}",
+        f"black are edges of either sign. Colour and brightness are gone, shape is left (D15).{by}",
     )
 
 
@@ -70,11 +71,43 @@ def response_pictures(seen: Sequence[FirstLayer]) -> Fragment:
     return show(
         figure,
         pictures=True,
-        alt=f"Responses of {columns} filters to {len(seen)} images, in grey around zero.",
+        alt=describe_responses(seen),
         caption="The first convolution after Sobel is folded into it, its filters of strongest response. It looks at "
         f"colours directly, and answers as before: the two networks differ by {largest:.1e} at most, of responses up "
-        f"to {scale:.1f}.",
+        f"to {scale:.1f} (D32).",
     )
+
+
+def describe_images(images: Sequence[Image.Image], seen: Sequence[FirstLayer]) -> str:
+    """Figure 4 in words: the size of each image, and the range and the strong edges of its gradients."""
+    parts = [
+        f"image {number}, {image.width} by {image.height} pixels: {describe_gradients(layer.gradients)}"
+        for number, (image, layer) in enumerate(zip(images, seen, strict=True), start=1)
+    ]
+    return f"{plural(len(images), 'image')} in colour, with gradients in grey. {'; '.join(parts)}."
+
+
+def describe_responses(seen: Sequence[FirstLayer]) -> str:
+    """The responses in words: the range of each filter, image by image."""
+    parts = []
+    for number, layer in enumerate(seen, start=1):
+        ranges = (
+            f"filter {name} from {response.min():.2f} to {response.max():.2f}"
+            for name, response in zip(layer.chosen, layer.responses, strict=True)
+        )
+        parts.append(f"image {number}: {', '.join(ranges)}")
+    return f"Responses of the strongest filters, in grey around zero. {'; '.join(parts)}."
+
+
+def describe_filters(layer: FirstLayer) -> str:
+    """The filters in words: their weights, and the direction along which each of them changes more."""
+    parts = []
+    for name, weights in zip(layer.chosen, layer.filters, strict=True):
+        grey = weights.mean(axis=0)
+        across, down = (float(np.abs(np.diff(grey, axis=axis)).sum()) for axis in (1, 0))
+        direction = "from left to right" if across > down else "from top to bottom"
+        parts.append(f"filter {name} from {weights.min():.2f} to {weights.max():.2f}, changing most {direction}")
+    return f"{plural(len(layer.chosen), 'filter')} of 5 by 5 pixels, in grey. {'; '.join(parts)}."
 
 
 def filter_pictures(layer: FirstLayer) -> Fragment:
@@ -91,7 +124,7 @@ def filter_pictures(layer: FirstLayer) -> Fragment:
     return show(
         figure,
         pictures=True,
-        alt=f"{columns} filters of 5 by 5 pixels, in grey: lighter where a bright pixel speaks for the filter.",
+        alt=describe_filters(layer),
         caption="These filters: a 3x3 convolution of gradients is a 5x5 one of colours. They are grey because the "
-        "three colours still weigh the same; fine-tuning may change that.",
+        "three colours still weigh the same; fine-tuning may change that (D32).",
     )

@@ -11,6 +11,7 @@ from dclib.records import DATA, Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.evidence import Finder
 from dclib.report.figures import SIZE, finish, new_axes
+from dclib.report.provenance import under
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 EMPTY = "The pool comes without metadata, so there are no hashtags to count; give a table with data.metadata."
@@ -26,7 +27,8 @@ def rank_figure(records: Sequence[Record]) -> Fragment:
         alt=describe_ranks(records),
         caption="Photographs with each hashtag, and images of each label, from the most frequent to the rarest, as "
         "Figure 1 of the supplement. A straight falling line is a long tail; a flat one is a collection that somebody "
-        "balanced. Two words that are both are marked, as the supplement does with baseball and guenon.",
+        "balanced. Two words that are both are marked, as the supplement does with baseball and guenon (D15).",
+        source=under(records, "hashtag_images", "label_images", "example_tag_images", "example_label_images"),
     )
 
 
@@ -44,7 +46,12 @@ def plot_ranks(records: Sequence[Record]) -> Axes:
         rank = int(record.keys["tag_rank" if record.name == "example_tag_images" else "label_rank"])
         ax.plot(rank, record.value, marker="*", markersize=13, color=color, markeredgecolor="black", linestyle="")
         ax.annotate(
-            str(record.keys["word"]), (rank, record.value), xytext=(6, 6), textcoords="offset points", fontsize=SIZE - 1
+            str(record.keys["word"]),
+            (rank, record.value),
+            xytext=(6, 6),
+            textcoords="offset points",
+            fontsize=SIZE - 1,
+            parse_math=False,  # people write hashtags: a dollar sign is no formula
         )
     ax.set(xscale="log", yscale="log", xlabel="rank", ylabel="images")
     ax.legend(frameon=False, fontsize=SIZE - 1)
@@ -75,7 +82,8 @@ def word_table(records: Sequence[Record]) -> Table:
         caption="Two words that are a label and a hashtag",
         columns=("Word", "images of the label", "photographs with the hashtag"),
         groups=(Group("", tuple(rows)),),
-        notes=("Ours: of the labels that are hashtags too, the most frequent and the rarest hashtag.",),
+        notes=("Ours: of the labels that are hashtags too, the most frequent and the rarest hashtag (D15).",),
+        source=under(records, "example_tag_images", "example_label_images"),
     )
 
 
@@ -102,6 +110,7 @@ def tail_table(records: Sequence[Record]) -> Table:
         columns=("", "distinct", "Gini coefficient", "% of uses by the top 1 %"),
         groups=(Group("", rows),),
         notes=("Gini coefficient: 0 where all are equally frequent, near 1 where a few have nearly everything.",),
+        source=under(records, "hashtag_distinct", "hashtag_gini", "hashtag_top_share", "label_gini", "label_images"),
     )
 
 

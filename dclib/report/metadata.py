@@ -16,6 +16,7 @@ from dclib.report.display import Fragment, say, show
 from dclib.report.evidence import Finder, lead
 from dclib.report.figures import SIZE, finish, look_of, new_axes
 from dclib.report.pictures import draw_cluster_mosaics
+from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, spread, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
 
@@ -49,8 +50,9 @@ def agreement_table(records: Sequence[Record]) -> Table:
             "NMI: normalised mutual information; AMI: the one adjusted for chance; purity: share of photographs whose "
             "value is the commonest of their cluster. Chance: the same values dealt out anew, mean of five times. Mean "
             "over seeds with the sample standard deviation under it. The main paper draws such a comparison; the "
-            "supplement gives no number.",
+            "supplement gives no number (D15, D31).",
         ),
+        source=under(records, "metadata_nmi", "metadata_ami", "metadata_purity"),
     )
 
 
@@ -62,7 +64,8 @@ def agreement_bars(records: Sequence[Record]) -> Fragment:
         plot_agreement(records),
         alt=describe_agreement(records),
         caption="Normalised mutual information of clusters and metadata, above that of the same values dealt out anew; "
-        "bars are means over seeds with the standard deviation. Zero is chance.",
+        "bars are means over seeds with the standard deviation. Zero is chance (D15, D31).",
+        source=under(records, "metadata_nmi"),
     )
 
 
@@ -107,7 +110,9 @@ def cluster_pages(preset: Preset, method: str, images: ImageSet, field: str) -> 
             found = json.loads(path.read_text(encoding="utf-8"))["clusters"]
             chosen = [cluster for cluster in found if cluster["field"] == field]
             if chosen:
-                return _pages(images, chosen, method, seed, field)
+                shown = _pages(images, chosen, method, seed, field)
+                source = under_pictures(preset, "metadata", method, seed)
+                return shown + source if source else shown
     return say(f"There is no cluster of {title_of(method)} with a common {field} to show.")
 
 

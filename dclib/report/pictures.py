@@ -17,6 +17,8 @@ from dclib.report.figures import SIZE, WIDTH, new_axes
 from dclib.report.series import plural
 
 Pixels = NDArray[np.uint8]  # (height, width, 3)
+PORTRAIT = 160  # side of an image that is looked at by itself, pixels
+STRONG = 0.25  # of the largest gradient: what counts as a strong edge
 ROW_NAMES = 1.0  # inches that the names of a contact sheet's rows take
 
 
@@ -42,7 +44,7 @@ def draw_contact_sheet(
     ax = new_axes(WIDTH, (WIDTH - room) * len(rows) / per_row) if ax is None else ax
     ax.imshow(join_tiles(tiles, tile), aspect="equal", interpolation="nearest")
     middles = [GAP + tile / 2 + i * (tile + GAP) for i in range(len(rows))]
-    bare(ax).set_yticks(middles, list(rows), fontsize=SIZE - 1)
+    bare(ax).set_yticks(middles, list(rows), fontsize=SIZE - 1, parse_math=False)  # names of folders, not formulas
     ax.tick_params(length=0)
     return ax
 
@@ -92,7 +94,7 @@ def describe_cluster_mosaics(images: ImageSet, clusters: Sequence[Mapping[str, A
     return f"Mosaics of {plural(len(clusters), 'cluster')}: {'; '.join(parts)}."
 
 
-def draw_rotations(image: Image.Image, *, tile: int = 160) -> Figure:
+def draw_rotations(image: Image.Image, *, tile: int = PORTRAIT) -> Figure:
     """An image in its four quarter turns, counter-clockwise, as the rotation task shows it."""
     pixels = square_tile(image, tile)
     figure = Figure(figsize=(WIDTH, 1.9), facecolor="white", layout="constrained")
@@ -103,7 +105,7 @@ def draw_rotations(image: Image.Image, *, tile: int = 160) -> Figure:
     return figure
 
 
-def draw_sobel(image: Image.Image, *, tile: int = 160) -> Figure:
+def draw_sobel(image: Image.Image, *, tile: int = PORTRAIT) -> Figure:
     """An image and its two Sobel channels, zero in grey: what the network sees in place of colour."""
     pixels = square_tile(image, tile)
     channels = sobel_channels(pixels)
@@ -129,6 +131,38 @@ def sobel_channels(pixels: Pixels) -> NDArray[np.float64]:
     smooth_rows = grey[:-2] + 2 * grey[1:-1] + grey[2:]
     smooth_columns = grey[:, :-2] + 2 * grey[:, 1:-1] + grey[:, 2:]
     return np.stack([smooth_rows[:, :-2] - smooth_rows[:, 2:], smooth_columns[:-2] - smooth_columns[2:]])
+
+
+def describe_rotations(image: Image.Image, name: str) -> str:
+    """The turns in words: which image, what colour, and where its bright side is at each turn."""
+    pixels = square_tile(image, PORTRAIT)
+    red, green, blue = pixels.mean(axis=(0, 1)).round().astype(int)
+    sides = [_bright_side(np.rot90(pixels, turn)) for turn in range(4)]
+    return (
+        f"Image {name}, {image.width} by {image.height} pixels, mean colour red {red}, green {green}, blue {blue}, "
+        "turned by 0, 90, 180 and 270 degrees counter-clockwise; its brightest half is then at the "
+        f"{', '.join(sides[:3])} and {sides[3]}."
+    )
+
+
+def _bright_side(pixels: Pixels) -> str:
+    """The half of a square picture that is brightest."""
+    grey = pixels.mean(axis=2)
+    half = len(grey) // 2
+    halves = {"top": grey[:half], "right": grey[:, -half:], "bottom": grey[-half:], "left": grey[:, :half]}
+    return max(halves, key=lambda side: float(halves[side].mean()))
+
+
+def describe_gradients(channels: NDArray[np.floating[Any]]) -> str:
+    """Horizontal and vertical gradients, (2, height, width), in words: their range, and how much is a strong edge."""
+    limit = STRONG * float(np.abs(channels).max())
+    parts = []
+    for title, channel in zip(("horizontal", "vertical"), channels, strict=True):
+        share = 100 * float(np.mean(np.abs(channel) > limit))
+        parts.append(
+            f"{title} gradient from {channel.min():.2f} to {channel.max():.2f}, strong edges on {share:.0f} % of it"
+        )
+    return f"{'; '.join(parts)} (strong: above a quarter of the largest)"
 
 
 GAP = 4  # white pixels between tiles

@@ -49,6 +49,19 @@ def strip(records: Sequence[Record]) -> Fragment:
     return Fragment(html, "\n\n".join(text))
 
 
+def under(records: Sequence[Record], *names: str) -> Fragment | None:
+    """The strip of the records called ``names``, to stand below what was made of them; None where there are none."""
+    used = [record for record in records if record.name in names]
+    return strip(used) if used else None
+
+
+def under_pictures(preset: Preset, stage: str, method: str, seed: int) -> Fragment | None:
+    """The strip of one run whose pictures are shown; None where its records are gone."""
+    found = read_records(runs_folder() / preset.name / "records" / stage)
+    used = [r for r in found if r.card and (r.card.method, r.card.seed) == (method, seed)]
+    return strip(used) if used else None
+
+
 def _links(stage: str) -> str:
     """Links to the records of a stage as the book keeps them, beside its folder of pages."""
     name = escape(stage)

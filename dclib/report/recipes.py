@@ -13,6 +13,7 @@ from dclib.config import RECIPES, MethodConfig, Preset
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import LOOKS, SIZE, finish, new_axes
+from dclib.report.provenance import under
 from dclib.report.series import plural, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
@@ -93,7 +94,8 @@ def choice_table(preset: Preset, records: Sequence[Record]) -> Table:
         "FC68, %",
         columns=(preset.choice.key, "mean average precision", ""),
         groups=(Group("", rows, "" if rows else CHOICE_EMPTY),),
-        notes=(f"{n[0]:,} validation images; the test split is not looked at.",) if n else (),
+        notes=(f"{n[0]:,} validation images; the test split is not looked at (D30).",) if n else (),
+        source=under(records, "choice_map"),
     )
 
 
@@ -112,6 +114,7 @@ def choice_figure(preset: Preset, records: Sequence[Record]) -> Fragment:
         caption=f"{title_of(preset.choice.method)}, trained for {plural(preset.choice.epochs, 'epoch')} with each "
         "value and scored on VOC2007, train to val, with frozen convolutions. Look for a maximum inside the range: at "
         "an end of it the range was too narrow (D30).",
+        source=under(records, "choice_map"),
     )
 
 

@@ -22,6 +22,7 @@ from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.evidence import Finder
 from dclib.report.figures import PANEL, SIZE, WIDTH, finish, look_of, new_axes
 from dclib.report.pictures import bare, square_tile
+from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, spread, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
@@ -55,8 +56,9 @@ def retrieval_table(records: Sequence[Record]) -> Table:
         notes=(
             f"Ours: mean over seeds of the mean over {' or '.join(map(str, n)) or 'no'} queries, with the sample "
             "standard deviation under it. Italics: published numbers, on the real Oxford5K and Paris6K. Rows marked "
-            "paper only are methods that are not run here.",
+            "paper only are methods that are not run here (D28, D33).",
         ),
+        source=under(records, "retrieval_map"),
     )
 
 
@@ -68,6 +70,7 @@ def retrieval_bars(records: Sequence[Record]) -> Fragment:
         [(plot_bars(records, city), describe_bars(records, city)) for city in CITIES],
         caption="Mean average precision: bars are ours with the standard deviation over seeds, diamonds the paper's. "
         "Compare the order of the bars with the order of the diamonds, not their heights (D28, D33).",
+        source=under(records, "retrieval_map"),
     )
 
 
@@ -105,7 +108,8 @@ def neighbours(preset: Preset, root: Path, method: str) -> Fragment:
             shown = json.loads(path.read_text(encoding="utf-8"))
             folders = {"oxford": root / preset.data.oxford, "paris": root / preset.data.paris}
             parts = [_city_pictures(folders[city], city, rankings, method, seed) for city, rankings in shown.items()]
-            return sum(parts[1:], start=parts[0])
+            source = under_pictures(preset, "retrieval", method, seed)
+            return sum([*parts[1:], *([source] if source else [])], start=parts[0])
     return say(f"{title_of(method)} has no rankings to look at.")
 
 

@@ -13,22 +13,18 @@ from statistics import mean
 from typing import Literal
 
 from dclib.config import Preset
-from dclib.paper import CLAIMS, DATASETS, HALVES, Claim, Half, table1
+from dclib.paper import CLAIMS, Claim
 from dclib.presets import project_root
-from dclib.records import Record, read_records, select
+from dclib.records import Record, read_records
 from dclib.report.display import Fragment, say
 from dclib.report.evidence import Check, Evidence, evidence_for, published_records
+from dclib.report.scale import comparability
 from dclib.report.series import plural, spread
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 Outcome = Literal["holds", "leans", "does not hold", "not measured"]
 OUTCOMES: tuple[Outcome, ...] = ("holds", "leans", "does not hold", "not measured")
 MARKS: Mapping[Outcome, str] = {"holds": "✓", "leans": "≈", "does not hold": "✗", "not measured": NO_VALUE}
-
-# how much has to be run before an absolute value may be set against the paper's
-PRETRAINING_IMAGES = 95_920_149  # shown to the network, counted with repetition
-TEST_IMAGES: Mapping[Half, int] = {"objects": 50_000, "scenes": 20_500}
-TOLERANCE = 1.0  # points within which a published accuracy counts as reached, at that scale
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,7 @@ class Verdict:
     claim: Claim
     found: Evidence
     published: Evidence  # the paper's own numbers, read by the same code; without margins where it gives none
+    scale: str = ""  # whether the run's scale allows a comparison of values with the paper's, in words
 
     @property
     def outcome(self) -> Outcome:
@@ -82,10 +79,23 @@ def judge(records: Sequence[Record], claims: Sequence[Claim] = CLAIMS) -> list[V
     records it is *not measured*.
     """
     published = published_records()
-    return [Verdict(claim, evidence_for(claim.id, records), evidence_for(claim.id, published)) for claim in claims]
+    return [
+        Verdict(
+            claim,
+            found=evidence_for(claim.id, records),
+            published=evidence_for(claim.id, published),
+            scale=comparability(claim, records),
+        )
+        for claim in claims
+    ]
 
 
-def scorecard_table(verdicts: Sequence[Verdict], *, caption: str = "The paper's claims, judged from records") -> Table:
+def scorecard_table(
+    verdicts: Sequence[Verdict],
+    *,
+    caption: str = "The paper's claims, judged from records",
+    source: Fragment | None = None,
+) -> Table:
     """The verdicts as a table for the page: a group per claim, a line per thing that it is about."""
     return Table(
         caption=caption,
@@ -100,6 +110,7 @@ def scorecard_table(verdicts: Sequence[Verdict], *, caption: str = "The paper's 
             "✗ does not hold: not even that, ties included. – not measured: no records. Margins: mean ± standard "
             "deviation over seeds of differences between networks of the same seed.",
         ),
+        source=source,
     )
 
 
@@ -121,51 +132,11 @@ def summarise(verdicts: Sequence[Verdict]) -> str:
     return f"Of {plural(sum(counts.values()), 'claim')} of the paper: {listed}."
 
 
-def scale_table(records: Sequence[Record]) -> Table:
-    """Whether accuracies may be compared with the paper's as values, and what they are: DeeperCluster's last layer."""
-    return Table(
-        caption="Absolute values: DeeperCluster, conv13, %",
-        columns=("Images", "here", "paper", "may they be compared?"),
-        groups=(Group("", tuple(_scale_row(records, half) for half in HALVES)),),
-        notes=(
-            f"A value is compared only when as many images were shown and tested as in the paper; then it counts as "
-            f"reached within {TOLERANCE:g} point.",
-        ),
-    )
-
-
-def scale_shortfall(records: Sequence[Record], half: Half) -> str:
-    """Why DeeperCluster's accuracy may not be set against the published value; empty when it may."""
-    probes = select(records, "top1", dataset=half, method="deepercluster", layer=13)
-    if not probes:
-        return "not measured"
-    seeds = {r.card.seed for r in probes if r.card}
-    shown = min(sum(r.n for r in select(records, "loss", method="deepercluster", seed=seed)) for seed in seeds)
-    tested = min(r.n for r in probes)
-    if tested >= TEST_IMAGES[half] and shown >= PRETRAINING_IMAGES:
-        return ""
-    return (
-        f"no: {shown:,} images shown and {tested:,} tested, where the paper has "
-        f"{PRETRAINING_IMAGES:,} and {TEST_IMAGES[half]:,}"
-    )
-
-
-def _scale_row(records: Sequence[Record], half: Half) -> Row:
-    values = [r.value for r in select(records, "top1", dataset=half, method="deepercluster", layer=13)]
-    published = table1(half)["deepercluster"][-1]
-    said = scale_shortfall(records, half)
-    if not said:
-        near = abs(mean(values) - published) <= TOLERANCE
-        said = f"yes: {'reached' if near else 'not reached'}"
-    ours = f"{mean(values):.1f}{_deviation(values, 1)}" if values else NO_VALUE
-    cells = (Cell(ours), Cell(f"{published:.1f} ({DATASETS[half]})"), Cell(said, words=True))
-    return Row(half, cells)
-
-
 def _rows(verdict: Verdict) -> list[Row]:
     """The verdict with its reason, and under it a line per subject where there are several."""
     subjects = list(dict.fromkeys(check.subject for check in verdict.found.checks))
-    outcome = Cell(f"{MARKS[verdict.outcome]} {verdict.outcome}", verdict.reason, words=True)
+    why = "; ".join(part for part in (verdict.reason, verdict.scale if verdict.found.measured else "") if part)
+    outcome = Cell(f"{MARKS[verdict.outcome]} {verdict.outcome}", why, words=True)
     if len(subjects) == 1:
         return [_row(subjects[0], outcome, _margins(verdict.found.checks), _published(verdict, subjects[0]))]
     rows = [_row("", outcome, "", "")]

@@ -15,6 +15,8 @@ from dclib.config import Preset
 from dclib.data.images import ImageSet
 from dclib.paper import DATASETS, HALVES, LAYERS, NAMES, Curve, Half, table1, task_of
 from dclib.records import Record
+from dclib.report.display import Fragment, linked
+from dclib.report.provenance import under
 from dclib.report.series import (
     Line,
     accuracy_by_layer,
@@ -29,6 +31,7 @@ from dclib.report.series import (
 )
 
 NO_VALUE = "–"
+SIZES = ("empty_clusters", "smallest_cluster", "median_cluster", "largest_cluster")
 STYLE = """<style>
 .dclib-table{overflow-x:auto;max-width:100%;margin:1em 0}
 .dclib-table table{border-collapse:collapse;font-size:.85em;line-height:1.3;margin:0;width:auto;
@@ -85,6 +88,7 @@ class Table:
     columns: tuple[str, ...]  # first the heading of the labels
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
+    source: Fragment | None = None  # where its numbers come from, to stand below (see ``provenance.under``)
 
     def _repr_html_(self) -> str:
         row = next((row for group in self.groups for row in group.rows), None)
@@ -92,12 +96,12 @@ class Table:
         head = "".join(f'<th scope="col"{k}>{escape(c)}</th>' for c, k in zip(self.columns, kinds, strict=True))
         bodies = "".join(_group_html(group, len(self.columns)) for group in self.groups if group.rows)
         said = [*(group.note for group in self.groups), *self.notes]
-        notes = "".join(f'<p class="dclib-note">{escape(note)}</p>' for note in said if note)
+        notes = "".join(f'<p class="dclib-note">{linked(note)}</p>' for note in said if note)
         table = f"<table><caption>{escape(self.caption)}</caption><thead><tr>{head}</tr></thead>{bodies}</table>"
         # a box that scrolls must be reachable from the keyboard
         label = f'tabindex="0" role="region" aria-label="{escape(self.caption)}"'
         box = f'<div class="dclib-table" {label}>{table}</div>'
-        return f"{STYLE}{box if bodies else ''}{notes}"
+        return f"{STYLE}{box if bodies else ''}{notes}{self.source.html if self.source else ''}"
 
     def _repr_markdown_(self) -> str:
         lines = [f"**{_plain(self.caption)}**", ""]
@@ -108,6 +112,7 @@ class Table:
                 lines.append(_markdown_line((f"*{_plain(group.title)}*", *[""] * (len(self.columns) - 1)), raw=True))
             lines += [_row_markdown(row) for row in group.rows]
         lines += [f"\n{_plain(note)}" for note in (*(g.note for g in self.groups), *self.notes) if note]
+        lines += [f"\n{self.source.text}"] if self.source else []
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -123,8 +128,10 @@ def probe_table(records: Sequence[Record]) -> Table:
         notes=(
             "Ours: mean over seeds, with the sample standard deviation under it. Bold: best of our rows in the "
             "column; underlined: best of our rows trained without labels. Italics: published numbers, from other "
-            "images, more of them and a larger network, so compare orders and shapes, not values.",
+            "images, more of them and a larger network, so compare orders and shapes, not values (D15, D16, D24, D25, "
+            "D26).",
         ),
+        source=under(records, "top1"),
     )
 
 
@@ -150,6 +157,7 @@ def clustering_table(records: Sequence[Record], methods: Iterable[str] | None = 
         notes=("NMI: normalised mutual information, 0 for unrelated groupings, 1 for the same one. Mean over seeds.",)
         if rows
         else (),
+        source=under([r for r in records if r.card and r.card.method in chosen], *SIZES, "nmi_previous", "nmi_labels"),
     )
 
 
@@ -161,6 +169,7 @@ def run_table(records: Sequence[Record]) -> Table:
         columns=("Method", "seeds", "epochs", "last loss, nats", "images/s", "pre-training, s", "device"),
         groups=(Group("", rows, "" if rows else "Nothing has run yet."),),
         notes=("Mean over seeds; the loss with its standard deviation.",) if rows else (),
+        source=under(records, "loss", "pretrain_seconds"),
     )
 
 
@@ -236,10 +245,7 @@ def _best_per_column(curves: Sequence[Sequence[float]]) -> list[str]:
 
 
 def _clustering_row(records: Sequence[Record], method: str) -> Row | None:
-    sizes = {
-        name: history(records, name, method, "assignment")
-        for name in ("empty_clusters", "smallest_cluster", "median_cluster", "largest_cluster")
-    }
+    sizes = {name: history(records, name, method, "assignment") for name in SIZES}
     if not sizes["median_cluster"]:
         return None
     cells = [Cell(_join({len(xs) for xs, _ in sizes["median_cluster"].values()}))]

@@ -12,6 +12,7 @@ from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.evidence import Finder, lead
 from dclib.report.figures import SIZE, WIDTH, finish, look_of, new_axes
+from dclib.report.provenance import under
 from dclib.report.series import methods_in, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
@@ -42,8 +43,9 @@ def sobel_table(records: Sequence[Record]) -> Table:
         groups=tuple(groups),
         notes=(
             "Ours: trainval to test, mean over seeds with the sample standard deviation under it. Italics: published "
-            "numbers, on the validation split. The supplement has no ALL row.",
+            "numbers, on the validation split. The supplement has no ALL row (D29, D34).",
         ),
+        source=under(records, "voc_map"),
     )
 
 
@@ -58,6 +60,8 @@ def every_network(records: Sequence[Record]) -> Table:
         caption="All networks, mean average precision, %",
         columns=("Network", *(title.split(":")[0] for title in SETTING_NAMES)),
         groups=(Group("", rows, "" if rows else EMPTY),),
+        notes=("Mean over seeds with the sample standard deviation under it (D29, D34).",) if rows else (),
+        source=under(records, "voc_map"),
     )
 
 
@@ -74,6 +78,7 @@ def class_table(records: Sequence[Record], setting: str = "fc68") -> Table:
         columns=("Class", "test images", *(title_of(m) for m in methods)),
         groups=(Group("", tuple(rows), "" if rows else EMPTY),),
         notes=(left_out_sentence(records),) if rows else (),
+        source=under(select(records, "voc_ap", setting=setting), "voc_ap"),
     )
 
 
@@ -93,6 +98,7 @@ def class_bars(records: Sequence[Record], setting: str = "fc68") -> Fragment:
         alt=describe_classes(records, setting),
         caption="Average precision of each class, convolutions frozen; bars are means over seeds. Look for classes "
         "that colour alone gives away, and for those that need shape (D29, D34).",
+        source=under(select(records, "voc_ap", setting=setting), "voc_ap"),
     )
 
 
@@ -109,7 +115,7 @@ def plot_classes(records: Sequence[Record], setting: str) -> Axes:
         spreads = [spread(v) if v else 0.0 for v in values]
         error = spreads if any(spreads) else None
         ax.barh(places, means, xerr=error, height=height, color=look_of(method).color, label=title_of(method))
-    ax.set_yticks(range(len(classes)), classes)
+    ax.set_yticks(range(len(classes)), classes, parse_math=False)  # names of files: a dollar sign is no formula
     ax.invert_yaxis()
     ax.set(xlabel="average precision, %")
     ax.legend(frameon=False, fontsize=SIZE - 2, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))

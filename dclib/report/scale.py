@@ -1,0 +1,106 @@
+"""Whether a run is large enough for its values to be set beside the paper's: sizes of run cards against its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from dclib.paper import SCALES, Claim, Scale
+from dclib.records import Record, select
+from dclib.report.provenance import under
+from dclib.report.series import spread
+from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
+
+METHOD = "deepercluster"  # whose values are compared
+TOLERANCE = 1.0  # points within which a published value counts as reached, at that scale
+ENOUGH = 0.99  # of a size of the paper's: a run may leave out one image in a hundred that cannot be read
+
+
+def scale_table(records: Sequence[Record]) -> Table:
+    """Which values of DeeperCluster may be compared with the paper's, and what they are: a line for each evaluation."""
+    ours = [record for record in records if record.card and record.card.method == METHOD]
+    return Table(
+        caption="Absolute values of DeeperCluster, %",
+        columns=("Value", "here", "paper", "may they be compared?"),
+        groups=(Group("", tuple(_row(ours, scale) for scale in SCALES)),),
+        notes=(
+            "A value is compared only when nothing of the run is smaller than in the paper: images shown to the "
+            "network, images of the evaluation, size of an image, width of the network. Then it counts as reached "
+            f"within {TOLERANCE:g} point (D15, D16, D27, D28, D29, D34).",
+        ),
+        source=under(ours, "loss", *(scale.record for scale in SCALES)),
+    )
+
+
+def comparability(claim: Claim, records: Sequence[Record]) -> str:
+    """Whether this run's values may be set beside those of a claim's tables; :func:`scale_table` says why not."""
+    tables = sorted({number.table for number in claim.numbers})
+    if not tables:
+        return "values: the paper gives none"
+    small = any(shortfalls(records, scale) for scale in SCALES if scale.table in tables)
+    listed = " and ".join(f"Table {table}" for table in tables)
+    return f"values: {'not to be' if small else 'may be'} compared with {listed}"
+
+
+def shortfalls(records: Sequence[Record], scale: Scale) -> list[str]:
+    """What keeps DeeperCluster's value from being compared with the published one; nothing where it may be."""
+    found = measured(records, scale)
+    if not found:
+        return ["not measured"]
+    here = _sizes_here(records, found)
+    said = [
+        f"{what} {_written(here[what])} (paper {_written(size)})"
+        for what, size in scale.sizes.items()
+        if here[what] < ENOUGH * size
+    ]
+    splits = sorted({str(record.keys.get("split", "")) for record in found} - {scale.split})
+    return said + [f"split {split} (paper {scale.split})" for split in splits if scale.split]
+
+
+def measured(records: Sequence[Record], scale: Scale) -> list[Record]:
+    """The record of each seed that corresponds to a published value; the last epoch where there are several."""
+    last: dict[int, Record] = {}
+    for record in select(records, scale.record, method=METHOD, **scale.keys):
+        if record.card:
+            before = last.get(record.card.seed)
+            if before is None or int(record.keys.get("epoch", 0)) > int(before.keys.get("epoch", 0)):
+                last[record.card.seed] = record
+    return [record for _, record in sorted(last.items())]
+
+
+def _sizes_here(records: Sequence[Record], found: Sequence[Record]) -> Mapping[str, float]:
+    """The smallest size over seeds, under the names of ``paper.Scale``; 0 where a run card does not tell."""
+    cards = [record.card for record in found if record.card]
+    models = [card.config.get("model", {}) for card in cards]
+    tested = min(record.n for record in found)
+    return {
+        "images shown": min(sum(r.n for r in select(records, "loss", method=METHOD, seed=c.seed)) for c in cards),
+        "images of the evaluation": min(card.notes.get("images", 0) for card in cards),
+        "images tested": tested,
+        "queries tested": tested,
+        "pixels": min(model.get("image_size", 0) for model in models),
+        "width": min(model.get("width", 0) for model in models),
+        "epochs": min(int(record.keys.get("epoch", 0)) for record in found),
+        "pixels of the longer side": min(card.notes.get("longest_side", 0) for card in cards),
+    }
+
+
+def _written(size: float) -> str:
+    if not size:
+        return "not recorded"
+    return f"{size:,.0f}" if size == int(size) else f"{size:g}"
+
+
+def _row(records: Sequence[Record], scale: Scale) -> Row:
+    values = [record.value for record in measured(records, scale)]
+    missing = shortfalls(records, scale)
+    if not values:
+        said = "not measured"
+    elif missing:
+        said = f"no: {'; '.join(missing)}"
+    else:
+        said = f"yes: {'reached' if abs(mean(values) - scale.value) <= TOLERANCE else 'not reached'}"
+    ours = f"{mean(values):.1f}" if values else NO_VALUE
+    small = f"± {spread(values):.1f}" if len(values) > 1 else ""
+    cells = (Cell(ours, small), Cell(f"{scale.value:.1f} ({scale.images})"), Cell(said, words=True))
+    return Row(f"Table {scale.table}: {scale.part}", cells)
