@@ -196,6 +196,8 @@ def test_images_are_matched_by_number_or_by_line() -> None:
     assert {row: p.identifier for row, p in match_photos(by_number, table).items()} == {0: 72, 1: 71}
     by_line = ImageSet("pool", ["00000002", "00000000"], NoReader())
     assert {row: p.identifier for row, p in match_photos(by_line, table).items()} == {0: 99, 1: 71}
+    old = MetadataTable((photo(71, 0), photo(2, 1), photo(99, 2)))  # a photograph whose number is another's line
+    assert {row: p.identifier for row, p in match_photos(by_line, old).items()} == {0: 99, 1: 71}
     assert match_photos(ImageSet("pool", ["cat.jpg"], NoReader()), table) == {}
 
 

@@ -264,6 +264,7 @@ NUMBER_IDS = [f"{1000 + 3 * i:08d}" for i in range(1200)][::-1]
 IMAGE_IDS = {
     "numbers of photographs": [*NUMBER_IDS, "4", "cat.jpg", "00001003", "12345678901234567890"],
     "numbers of lines": [f"{i:08d}" for i in range(900)],
+    "lines, one of which is a photograph's number too": [f"{i:08d}" for i in range(1010)],
     "no numbers": ["a.jpg", "b.jpg"],
 }
 
@@ -332,7 +333,7 @@ def test_large_files_give_the_same_figure_and_clusters(tmp_path: Path, monkeypat
     found = []
     for large in (False, True):
         monkeypatch.setattr(metadata_runs, "is_large", lambda _, large=large: large)
-        records = metadata_runs.hashtag_records(ranked_tags(preset, source, ["Cat"]), {"Cat": 3})
+        records = metadata_runs.hashtag_records(ranked_tags(preset, source, ["Cat"])[0], {"Cat": 3})
         with clustered_photos(preset, source, images, clusters) as (photos, malformed):
             found.append((records, photos.dominated("hashtag", smallest=2, count=3), len(photos), malformed))
     assert found[0] == found[1]

@@ -18,7 +18,7 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 
 from dclib.analysis.hashtags import count_tags
 from dclib.data.images import ImageSet
-from dclib.data.yfcc_metadata import MetadataTable, PhotoMetadata
+from dclib.data.yfcc_metadata import MetadataTable, PhotoMetadata, photos_by_image
 
 FIELDS = ("hashtag", "device", "gps", "user")
 CELL_DEGREES = 1.0  # side of a GPS cell
@@ -94,16 +94,9 @@ class MatchedPhotos:
 
 
 def match_photos(images: ImageSet, table: MetadataTable) -> dict[int, PhotoMetadata]:
-    """Row of the image set -> its line of the metadata.
-
-    Images go by number: that of the photograph if this fits any image, else that of the line.
-    """
-    rows = {int(image_id): row for row, image_id in enumerate(images.ids) if image_id.isdecimal()}
-    for key in ("identifier", "line"):
-        found = {rows[getattr(photo, key)]: photo for photo in table if getattr(photo, key) in rows}
-        if found:
-            return found
-    return {}
+    """Row of the image set -> its line of the metadata; see :func:`dclib.data.yfcc_metadata.photos_by_image`."""
+    rows = {image_id: row for row, image_id in enumerate(images.ids)}
+    return {rows[image_id]: photo for image_id, photo in photos_by_image(images.ids, table.photos).items()}
 
 
 def field_values(photos: Mapping[int, PhotoMetadata], field: str) -> dict[int, Hashable]:

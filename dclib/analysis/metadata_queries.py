@@ -123,22 +123,24 @@ def table_photos(
 ) -> Iterator[TablePhotos]:
     """The images (n,) and their clusters (n,) beside an imported table, matched as in memory.
 
-    Images go by number: that of the photograph if this fits any image, else that of the line.
+    Images go by number: that of the photograph or that of the line, whichever more of them have.
     """
     with connect(table.parent, threads=threads) as connection:
         numbers = _numbers(images)
         connection.register("images", {"row": np.arange(len(numbers)), "number": numbers, "cluster": clusters})
         path = str(table).replace("'", "''")
+        fits = {}
         for key in ("identifier", "line"):
             # of two images, or two lines, with one number the last counts
             connection.execute(f"""
-                CREATE OR REPLACE TEMP TABLE matched AS
+                CREATE TEMP TABLE by_{key} AS
                 SELECT row, cluster, max(line) AS line FROM read_parquet('{path}') JOIN
                 (SELECT number, max(row) AS row, arg_max(cluster, row) AS cluster FROM images GROUP BY number)
                 ON {key} = number GROUP BY row, cluster""")
-            photos = TablePhotos(connection)
-            if len(photos):
-                break
+            ((fits[key],),) = connection.execute(f"SELECT count(*) FROM by_{key}").fetchall()
+        chosen = "line" if fits["line"] > fits["identifier"] else "identifier"
+        connection.execute(f"ALTER TABLE by_{chosen} RENAME TO matched")
+        photos = TablePhotos(connection)
         connection.execute(f"""
             CREATE TEMP VIEW photos AS SELECT row, cluster, table_.* EXCLUDE (line)
             FROM read_parquet('{path}') AS table_ JOIN matched USING (line)""")

@@ -86,16 +86,21 @@ def hashtag_counts(preset: Preset) -> None:
     if objects is not None and objects.labels is not None:
         counts = np.bincount(objects.labels, minlength=len(objects.classes))
         labels = dict(zip(objects.classes, counts.tolist(), strict=True))
-    ranked = ranked_tags(preset, path, labels)
-    card = replace(card, seconds=round(time.monotonic() - start, 1), notes={"photographs": ranked.photographs})
+    ranked, malformed = ranked_tags(preset, path, labels)
+    notes = {"photographs": ranked.photographs, "malformed_lines": malformed}
+    card = replace(card, seconds=round(time.monotonic() - start, 1), notes=notes)
     write_records(target, card, hashtag_records(ranked, labels))
 
 
-def ranked_tags(preset: Preset, path: Path, words: Collection[str]) -> RankedTags:
-    """The hashtags of a metadata file, counted in memory or, where it is large, in a table."""
-    if is_table(path) and is_large(path):
-        return rank_table_tags(kept_table(preset, path), words, DRAWN_RANKS)
-    return rank_tags(read_tags(path, max_bad=preset.data.max_bad_metadata), words, DRAWN_RANKS)
+def ranked_tags(preset: Preset, path: Path, words: Collection[str]) -> tuple[RankedTags, int]:
+    """The hashtags of a metadata file, counted in memory or, where it is large, in a table; and its malformed lines."""
+    if not is_table(path):
+        return rank_tags(read_tags(path), words, DRAWN_RANKS), 0
+    if is_large(path):
+        table = kept_table(preset, path)
+        return rank_table_tags(table, words, DRAWN_RANKS), table_facts(table).n_bad
+    lines = read_metadata(path, max_bad=preset.data.max_bad_metadata)
+    return rank_tags([photo.user_tags for photo in lines], words, DRAWN_RANKS), len(lines.bad_lines)
 
 
 def is_table(path: Path) -> bool:

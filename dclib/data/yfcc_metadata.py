@@ -6,7 +6,7 @@ import bz2
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -126,6 +126,18 @@ def refuse_too_many(
             f"{n_bad} of {n_lines} lines of {path} cannot be read, more than the {max_bad:.2%} "
             f"allowed; line {number + 1}: {reason}"
         )
+
+
+def photos_by_image(ids: Sequence[str], photos: Sequence[PhotoMetadata]) -> dict[str, PhotoMetadata]:
+    """Image name -> its photograph, for the images that have one.
+
+    A name is the number of the photograph, or, as in YFCC100M's own archives, that of its line: whichever more images
+    have, since an old photograph's number may be any image's too.
+    """
+    names = {int(image_id): image_id for image_id in ids if image_id.isdecimal()}
+    by_number = {names[photo.identifier]: photo for photo in photos if photo.identifier in names}
+    by_line = {names[photo.line]: photo for photo in photos if photo.line in names}
+    return by_line if len(by_line) > len(by_number) else by_number
 
 
 def parse_metadata(text: str, line: int = 0) -> PhotoMetadata:

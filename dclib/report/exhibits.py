@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from dclib.config import Preset
 from dclib.data.folders import open_folder
 from dclib.data.images import ImageSet
-from dclib.data.yfcc_metadata import PhotoMetadata, read_metadata
+from dclib.data.yfcc_metadata import PhotoMetadata, photos_by_image, read_metadata
 from dclib.paper import Half
 from dclib.presets import runs_folder
 from dclib.records import Record, select
@@ -72,7 +72,7 @@ def photographs(pool: ImageSet) -> Fragment:
     table = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
     if table is None:
         return say("The pool comes without metadata: no users, hashtags or cameras to show.")
-    photos = {f"{photo.identifier:08d}": photo for photo in read_metadata(table, lines=range(METADATA_LINES))}
+    photos = photos_by_image(pool.ids, read_metadata(table, lines=range(METADATA_LINES)).photos)
     described = [number for number, image_id in enumerate(pool.ids) if image_id in photos]
     if not described:
         return say(f"None of the first {METADATA_LINES:,} lines of {table.name} is about a photo of the pool.")
@@ -133,8 +133,8 @@ def credits_of(pool: ImageSet, rows: Sequence[int]) -> list[str]:
     table = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
     if table is None:
         return [""] * len(rows)
-    names = {f"{p.identifier:08d}": p.user_nickname for p in read_metadata(table, lines=range(METADATA_LINES))}
-    return [names.get(pool.ids[row], "") for row in rows]
+    photos = photos_by_image(pool.ids, read_metadata(table, lines=range(METADATA_LINES)).photos)
+    return [photos[pool.ids[row]].user_nickname if pool.ids[row] in photos else "" for row in rows]
 
 
 def _photo_lines(photo: PhotoMetadata) -> list[str]:

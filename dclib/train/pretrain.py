@@ -59,13 +59,12 @@ def pretrain(
         images: A set, or pixels that are ready. Labels are trained on by ``supervised`` alone; elsewhere they are
             compared with the clusters for display.
         folder: Keeps ``checkpoint.pt``; on a disk that all processes share. A killed run called again ends with the
-            same numbers on the same device, threads and processes, and goes on with other ones too. A finished one
-            returns at once.
+            same numbers on the same device, threads and processes, and goes on with other ones too.
         seed: Decides weights, sampling, crops, clustering and dropout.
         initial: A trunk whose weights are the start instead of random ones.
         validator: Scores the network after every ``train.validate_every``-th epoch, where ``train.patience`` is
             set: training ends after that many scores without a new best. The scores are in the history.
-        save_every: Seconds between checkpoints inside an epoch; one is written after each epoch in any case.
+        save_every: Seconds between checkpoints inside an epoch; there is one after each epoch in any case.
         report: Gets one line per epoch and per clustering, in the main process.
 
     Raises:
@@ -73,13 +72,13 @@ def pretrain(
         FloatingPointError: the loss is no longer finite; the last checkpoint is from before that.
         OSError: the folder cannot be written.
     """
-    report = report if is_main() else _nothing
     check_start(images, config, initial)
     if config.train.patience and validator is None:
         raise ValueError("train.patience needs a validator to score the network by; give one, or set patience to 0")
     pixels = images if isinstance(images, Pixels) else _load(images, config, Path(folder))
     check_start(pixels, config, initial)  # again, now that unreadable images are left out
     with torch.random.fork_rng():  # dropout can only draw from the global generator
+        report = report if is_main() else _nothing
         state = State.begin(config, pixels, seed, torch.device(device), initial)
         saver = Saver(Path(folder), run_identity(config, pixels, seed, initial, validator), save_every)
         saver.restore(state)
