@@ -150,10 +150,10 @@ def test_constants_are_those_of_the_code():
     assert phases.BLOCK_ELEMENTS == kmeans_module.BLOCK_ELEMENTS
     assert phases.LARGEST_FILE == stored_rows.LARGEST_FILE
     assert {name: dtype.itemsize for name, dtype in stored_rows.DTYPES.items()} == workload.BYTES
-    assert phases.SAVE_EVERY == inspect.signature(pretrain.pretrain).parameters["save_every"].default
+    assert inspect.signature(pretrain.pretrain).parameters["save_every"].default == phases.SAVE_EVERY
     sizes = world_sizes(10_000)
-    assert plan.POCKET_OBJECTS == sizes.objects_train / sizes.pool
-    assert plan.POCKET_TEST == sizes.objects_val / sizes.pool
+    assert sizes.objects_train / sizes.pool == plan.POCKET_OBJECTS
+    assert sizes.objects_val / sizes.pool == plan.POCKET_TEST
     assert len(CLASSES) == plan.POCKET_CLASSES
 
 
@@ -297,9 +297,7 @@ def applied(remedy: str, preset: str, processes: int, gpu: str, **given: Any) ->
 )
 def test_what_cannot_fit_is_refused_with_a_remedy_that_fits(gpu, processes, settings, given, reason, remedy):
     preset = load_preset(PAPER, settings)
-    found = make_plan(
-        preset, "deepercluster", hardware_named(gpu), processes=processes, n_images=PAPER_IMAGES, **given
-    )
+    found = make_plan(preset, "deepercluster", hardware_named(gpu), processes=processes, n_images=PAPER_IMAGES, **given)
     assert reason in found.refusal
     assert remedy in found.remedy
     if found.remedy:

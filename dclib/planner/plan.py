@@ -10,12 +10,15 @@ from typing import Any
 from dclib.config import MethodConfig, Preset
 from dclib.planner.hardware import GPUS, Hardware
 from dclib.planner.phases import Phase, phases_of
+from dclib.planner.words import duration, gigabytes, rests_on
 from dclib.planner.workload import Workload
 
 USABLE = 0.95  # share of a memory that a run can count on: the rest goes to the driver and to fragments
 MOST_PROCESSES = 1024  # that a remedy may ask for
 IMAGENET = {"labelled_images": 1_281_167, "test_images": 50_000, "n_classes": 1000}
 POCKET_OBJECTS, POCKET_TEST, POCKET_CLASSES = 0.3, 0.2, 16  # images for each one of the pool, and classes: data.pocket
+
+COLUMNS = ("phase", "times", "each", "in all", "device", "RAM", "disk", "read", "sent", "bottleneck")
 
 
 @dataclass(frozen=True)
@@ -192,17 +195,38 @@ def _with(work: Workload, section: str, **values: Any) -> Workload:
     return replace(work, config=dataclasses.replace(work.config, **{section: changed}))
 
 
-def gigabytes(size: float) -> str:
-    """Bytes in words, three digits."""
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size >= scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"
+def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """A row for each phase under :data:`COLUMNS`; memories are a process's, disk and reading those of all together."""
+    return [
+        (
+            phase.name,
+            str(phase.times),
+            duration(phase.seconds),
+            duration(phase.total_seconds),
+            gigabytes(phase.device_bytes),
+            gigabytes(phase.ram_bytes),
+            gigabytes(phase.disk_bytes),
+            gigabytes(phase.read_bytes),
+            gigabytes(phase.sent_bytes),
+            phase.bottleneck,
+        )
+        for phase in plan.phases
+    ]
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words, in the largest unit that leaves a number above one."""
-    for unit, scale in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds:.3g} s"
+def plan_lines(plan: Plan) -> list[str]:
+    """A plan as text: the phases as a table, the totals, the bottleneck, and what the numbers rest on."""
+    rows = [COLUMNS, *plan_rows(plan)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*table, summary(plan), f"Estimates. {rests_on(plan.work.hardware)}"]
+
+
+def summary(plan: Plan) -> str:
+    """Size, total and bottleneck in a sentence or two."""
+    work, slowest = plan.work, plan.slowest
+    share = 100 * slowest.total_seconds / plan.seconds
+    return (
+        f"{work.n_images:,} images on {work.processes} x {work.hardware.name}: {duration(plan.seconds)} in all. "
+        f"Bottleneck: {slowest.bottleneck}, in {slowest.name}, which takes {share:.0f} % of the time."
+    )
