@@ -1,4 +1,4 @@
-"""The door: ``python -m dclib run | book | publish | presets | released | score | pretrain | probe``.
+"""The door: ``python -m dclib run | book | publish | presets | released | score | pretrain | probe | plan``.
 
 Each sub-command builds a preset and calls the room that does the work, imported on the way so that ``run``
 and ``book`` start without torch. What the caller can mend is one sentence on stderr and exit status 2.
@@ -145,6 +145,23 @@ def _score(options: argparse.Namespace) -> int:
     return 0
 
 
+def _plan(options: argparse.Namespace) -> int:
+    from dclib.planner.hardware import hardware_named
+    from dclib.planner.plan import make_plan, plan_lines
+
+    preset = load_preset(options.preset, _settings(options))
+    disk = options.disk * 1e9 if options.disk else float("inf")
+    sizes = {"processes": options.gpus, "n_images": options.images, "disk_bytes": disk}
+    hardware = hardware_named(options.gpu)
+    methods = [options.method] if options.method else [m for m, c in preset.methods.items() if c.method != "random"]
+    plans = {method: make_plan(preset, method, hardware, **sizes) for method in methods}
+    for method, plan in plans.items():
+        if plan.refusal:
+            raise ValueError(f"{method}: {plan.refusal}")
+        print("\n".join([f"{preset.name}, {method}", *plan_lines(plan)]))
+    return 0
+
+
 def _chosen(options: argparse.Namespace) -> tuple[Preset, tuple[int, ...]]:
     """The preset of a sub-command, and the seeds to run; checks the method."""
     # as the notebooks see it: relative paths start at the project's root
@@ -220,6 +237,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--method", required=True, help="one of the preset's methods")
         command.add_argument("--seed", type=int, help="one seed (default: all of the preset's)")
         command.set_defaults(command=function)
+    plan = commands.add_parser("plan", help="estimate seconds, memory, disk and traffic before anything runs")
+    _add_preset_options(plan)
+    plan.add_argument("--method", default="", help="one of the preset's methods (default: all that train)")
+    plan.add_argument("--images", type=int, default=0, metavar="N", help="images to pre-train on (default: preset's)")
+    plan.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs, or processes of the CPU (default: 1)")
+    plan.add_argument("--gpu", default="cpu", metavar="NAME", help="h100, a100-80gb, ..., cpu, or this, if measured")
+    plan.add_argument("--disk", type=float, default=0.0, metavar="GB", help="room for the run's files (default: any)")
+    plan.set_defaults(command=_plan)
     return parser
 
 

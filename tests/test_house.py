@@ -27,13 +27,13 @@ PRESETS = sorted((ROOT / "notebooks" / "presets").glob("*.yaml"))
 FLOORS = {
     **dict.fromkeys(("config", "paper", "records", "distributed", "randomness"), 0),
     **dict.fromkeys(("presets", "data", "models", "cluster"), 1),
-    "train": 2,
+    **dict.fromkeys(("train", "planner"), 2),
     "evaluate": 3,
     "analysis": 4,  # it groups the features of networks that evaluate stops by VOC2007
     "report": 5,
     "__main__": 6,
 }
-TORCHLESS = ("config", "paper", "presets", "records", "report")  # the book builds where torch is absent
+TORCHLESS = ("config", "paper", "planner", "presets", "records", "report")  # the book builds where torch is absent
 CARD = ("jupyter-book", "torch", "torchvision", "faiss-gpu", "papermill", "matplotlib", "seaborn", "nbval")
 WITHOUT_TORCH = """
 import sys

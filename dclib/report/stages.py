@@ -27,8 +27,9 @@ EVALUATIONS: Mapping[str, str] = {
     "sobel": "09_sobel",
     "recipes": "10_recipes",
     "metadata": "11_metadata",
+    "planner": "13_planner",
 }  # page -> notebook; each looks at the trained networks
-ABOUT_IMAGES = ("hashtags", "recipes")  # those that need no trained network of the preset
+ABOUT_IMAGES = ("hashtags", "recipes", "planner")  # those that need no trained network of the preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,9 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
     imports, the images, and what the pages it needs leave behind. Those leave runs and records: how they are shown
     does not count, so that a change of a figure makes anew the pages with that figure and no other.
     """
-    images, published = _images_stamp(preset), _folder_stamp(project_root() / "results" / preset.name)
+    images, results = _images_stamp(preset), project_root() / "results"
+    # the scorecard shows the published records beside those of the run, the planner reads what was measured
+    read = {"scorecard": results / preset.name, "planner": results / "benchmarks"}
     found: dict[str, dict[str, str]] = {}
     left: dict[str, str] = {}
     for stage in in_order(stages):
@@ -137,8 +140,7 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
             **made,
             stage.notebook.name: config_hash(source_of(notebook)),
             **{f"dclib/{module}": code_hash(module) for module in sorted(shown)},
-            # the scorecard shows the published records beside those of the run
-            **({"published records": published} if stage.page == "scorecard" else {}),
+            **({"published records": _folder_stamp(read[stage.page])} if stage.page in read else {}),
         }
     return found
 

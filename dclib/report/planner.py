@@ -1,0 +1,115 @@
+"""The page of the planner: what the paper's run and the preset at hand cost, as tables and bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+
+from dclib.config import Preset
+from dclib.paper import SCALES
+from dclib.planner.hardware import hardware_named
+from dclib.planner.plan import COLUMNS, Plan, make_plan, plan_rows, summary
+from dclib.planner.words import duration, rests_on
+from dclib.presets import load_preset
+from dclib.report.display import Fragment, say, show
+from dclib.report.figures import SIZE, finish, new_axes
+from dclib.report.series import title_of
+from dclib.report.tables import Cell, Group, Row, Table
+
+PAPER_PRESET, PAPER_METHOD = "deepercluster_yfcc100m", "deepercluster"
+PAPER_IMAGES = int(SCALES[0].sizes["images shown"])  # of YFCC100M, each shown once at least
+WORKERS = 10  # processes that decode for each GPU
+MACHINES = (("v100-16gb", 64), ("v100-32gb", 64), ("h100", 8))
+SHADES = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377")  # Tol's bright: told apart by all
+
+
+def paper_plans() -> dict[str, Plan]:
+    """The paper's run on several machines, under what each is called."""
+    preset = load_preset(PAPER_PRESET, {"data.workers": WORKERS})
+    return {
+        f"{count} x {gpu}": make_plan(preset, PAPER_METHOD, hardware_named(gpu), processes=count, n_images=PAPER_IMAGES)
+        for gpu, count in MACHINES
+    }
+
+
+def preset_plans(preset: Preset) -> dict[str, Plan]:
+    """Every method of a preset that trains, on one process of the CPU; none where images have to be counted first."""
+    if preset.data.root and not preset.data.pool_images:
+        return {}
+    trained = [name for name, config in preset.methods.items() if config.method not in ("random", "released")]
+    return {title_of(name): make_plan(preset, name, hardware_named("cpu")) for name in trained}
+
+
+def plan_table(plans: Mapping[str, Plan], caption: str) -> Table:
+    """A group for each plan, a row for each of its phases; a plan that does not fit says so in its place."""
+    hardware = {plan.work.hardware.name: plan.work.hardware for plan in plans.values()}
+    return Table(
+        caption=caption,
+        columns=tuple(name.capitalize() if name == "phase" else name for name in COLUMNS),
+        groups=tuple(_group(name, plan) for name, plan in plans.items()),
+        notes=(
+            "Estimates: device and RAM of the process that needs most, disk and reading of all together, sending of "
+            "one process. Repairs of empty clusters, stops by validation and failures are left out.",
+            *(rests_on(one) for one in hardware.values()),
+        ),
+    )
+
+
+def paper_table() -> Table:
+    """The paper's run, phase by phase."""
+    return plan_table(paper_plans(), f"DeeperCluster on {PAPER_IMAGES:,} images, estimated")
+
+
+def preset_table(preset: Preset) -> Table | Fragment:
+    """The preset at hand, phase by phase."""
+    plans = preset_plans(preset)
+    if not plans:
+        return say(f"Preset {preset.name} takes all images of a folder: python -m dclib plan needs their number.")
+    return plan_table(plans, f"Preset {preset.name} on one process of the CPU, estimated, a seed")
+
+
+def paper_figure() -> Fragment:
+    """Where the time of the paper's run goes, as stacked bars."""
+    plans = paper_plans()
+    return show(
+        plot_phases(plans),
+        alt=describe_phases(plans),
+        caption="Estimated days of each phase of the paper's run, one bar a machine. Look for the widest piece: it is "
+        "what a faster machine has to be faster at.",
+    )
+
+
+def plot_phases(plans: Mapping[str, Plan]) -> Axes:
+    """A horizontal bar for each plan, a piece for each phase."""
+    ax = new_axes()
+    names = list(dict.fromkeys(phase.name for plan in plans.values() for phase in plan.phases))
+    left = [0.0] * len(plans)
+    for name, shade in zip(names, SHADES, strict=False):
+        widths = [_days(plan, name) for plan in plans.values()]
+        ax.barh(range(len(plans)), widths, left=left, color=shade, label=name)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    ax.set_yticks(range(len(plans)), list(plans))
+    ax.invert_yaxis()
+    ax.set_xlabel("days, estimated", fontsize=SIZE)
+    ax.legend(frameon=False, fontsize=SIZE - 2)
+    return finish(ax)
+
+
+def describe_phases(plans: Mapping[str, Plan]) -> str:
+    """The bars in words."""
+    parts = [
+        f"{name}: " + ", ".join(f"{phase.name} {duration(phase.total_seconds)}" for phase in plan.phases)
+        for name, plan in plans.items()
+    ]
+    return f"Estimated time of each phase. {'; '.join(parts)}."
+
+
+def _days(plan: Plan, name: str) -> float:
+    return sum(phase.total_seconds for phase in plan.phases if phase.name == name) / 86_400
+
+
+def _group(name: str, plan: Plan) -> Group:
+    rows: Sequence[tuple[str, ...]] = plan_rows(plan)
+    note = f"{name}: {summary(plan)}" + (f" {plan.refusal}." if plan.problems else "")
+    return Group(name, tuple(Row(label, tuple(map(Cell, cells))) for label, *cells in rows), note)
