@@ -1,0 +1,216 @@
+"""Measure what the planner needs to know of this machine, in less than a minute.
+
+    python benchmarks/phases.py
+    python benchmarks/phases.py --device cuda --hardware h100
+
+Training steps and passes without gradients at several sizes give the rates of convolutions and of element-wise work
+and the overhead of a step, by least squares; k-means, whitening, stored features, decoding and cropping are timed
+alone. The record goes to ``results/benchmarks/phases-HARDWARE.json``, from where ``python -m dclib plan`` reads it.
+Nothing else should be running. Rates between processes are not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from dclib.cluster.kmeans import assign
+from dclib.cluster.stored_rows import StoredRows
+from dclib.cluster.whitening import fit_pca_whitening
+from dclib.config import ModelConfig, config_hash
+from dclib.data.images import decode_rgb
+from dclib.data.transforms import crop_batch, crop_image, draw_crops
+from dclib.models.vgg import Trunk
+from dclib.planner.hardware import CPU, GPUS, Hardware
+from dclib.planner.network import network_size
+from dclib.planner.phases import MAP_PASSES, TRAINING_MAP_PASSES, UPDATE_PASSES
+from dclib.presets import project_root
+from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.train.runs import device_name
+
+SIZES = ((1 / 8, 32, 16), (1 / 8, 32, 64), (1 / 4, 32, 64), (1 / 4, 64, 32), (1 / 2, 48, 32))  # width, side, batch
+GPU_SIZES = ((1 / 8, 64, 64), (1 / 2, 128, 64), (1.0, 128, 64), (1.0, 224, 32), (1.0, 224, 64))
+UNITS = {
+    **dict.fromkeys(("conv_flops", "linear_flops", "double_flops"), "FLOP/s"),
+    **dict.fromkeys(("memory_rate", "disk_rate"), "B/s"),
+    "decode_rate": "images/s",
+    "crop_rate": "pixels/s",
+    "overhead": "s",
+    **dict.fromkeys(("base_bytes", "memory_bytes", "ram_bytes"), "B"),
+}
+ROOMS = ("cluster", "data/images", "data/transforms", "models", "planner")
+
+
+def seconds_of(work: Callable[[], object], device: torch.device, least: float) -> float:
+    """Median time of a call, after one that does not count, over at least three calls and ``least`` seconds."""
+    work()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < least:
+        _wait(device)
+        start = time.perf_counter()
+        work()
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def network_rates(device: torch.device, sizes: Sequence[tuple[float, int, int]], least: float) -> dict[str, float]:
+    """Rates of convolutions and of element-wise work, and the overhead, from passes with and without gradients."""
+    rows, times = [], []
+    for width, side, batch in sizes:
+        model = ModelConfig(image_size=side, width=width, hidden_dim=64, feature_dim=64, dropout=0.0)
+        trunk = Trunk(model, torch.Generator().manual_seed(0)).to(device).to(memory_format=torch.channels_last)
+        optimiser = torch.optim.SGD(trunk.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-5)
+        images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
+        images = images.to(device, memory_format=torch.channels_last)
+
+        def train(trunk: Trunk = trunk, optimiser: torch.optim.SGD = optimiser, images: torch.Tensor = images) -> None:
+            optimiser.zero_grad(set_to_none=True)
+            trunk.train()(images).square().mean().backward()
+            optimiser.step()
+
+        @torch.no_grad()
+        def extract(trunk: Trunk = trunk, images: torch.Tensor = images) -> None:
+            trunk.eval()(images)
+
+        size = network_size(model)
+        moved = batch * TRAINING_MAP_PASSES * size.maps_bytes + UPDATE_PASSES * 4 * size.parameters
+        rows.append((batch * size.training_flops, moved, 1.0))
+        rows.append((batch * size.forward_flops, batch * MAP_PASSES * size.maps_bytes, 1.0))
+        for name, work in (("training step", train), ("features", extract)):
+            times.append(seconds_of(work, device, least))
+            rate = batch * (size.training_flops if work is train else size.forward_flops) / times[-1]
+            print(f"{name}, width {width:g}, {side} pixels, batch {batch}: {rate:,.4g} FLOP/s")
+    flop, byte, overhead = non_negative(np.array(rows), np.array(times))
+    return {"conv_flops": 1 / flop, "memory_rate": 1 / byte, "overhead": overhead}
+
+
+def non_negative(rows: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients >= 0 with the least squared relative error of ``rows @ coefficients`` against ``times``.
+
+    A cost that the times show nothing of comes out tiny instead of zero, for rates are its inverse.
+    """
+    scaled = rows / times[:, None]
+    best, least = np.zeros(rows.shape[1]), np.inf
+    for kept in itertools.chain.from_iterable(itertools.combinations(range(3), size) for size in (1, 2, 3)):
+        found, *_ = np.linalg.lstsq(scaled[:, kept], np.ones(len(times)), rcond=None)
+        error = float(np.square(scaled[:, kept] @ found - 1).sum())
+        if error < least and (found >= 0).all():
+            best, least = np.zeros(rows.shape[1]), error
+            best[list(kept)] = found
+    floor = 1e-4 * times.mean() / rows.mean(axis=0)
+    return np.maximum(best, floor)
+
+
+def clustering_rates(device: torch.device, least: float) -> dict[str, float]:
+    """E step in float32, moments in float64, and rows read back from a stored matrix."""
+    n, d, k = (200_000, 1024, 4096) if device.type == "cuda" else (8192, 256, 512)
+    rng = torch.Generator().manual_seed(2)
+    points = torch.randn(n, d, generator=rng).to(device)
+    centroids = torch.randn(k, d, generator=rng).to(device)
+    rates = {"linear_flops": 2.0 * n * k * d / seconds_of(lambda: assign(points, centroids), device, least)}
+    few = points[: n // 2]
+    taken = seconds_of(lambda: fit_pca_whitening(few, 16), device, least)
+    rates["double_flops"] = 2.0 * len(few) * d * d / taken  # eigenvectors included: they are few here
+    with tempfile.TemporaryDirectory(prefix="phases-") as folder:
+        stored = StoredRows.at(Path(folder), n, d, "float32").to(device)
+        for file in range(stored.n_files):
+            rows = stored.file_rows(file)
+            stored.write(file, points[rows.start : rows.stop])
+        rates["disk_rate"] = 4.0 * n * d / seconds_of(lambda: [len(b) for b in stored.split(4096)], device, least)
+    return rates
+
+
+def image_rates(least: float) -> dict[str, float]:
+    """Photographs of 500 pixels decoded and cropped by one process, and crops of images that are kept decoded."""
+    cpu, rng = torch.device("cpu"), np.random.default_rng(3)
+    noise = [Image.fromarray(rng.integers(0, 256, (s, s, 3), dtype=np.uint8)).resize((500, 375)) for s in (5, 60)]
+    buffer = io.BytesIO()
+    Image.blend(noise[0], noise[1], 0.3).save(buffer, "jpeg", quality=90)
+    photo, one = buffer.getvalue(), (torch.tensor([375]), torch.tensor([500]))
+
+    def decode() -> None:
+        crop_image(decode_rgb(photo), draw_crops(*one, 0.08, torch.Generator().manual_seed(4)), 0, 224)
+
+    kept = torch.from_numpy(rng.integers(0, 256, (64, 3, 32, 32), dtype=np.uint8))
+    sides = torch.full((64,), 32)
+
+    def crop() -> None:
+        crop_batch(kept, draw_crops(sides, sides, 0.3, torch.Generator().manual_seed(5)), 32)
+
+    return {
+        "decode_rate": 1 / seconds_of(decode, cpu, least),
+        "crop_rate": 64 * 32 * 32 / seconds_of(crop, cpu, least),
+    }
+
+
+def memories(device: torch.device, base: float) -> dict[str, float]:
+    """Bytes of this process before it did anything, and of the device and the machine."""
+    ram = float(psutil.virtual_memory().total)
+    whole = float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else ram
+    processes = max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
+    return {"base_bytes": base, "memory_bytes": whole, "ram_bytes": ram / processes}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    table: dict[str, Hardware] = {**GPUS, "cpu": CPU}
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--hardware", default="cpu", choices=list(table), help="the planner's name for it")
+    parser.add_argument("--least", type=float, default=1.0, help="seconds for each of the 15 measurements")
+    parser.add_argument("--out", type=Path, help="default: results/benchmarks/phases-HARDWARE.json")
+    options = parser.parse_args()
+    base, began, device = float(psutil.Process().memory_info().rss), time.monotonic(), torch.device(options.device)
+    if table[options.hardware].is_gpu != (device.type == "cuda"):
+        parser.error(f"--hardware {options.hardware} does not name what --device {options.device} is")
+    sizes = GPU_SIZES if device.type == "cuda" else SIZES
+    found = {
+        **network_rates(device, sizes, options.least),
+        **clustering_rates(device, options.least),
+        **image_rates(options.least),
+        **memories(device, base),
+    }
+    card = RunCard(
+        stage="benchmark",
+        preset="benchmarks",
+        method=DATA,
+        seed=0,
+        config_hash=config_hash(list(sizes), options.least, options.hardware),
+        data_hash="",
+        code_hash=code_hash(*ROOMS),
+        device=device_name(device),
+        seconds=round(time.monotonic() - began, 1),
+        config={"hardware": options.hardware, "least": options.least, "sizes": [list(size) for size in sizes]},
+        notes={
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 1),  # programs that wanted the cores at the end, this one included
+            "machine": platform.machine(),
+        },
+    )
+    records = [Record(name=name, value=value, unit=UNITS[name], n=1) for name, value in found.items()]
+    for record in records:
+        print(f"{record.name}: {record.value:,.4g} {record.unit}")
+    default = project_root() / "results" / "benchmarks" / f"phases-{options.hardware}.json"
+    write_records(options.out or default, card, records)
+
+
+if __name__ == "__main__":
+    main()
