@@ -177,9 +177,10 @@ def _changes(work: Workload) -> Iterator[tuple[str, Workload]]:
     while batch >= 2:
         yield f"train.batch_size={batch}", _with(work, "train", batch_size=batch)
         batch //= 2
-    if work.config.clusters and rows >= 2:
-        n_sub = min(work.config.cluster.n_sub, rows)
+    n_sub = min(work.config.cluster.n_sub, rows) if work.config.clusters else 0
+    while n_sub >= 2:
         yield f"cluster.n_sub={n_sub}", _with(work, "cluster", n_sub=n_sub)
+        n_sub //= 2
     larger = [gpu for gpu in GPUS.values() if gpu.memory_bytes > work.hardware.memory_bytes]
     for gpu in sorted(larger, key=lambda gpu: gpu.memory_bytes):
         for processes in many:
