@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dclib.cluster import kmeans as kmeans_module
-from dclib.cluster import stored_rows, whitening
+from dclib.cluster import pseudo_labels, stored_rows, whitening
 from dclib.cluster.pseudo_labels import Clustering, cluster_features
 from dclib.cluster.stored_rows import StoredRows
 from dclib.config import ClusterConfig, MethodConfig, ModelConfig, TrainConfig
@@ -155,6 +155,7 @@ def test_constants_are_those_of_the_code():
     assert sizes.objects_train / sizes.pool == plan.POCKET_OBJECTS
     assert sizes.objects_val / sizes.pool == plan.POCKET_TEST
     assert len(CLASSES) == plan.POCKET_CLASSES
+    assert pseudo_labels.POINTS_PER_CLUSTER == plan.POINTS_PER_CLUSTER
 
 
 @pytest.mark.parametrize(("every", "until", "epochs"), [(1, 1.0, 6), (3, 1.0, 100), (2, 0.75, 7), (1, 0.5, 1)])
@@ -294,7 +295,7 @@ def applied(remedy: str, preset: str, processes: int, gpu: str, **given: Any) ->
         ("a100-40gb", 1024, {"train.batch_size": 4096 * 128}, {}, "GPU memory", "train.batch_size="),
         ("v100-16gb", 64, {}, {}, "evaluation needs", "64 v100-32gb"),
         ("h100", 64, {"cluster.n_sub": 30_000_000}, {}, "clusters need as many images", "cluster.n_sub="),
-        ("h100", 64, {"train.batch_size": 48}, {}, "cannot be shared by 64", ""),
+        ("h100", 64, {"train.batch_size": 48}, {}, "cannot be shared by 64", "train.batch_size=64"),
     ],
 )
 def test_what_cannot_fit_is_refused_with_a_remedy_that_fits(gpu, processes, settings, given, reason, remedy):
@@ -302,9 +303,8 @@ def test_what_cannot_fit_is_refused_with_a_remedy_that_fits(gpu, processes, sett
     found = make_plan(preset, "deepercluster", hardware_named(gpu), processes=processes, n_images=PAPER_IMAGES, **given)
     assert reason in found.refusal
     assert remedy in found.remedy
-    if found.remedy:
-        again = applied(found.remedy, PAPER, processes, gpu, settings=settings, n_images=PAPER_IMAGES, **given)
-        assert again.problems == ()
+    again = applied(found.remedy, PAPER, processes, gpu, settings=settings, n_images=PAPER_IMAGES, **given)
+    assert again.problems == ()
     assert paper_plan().refusal == ""
 
 
