@@ -111,5 +111,5 @@ def _days(plan: Plan, name: str) -> float:
 
 def _group(name: str, plan: Plan) -> Group:
     rows: Sequence[tuple[str, ...]] = plan_rows(plan)
-    note = f"{name}: {summary(plan)}" + (f" {plan.refusal}." if plan.problems else "")
+    note = f"{name}: {summary(plan)}" + (f" {plan.refusal[0].upper()}{plan.refusal[1:]}." if plan.problems else "")
     return Group(name, tuple(Row(label, tuple(map(Cell, cells))) for label, *cells in rows), note)
