@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from dclib.__main__ import MISUSED, main
 from dclib.cluster import kmeans as kmeans_module
 from dclib.cluster import pseudo_labels, stored_rows, whitening
 from dclib.cluster.pseudo_labels import Clustering, cluster_features
@@ -30,6 +31,7 @@ from dclib.planner.plan import Plan, make_plan
 from dclib.planner.workload import Workload
 from dclib.presets import load_preset, preset_folder
 from dclib.records import Record, RunCard, write_records
+from dclib.report import planner as report_planner
 from dclib.train import features, placement, pretrain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -339,3 +341,29 @@ def test_measured_values_win_over_peaks(tmp_path: Path):
     measured: Hardware = hardware_named("this", tmp_path)
     assert measured == dataclasses.replace(CPU, conv_flops=7.0, measured=("conv_flops",))
     assert hardware_named("h100", tmp_path) == GPUS["h100"]
+
+
+# the command and the page
+
+
+def test_the_command_prints_a_table_or_one_sentence(capsys):
+    asked = ["plan", "--preset", PAPER, "--images", str(PAPER_IMAGES), "--gpu", "h100"]
+    assert main([*asked, "--gpus", "64"]) == 0
+    printed = capsys.readouterr().out
+    assert all(phase.name in printed for phase in paper_plan().phases)
+    assert "Bottleneck: decoding, in training" in printed  # the preset decodes in the process that trains
+    assert main([*asked, "--gpus", "2"]) == MISUSED
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "it fits with 8 GPUs" in said.err
+
+
+def test_the_page_says_what_does_not_fit_and_what_its_numbers_rest_on():
+    table = report_planner.paper_table()._repr_html_()
+    assert "This run does not fit: evaluation needs" in table
+    assert "v100-32gb: measured: none. Published peaks times an assumed efficiency" in table
+    figure = report_planner.paper_figure().text
+    assert all(f"{count} x {gpu}: features" in figure for gpu, count in report_planner.MACHINES)
+    assert "DeeperCluster" in report_planner.preset_table(load_preset("smoke"))._repr_html_()
+    assert "needs their number" in report_planner.preset_table(load_preset(PAPER))._repr_html_()
