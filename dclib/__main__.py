@@ -150,11 +150,13 @@ def _plan(options: argparse.Namespace) -> int:
     from dclib.planner.plan import make_plan, plan_lines
 
     preset = load_preset(options.preset, _settings(options))
-    disk = options.disk * 1e9 if options.disk else float("inf")
-    sizes = {"processes": options.gpus, "n_images": options.images, "disk_bytes": disk}
-    hardware = hardware_named(options.gpu)
+    disk_bytes = options.disk * 1e9 if options.disk else float("inf")
+    hardware, processes, n_images = hardware_named(options.gpu), options.gpus, options.images
     methods = [options.method] if options.method else [m for m, c in preset.methods.items() if c.method != "random"]
-    plans = {method: make_plan(preset, method, hardware, **sizes) for method in methods}
+    plans = {
+        method: make_plan(preset, method, hardware, processes=processes, n_images=n_images, disk_bytes=disk_bytes)
+        for method in methods
+    }
     for method, plan in plans.items():
         if plan.refusal:
             raise ValueError(f"{method}: {plan.refusal}")

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from dclib.__main__ import MISUSED, main
 from dclib.cluster import kmeans as kmeans_module
-from dclib.cluster import stored_rows, whitening
+from dclib.cluster import pseudo_labels, stored_rows, whitening
 from dclib.cluster.pseudo_labels import Clustering, cluster_features
 from dclib.cluster.stored_rows import StoredRows
 from dclib.config import ClusterConfig, MethodConfig, ModelConfig, TrainConfig
@@ -30,6 +31,7 @@ from dclib.planner.plan import Plan, make_plan
 from dclib.planner.workload import Workload
 from dclib.presets import load_preset, preset_folder
 from dclib.records import Record, RunCard, write_records
+from dclib.report import planner as report_planner
 from dclib.train import features, placement, pretrain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -155,6 +157,7 @@ def test_constants_are_those_of_the_code():
     assert sizes.objects_train / sizes.pool == plan.POCKET_OBJECTS
     assert sizes.objects_val / sizes.pool == plan.POCKET_TEST
     assert len(CLASSES) == plan.POCKET_CLASSES
+    assert pseudo_labels.POINTS_PER_CLUSTER == plan.POINTS_PER_CLUSTER
 
 
 @pytest.mark.parametrize(("every", "until", "epochs"), [(1, 1.0, 6), (3, 1.0, 100), (2, 0.75, 7), (1, 0.5, 1)])
@@ -294,7 +297,7 @@ def applied(remedy: str, preset: str, processes: int, gpu: str, **given: Any) ->
         ("a100-40gb", 1024, {"train.batch_size": 4096 * 128}, {}, "GPU memory", "train.batch_size="),
         ("v100-16gb", 64, {}, {}, "evaluation needs", "64 v100-32gb"),
         ("h100", 64, {"cluster.n_sub": 30_000_000}, {}, "clusters need as many images", "cluster.n_sub="),
-        ("h100", 64, {"train.batch_size": 48}, {}, "cannot be shared by 64", ""),
+        ("h100", 64, {"train.batch_size": 48}, {}, "cannot be shared by 64", "train.batch_size=64"),
     ],
 )
 def test_what_cannot_fit_is_refused_with_a_remedy_that_fits(gpu, processes, settings, given, reason, remedy):
@@ -302,9 +305,8 @@ def test_what_cannot_fit_is_refused_with_a_remedy_that_fits(gpu, processes, sett
     found = make_plan(preset, "deepercluster", hardware_named(gpu), processes=processes, n_images=PAPER_IMAGES, **given)
     assert reason in found.refusal
     assert remedy in found.remedy
-    if found.remedy:
-        again = applied(found.remedy, PAPER, processes, gpu, settings=settings, n_images=PAPER_IMAGES, **given)
-        assert again.problems == ()
+    again = applied(found.remedy, PAPER, processes, gpu, settings=settings, n_images=PAPER_IMAGES, **given)
+    assert again.problems == ()
     assert paper_plan().refusal == ""
 
 
@@ -339,3 +341,29 @@ def test_measured_values_win_over_peaks(tmp_path: Path):
     measured: Hardware = hardware_named("this", tmp_path)
     assert measured == dataclasses.replace(CPU, conv_flops=7.0, measured=("conv_flops",))
     assert hardware_named("h100", tmp_path) == GPUS["h100"]
+
+
+# the command and the page
+
+
+def test_the_command_prints_a_table_or_one_sentence(capsys):
+    asked = ["plan", "--preset", PAPER, "--images", str(PAPER_IMAGES), "--gpu", "h100"]
+    assert main([*asked, "--gpus", "64"]) == 0
+    printed = capsys.readouterr().out
+    assert all(phase.name in printed for phase in paper_plan().phases)
+    assert "Bottleneck: decoding, in training" in printed  # the preset decodes in the process that trains
+    assert main([*asked, "--gpus", "2"]) == MISUSED
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "it fits with 8 GPUs" in said.err
+
+
+def test_the_page_says_what_does_not_fit_and_what_its_numbers_rest_on():
+    table = report_planner.paper_table()._repr_html_()
+    assert "This run does not fit: evaluation needs" in table
+    assert "v100-32gb: measured: none. Published peaks times an assumed efficiency" in table
+    figure = report_planner.paper_figure().text
+    assert all(f"{count} x {gpu}: features" in figure for gpu, count in report_planner.MACHINES)
+    assert "DeeperCluster" in report_planner.preset_table(load_preset("smoke"))._repr_html_()
+    assert "needs their number" in report_planner.preset_table(load_preset(PAPER))._repr_html_()

@@ -15,6 +15,7 @@ from dclib.planner.workload import Workload
 
 USABLE = 0.95  # share of a memory that a run can count on: the rest goes to the driver and to fragments
 MOST_PROCESSES = 1024  # that a remedy may ask for
+POINTS_PER_CLUSTER = 39  # images that a cluster should have at least: cluster.pseudo_labels
 IMAGENET = {"labelled_images": 1_281_167, "test_images": 50_000, "n_classes": 1000}
 POCKET_OBJECTS, POCKET_TEST, POCKET_CLASSES = 0.3, 0.2, 16  # images for each one of the pool, and classes: data.pocket
 
@@ -121,12 +122,16 @@ def plan_work(work: Workload, disk_bytes: float = float("inf")) -> Plan:
 
 def _bad_numbers(work: Workload) -> Iterator[str]:
     """What the run itself would refuse before it starts."""
-    config, s = work.config, work.heads.n_super_classes
+    config, needed = work.config, _smallest_batch(work)
     if config.clusters and config.cluster.n_clusters > work.n_images:
         yield f"{config.cluster.n_clusters:,} clusters need as many images; there are {work.n_images:,}"
-    needed = max(work.processes, s) if work.is_sharded else work.processes
     if config.train.batch_size < needed:
         yield f"a batch of {config.train.batch_size} images cannot be shared by {needed} processes or super-classes"
+
+
+def _smallest_batch(work: Workload) -> int:
+    """An image for each process, and for each super-class where these have processes of their own."""
+    return max(work.processes, work.heads.n_super_classes) if work.is_sharded else work.processes
 
 
 def _too_little(work: Workload, phases: Sequence[Phase], disk_bytes: float) -> Iterator[str]:
@@ -173,14 +178,10 @@ def _changes(work: Workload) -> Iterator[tuple[str, Workload]]:
         for words, changed in kept:
             more = (f"{processes} {places}",) if processes > work.processes else ()
             yield " and ".join([*words, *more]), replace(changed, processes=processes)
-    batch, rows = work.config.train.batch_size // 2, work.n_images // max(1, work.config.cluster.n_super)
-    while batch >= 2:
+    if work.config.train.batch_size < _smallest_batch(work):
+        yield f"train.batch_size={_smallest_batch(work)}", _with(work, "train", batch_size=_smallest_batch(work))
+    for batch in _halves(work.config.train.batch_size // 2):
         yield f"train.batch_size={batch}", _with(work, "train", batch_size=batch)
-        batch //= 2
-    n_sub = min(work.config.cluster.n_sub, rows) if work.config.clusters else 0
-    while n_sub >= 2:
-        yield f"cluster.n_sub={n_sub}", _with(work, "cluster", n_sub=n_sub)
-        n_sub //= 2
     larger = [gpu for gpu in GPUS.values() if gpu.memory_bytes > work.hardware.memory_bytes]
     for gpu in sorted(larger, key=lambda gpu: gpu.memory_bytes):
         for processes in many:
@@ -189,6 +190,16 @@ def _changes(work: Workload) -> Iterator[tuple[str, Workload]]:
                     " and ".join([*words, f"{processes} {gpu.name}"]),
                     replace(changed, hardware=gpu, processes=processes),
                 )
+    rows = work.n_images // work.config.cluster.n_super // POINTS_PER_CLUSTER
+    for n_sub in _halves(min(work.config.cluster.n_sub, rows)) if work.config.clusters else ():
+        yield f"cluster.n_sub={n_sub}", _with(work, "cluster", n_sub=n_sub)
+
+
+def _halves(number: int) -> Iterator[int]:
+    """A number, its half, and so on down to two."""
+    while number >= 2:
+        yield number
+        number //= 2
 
 
 def _with(work: Workload, section: str, **values: Any) -> Workload:

@@ -23,10 +23,10 @@ WORDS = {
 
 def gigabytes(size: float) -> str:
     """Bytes in words, three digits."""
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+    for unit, scale in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if size >= scale:
             return f"{size / scale:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"
+    return f"{size / 1e3:.3g} kB" if size else "0"
 
 
 def duration(seconds: float) -> str:

@@ -21,6 +21,7 @@ PAPER_PRESET, PAPER_METHOD = "deepercluster_yfcc100m", "deepercluster"
 PAPER_IMAGES = int(SCALES[0].sizes["images shown"])  # of YFCC100M, each shown once at least
 WORKERS = 10  # processes that decode for each GPU
 MACHINES = (("v100-16gb", 64), ("v100-32gb", 64), ("h100", 8))
+SHOWN = ("phase", "in all", "bottleneck", "device", "RAM", "disk", "sent")  # what a page's column is wide enough for
 SHADES = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377")  # Tol's bright: told apart by all
 
 
@@ -46,7 +47,7 @@ def plan_table(plans: Mapping[str, Plan], caption: str) -> Table:
     hardware = {plan.work.hardware.name: plan.work.hardware for plan in plans.values()}
     return Table(
         caption=caption,
-        columns=tuple(name.capitalize() if name == "phase" else name for name in COLUMNS),
+        columns=tuple(name.capitalize() if name == "phase" else name for name in SHOWN),
         groups=tuple(_group(name, plan) for name, plan in plans.items()),
         notes=(
             "Estimates: device and RAM of the process that needs most, disk and reading of all together, sending of "
@@ -110,6 +111,7 @@ def _days(plan: Plan, name: str) -> float:
 
 
 def _group(name: str, plan: Plan) -> Group:
-    rows: Sequence[tuple[str, ...]] = plan_rows(plan)
-    note = f"{name}: {summary(plan)}" + (f" {plan.refusal}." if plan.problems else "")
+    places = [COLUMNS.index(name) for name in SHOWN]
+    rows: Sequence[list[str]] = [[row[place] for place in places] for row in plan_rows(plan)]
+    note = f"{name}: {summary(plan)}" + (f" {plan.refusal[0].upper()}{plan.refusal[1:]}." if plan.problems else "")
     return Group(name, tuple(Row(label, tuple(map(Cell, cells))) for label, *cells in rows), note)
