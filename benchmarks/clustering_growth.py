@@ -121,7 +121,7 @@ def records_of(n: int, precision: str, found: dict[str, Any]) -> list[Record]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of images")
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS[:1])
     parser.add_argument("--folder", type=Path, help="where to keep features meanwhile; a temporary folder unless given")
     parser.add_argument("--output", type=Path, default=project_root() / "results" / "benchmarks" / OUTPUT)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
