@@ -18,7 +18,9 @@ from tiny_images import (
     write_pictures,
 )
 
-from dclib.data.pixels import Pixels
+from dclib.config import DataConfig
+from dclib.data.images import open_images
+from dclib.data.pixels import Pixels, load_pixels
 from dclib.records import read_records, replacing, select, write_atomically
 from dclib.train import pretrain as loop
 from dclib.train.pretrain import pretrain
@@ -83,6 +85,20 @@ def test_writers_that_live_and_files_of_others_are_left_alone(tmp_path):
         assert (tmp_path / "a.json").read_bytes() == b"quick"
     assert (tmp_path / "a.json").read_bytes() == b"slow"
     assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "a.json"])
+
+
+def test_leftover_of_a_killed_decoding_goes_with_the_next(tmp_path):
+    """As large as all decoded images: a few of them fill a disk."""
+    images = open_images(write_pictures(tmp_path / "images", 4))
+    load_pixels(images, DataConfig(resize=36), 32, tmp_path / "cache")
+    whole = listing(tmp_path / "cache")
+    (decoded,) = (tmp_path / "cache").glob("*.u8")
+    for path in (tmp_path / "cache").iterdir():
+        path.unlink()
+    assert run("-c", LEAVES_A_FILE, str(decoded)).returncode == -9
+    assert len(listing(tmp_path / "cache")) == 1
+    load_pixels(images, DataConfig(resize=36), 32, tmp_path / "cache")
+    assert listing(tmp_path / "cache") == whole
 
 
 @pytest.fixture
