@@ -26,6 +26,7 @@ LOOKS: Mapping[str, Look] = {  # seaborn's "colorblind" palette, as for methods
 TIMED = ("whitening", "level 1", "level 2")
 MEMORIES = {"peak": "peak_memory", "before": "memory_before"}  # line -> record
 READING = ("images_per_second", "index_bytes_per_photo", "lines_per_second", "peak_memory")
+WAYS = ("way", "step")  # keys whose values say by themselves what they are
 GROWTH, KILLS = "clustering_growth", "kill_test"
 ABSENT = "Not measured yet: python benchmarks/{}.py"
 
@@ -198,6 +199,7 @@ def _is_typical(record: Record) -> bool:
 
 
 def _label(record: Record) -> str:
-    """``images per second: way index, cache cold``."""
-    keys = ", ".join(f"{key} {value}" for key, value in record.keys.items() if key != "statistic")
-    return record.name.replace("_", " ") + (f": {keys}" if keys else "")
+    """``images per second: index, cold cache``."""
+    keys = {key: value for key, value in record.keys.items() if key != "statistic"}
+    said = ", ".join(f"{value}" if key in WAYS else f"{value} {key}" for key, value in keys.items())
+    return record.name.replace("_", " ") + (f": {said}" if said else "")
