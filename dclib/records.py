@@ -150,36 +150,41 @@ def write_atomically(path: Path, content: bytes) -> None:
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of ``path`` once it is complete, and vanishes if it never is.
 
-    What a writer of ``path`` has left that was killed outright is deleted by the next one.
-
     Raises:
         OSError: the folder cannot be written or the disk is full; what was at ``path`` is untouched.
     """
     path = Path(path)
     make_folder(path.parent)
     try:
-        _remove_leftovers(path)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False
-        ) as file:
-            temporary = Path(file.name)
-        try:
-            with temporary.open("wb") as file:
-                with suppress(OSError):  # a disk without locks keeps leftovers
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with temporary_for(path) as temporary, temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise OSError(
             f"could not write {path}: {error.strerror or error}; the last complete version, if any, is intact. "
             "Free some space or choose a folder that can be written, then run again: a run continues by itself"
         ) from error
+
+
+@contextmanager
+def temporary_for(path: Path) -> Iterator[Path]:
+    """An empty file beside ``path`` that takes its place if all goes well, and vanishes if not.
+
+    What a writer of ``path`` has left that was killed outright is deleted by the next one.
+    """
+    _remove_leftovers(path)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False) as held:
+        temporary = Path(held.name)
+        with suppress(OSError):  # a disk without locks keeps leftovers
+            fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def make_folder(folder: Path) -> None:

@@ -104,7 +104,7 @@ class Shards:
 
 def draw_rows(n: int, k: int, generator: torch.Generator) -> Tensor:
     """Numbers of k distinct rows of n, (k,)."""
-    return torch.randperm(n, generator=generator)[:k]
+    return torch.randperm(n, generator=generator)[:k].clone()  # a slice would keep all n alive
 
 
 def rows_of(points: Rows, numbers: Tensor, shards: Shards) -> Tensor:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from dclib.data.images import ImageSet, UnreadableImageError
 from dclib.data.streaming import Job, Stream, Unreadable, decode_batches, refuse_too_many
 from dclib.data.transforms import crop_batch, crop_image, draw_crops, resize_and_centre, to_tensor
 from dclib.randomness import generator
-from dclib.records import make_folder
+from dclib.records import make_folder, replacing, temporary_for
 
 DECODE_CHUNK = 256  # images a decoding process takes at once
 
@@ -187,18 +186,12 @@ def _decode_all(images: ImageSet, side: int, stem: Path | None) -> tuple[NDArray
             f"need {math.prod(shape) / 2**30:.1f} GiB in {stem.parent} for decoded images; {free / 2**30:.1f} free. "
             "Free some space, or lower data.memory_gb so that images are decoded as they are used"
         )
-    with NamedTemporaryFile(dir=stem.parent, prefix=".decoding-", delete=False) as file:
-        temporary = Path(file.name)
-    try:
+    with temporary_for(stem.with_suffix(".u8")) as temporary:
         target = np.memmap(temporary, dtype=np.uint8, mode="w+", shape=shape)
         unreadable = _fill(images, side, target)
         target.flush()
         os.truncate(temporary, math.prod(shape[1:]) * (len(images) - len(unreadable)))
-        temporary.replace(stem.with_suffix(".u8"))
-        _save_array(stem.with_suffix(".unreadable.npy"), unreadable)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    _save_array(stem.with_suffix(".unreadable.npy"), unreadable)
     return _read_failures(stem, True, len(images), side) or (unreadable, None)
 
 
@@ -256,6 +249,5 @@ def _cut_crop(image: Image.Image, seed: int, place: int, *, crop_area: float, si
 
 
 def _save_array(path: Path, array: NDArray[np.int64]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npy")
-    np.save(temporary, array)
-    temporary.replace(path)
+    with replacing(path) as file:
+        np.save(file, array)

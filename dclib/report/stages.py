@@ -28,8 +28,9 @@ EVALUATIONS: Mapping[str, str] = {
     "recipes": "10_recipes",
     "metadata": "11_metadata",
     "planner": "13_planner",
+    "scaling": "14_scaling",
 }  # page -> notebook; each looks at the trained networks
-ABOUT_IMAGES = ("hashtags", "recipes", "planner")  # those that need no trained network of the preset
+ABOUT_IMAGES = ("hashtags", "recipes", "planner", "scaling")  # those that need no trained network of the preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +115,8 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
     does not count, so that a change of a figure makes anew the pages with that figure and no other.
     """
     images, results = _images_stamp(preset), project_root() / "results"
-    # the scorecard shows the published records beside those of the run, the planner reads what was measured
-    read = {"scorecard": results / preset.name, "planner": results / "benchmarks"}
+    # the scorecard shows the published records beside those of the run, two pages read what was measured of machines
+    read = {"scorecard": results / preset.name, **dict.fromkeys(("planner", "scaling"), results / "benchmarks")}
     found: dict[str, dict[str, str]] = {}
     left: dict[str, str] = {}
     for stage in in_order(stages):
