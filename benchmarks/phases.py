@@ -16,13 +16,13 @@ import io
 import itertools
 import os
 import platform
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -164,7 +164,7 @@ def image_rates(least: float) -> dict[str, float]:
 
 def memories(device: torch.device, base: float) -> dict[str, float]:
     """Bytes of this process before it did anything, and of the device and the machine."""
-    ram = float(psutil.virtual_memory().total)
+    ram = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     whole = float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else ram
     processes = max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
     return {"base_bytes": base, "memory_bytes": whole, "ram_bytes": ram / processes}
@@ -178,7 +178,8 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=1.0, help="seconds for each of the 15 measurements")
     parser.add_argument("--out", type=Path, help="default: results/benchmarks/phases-HARDWARE.json")
     options = parser.parse_args()
-    base, began, device = float(psutil.Process().memory_info().rss), time.monotonic(), torch.device(options.device)
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0  # the most so far: of the imports
+    began, device = time.monotonic(), torch.device(options.device)
     if table[options.hardware].is_gpu != (device.type == "cuda"):
         parser.error(f"--hardware {options.hardware} does not name what --device {options.device} is")
     sizes = GPU_SIZES if device.type == "cuda" else SIZES
