@@ -54,6 +54,8 @@ class Saver:
             for folder in (self.path.parent / "heads").glob("*"):
                 if folder.name != names.get("head_files"):
                     shutil.rmtree(folder, ignore_errors=True)
+        if names:
+            wait_for_all()  # nobody writes the next ones while old ones are removed
         self._last = time.monotonic()
 
     def _save_heads(self, state: State, name: str) -> None:
