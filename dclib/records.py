@@ -174,10 +174,8 @@ def temporary_for(path: Path) -> Iterator[Path]:
     What a writer of ``path`` has left that was killed outright is deleted by the next one.
     """
     _remove_leftovers(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False) as held:
+    with _locked_file(path) as held:
         temporary = Path(held.name)
-        with suppress(OSError):  # a disk without locks keeps leftovers
-            fcntl.flock(held, fcntl.LOCK_EX)
         try:
             yield temporary
             temporary.chmod(0o644)
@@ -195,6 +193,19 @@ def make_folder(folder: Path) -> None:
         raise OSError(
             f"could not make the folder {folder}: {error.strerror or error}; choose a folder that can be written"
         ) from error
+
+
+def _locked_file(path: Path) -> IO[bytes]:
+    """A new file beside ``path``, locked; one that another writer took for a leftover before it was is made anew."""
+    while True:
+        held = tempfile.NamedTemporaryFile(  # noqa: SIM115, for the caller closes it
+            dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False
+        )
+        with suppress(OSError):  # a disk without locks keeps leftovers
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if os.fstat(held.fileno()).st_nlink:
+            return held
+        held.close()
 
 
 def _remove_leftovers(path: Path) -> None:
