@@ -1,4 +1,4 @@
-"""The door: ``python -m dclib run | book | publish | presets | released | score | pretrain | probe | plan``.
+"""The door: ``python -m dclib run | book | publish | presets | released | score | pretrain | submit | probe | plan``.
 
 Each sub-command builds a preset and calls the room that does the work, imported on the way so that ``run``
 and ``book`` start without torch. What the caller can mend is one sentence on stderr and exit status 2.
@@ -97,21 +97,42 @@ def _presets(options: argparse.Namespace) -> int:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
-    from dclib.distributed import PeerLostError, process_group
-    from dclib.evaluate.networks import trained_network
-    from dclib.train.preemption import EXIT_STATUS, PreemptedError, heed_signals
+    from dclib.distributed import PeerLostError
+    from dclib.launch import LaunchError, train_as_one_of_many, train_network
+    from dclib.train.preemption import EXIT_STATUS, PreemptedError
 
     preset, seeds = _chosen(options)
     try:
-        with process_group() as device, heed_signals():
+        if options.processes == 1:
+            train_as_one_of_many(preset, options.method, seeds)
+        else:
             for seed in seeds:
-                trained_network(preset, options.method, seed, device=str(device))
+                train_network(preset, options.method, seed, processes=options.processes)
     except PreemptedError as error:
         print(f"dclib: {error}", file=sys.stderr)
         return EXIT_STATUS
-    except PeerLostError as error:
+    except (PeerLostError, LaunchError) as error:
         print(f"dclib: {error}", file=sys.stderr)
         return FAILED
+    return 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from dclib.launch import SlurmTraining, slurm_parameters, slurm_script, submit
+
+    preset, seeds = _chosen(options)
+    parameters = slurm_parameters(
+        options.method,
+        nodes=options.nodes,
+        gpus_per_node=options.gpus_per_node,
+        minutes=options.time_minutes,
+        partition=options.partition,
+        more={key: str(value) for key, value in _pairs(options.slurm, "--slurm", "account=vision").items()},
+    )
+    if options.dry_run:
+        print(slurm_script(preset, parameters))
+    else:
+        print(f"submitted: job {submit(SlurmTraining(preset, options.method, seeds), parameters)}")
     return 0
 
 
@@ -176,17 +197,23 @@ def _chosen(options: argparse.Namespace) -> tuple[Preset, tuple[int, ...]]:
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """The ``--set key=value`` pairs, values read as YAML, and ``--seeds 3`` for seeds 0, 1 and 2."""
-    settings: dict[str, Any] = {}
-    for pair in options.settings:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise ValueError(f"--set needs key=value, such as train.epochs=2; got {pair!r}")
-        settings[key.strip()] = yaml.safe_load(value) if value else ""
+    settings = _pairs(options.settings, "--set", "train.epochs=2")
     if options.seeds is not None:
         if options.seeds < 1:
             raise ValueError(f"--seeds needs a number of seeds, 1 or more; got {options.seeds}")
         settings["seeds"] = list(range(options.seeds))
     return settings
+
+
+def _pairs(pairs: Sequence[str], option: str, example: str) -> dict[str, Any]:
+    """``key=value`` pairs of an option that can be given many times, values read as YAML."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise ValueError(f"{option} needs key=value, such as {example}; got {pair!r}")
+        found[key.strip()] = yaml.safe_load(value) if value else ""
+    return found
 
 
 def _summary(preset: Preset) -> str:
@@ -232,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     score.set_defaults(command=_score)
     for name, function, says in (
         ("pretrain", _pretrain, "pre-train one method, or continue it"),
+        ("submit", _submit, "hand the pre-training of one method to SLURM, by submitit"),
         ("probe", _probe, "train linear classifiers on a pre-trained method's layers"),
     ):
         command = commands.add_parser(name, help=says)
@@ -239,6 +267,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--method", required=True, help="one of the preset's methods")
         command.add_argument("--seed", type=int, help="one seed (default: all of the preset's)")
         command.set_defaults(command=function)
+        if function is _pretrain:
+            command.add_argument("--processes", type=int, default=1, help="local processes that share the training")
+        if function is _submit:
+            _add_slurm_options(command)
     plan = commands.add_parser("plan", help="estimate seconds, memory, disk and traffic before anything runs")
     _add_preset_options(plan)
     plan.add_argument("--method", default="", help="one of the preset's methods (default: all that train)")
@@ -248,6 +280,17 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--disk", type=float, default=0.0, metavar="GB", help="room for the run's files (default: any)")
     plan.set_defaults(command=_plan)
     return parser
+
+
+def _add_slurm_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--nodes", type=int, default=1, help="machines (default: 1)")
+    command.add_argument("--gpus-per-node", type=int, default=1, help="GPUs of each, a task for each (default: 1)")
+    command.add_argument("--partition", default="", help="SLURM partition (default: the cluster's own)")
+    command.add_argument("--time-minutes", type=int, default=60, help="until the job is queued again (default: 60)")
+    command.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="more for sbatch: account=vision, ..."
+    )
+    command.add_argument("--dry-run", action="store_true", help="print the batch script instead")
 
 
 def _add_preset_options(command: argparse.ArgumentParser) -> None:

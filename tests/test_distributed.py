@@ -212,7 +212,7 @@ def test_super_clusters_are_spread_by_size():
 def test_only_one_module_knows_of_processes():
     package = Path(dclib.distributed.__file__).parent
     knowing = [p.name for p in package.rglob("*.py") if "torch.distributed" in p.read_text(encoding="utf-8")]
-    assert knowing == ["distributed.py"]
+    assert sorted(knowing) == ["distributed.py", "launch.py"]  # which names the engine it starts, and imports nothing
 
 
 DYING = """

@@ -29,6 +29,7 @@ FLOORS = {
     **dict.fromkeys(("presets", "data", "models", "cluster"), 1),
     **dict.fromkeys(("train", "planner"), 2),
     "evaluate": 3,
+    "launch": 4,
     "analysis": 4,  # it groups the features of networks that evaluate stops by VOC2007
     "report": 5,
     "__main__": 6,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -11,6 +11,7 @@ from dclib.distributed import any_of
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they take a machine back
 EXIT_STATUS = 75  # of a process that left so: "temporary failure", start it again
+LEFT = "the run has left"  # how it says so; who started the processes looks for this
 
 _received: list[str] = []  # signals are a process's own; so is what has come
 
@@ -20,9 +21,9 @@ class PreemptedError(Exception):
 
 
 @contextmanager
-def heed_signals() -> Iterator[None]:
-    """While this lasts, SIGTERM and SIGUSR1 are requests to leave instead of the end. Main thread only."""
-    before = {number: signal.signal(number, _note) for number in SIGNALS}
+def heed_signals(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[None]:
+    """While this lasts, these signals are requests to leave instead of the end. Main thread only."""
+    before = {number: signal.signal(number, _note) for number in signals}
     try:
         yield
     finally:
@@ -45,7 +46,7 @@ def leave_if_requested() -> None:
 def said() -> str:
     """What to tell the user."""
     by = f"on {_received[0]}" if _received else "on a signal to another of its processes"
-    return f"the run has left {by}; what was finished is kept: start it again and it continues"
+    return f"{LEFT} {by}; what was finished is kept: start it again and it continues"
 
 
 def _note(number: int, _frame: FrameType | None) -> None:
