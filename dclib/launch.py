@@ -191,10 +191,11 @@ def _what_happened(said: Sequence[str], asked: bool) -> Exception:
     """
     sentences = dict.fromkeys(line.removeprefix("dclib: ") for line in said if line.startswith("dclib: "))
     left = [line for line in sentences if line.startswith(LEFT)]
-    causes = [line for line in sentences if line not in left and "has lost another process" not in line]
+    consequences = ("has lost another process", "interrupted;")
+    causes = [line for line in sentences if line not in left and not any(part in line for part in consequences)]
     if left:
         return PreemptedError(left[-1])
-    if asked:
+    if asked and not causes:  # before it could be heeded
         return PreemptedError(f"{LEFT} before its next checkpoint; start it again and it continues from its last one")
     if causes or sentences:
         return LaunchError(f"the processes of this training have ended: {(causes or list(sentences))[0]}")

@@ -1,0 +1,129 @@
+"""One training by a group of local processes, or by a SLURM job: same settings, same records, ends that explain."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_images import write_pictures
+
+from dclib.launch import (
+    LaunchError,
+    SlurmTraining,
+    _what_happened,
+    preset_text,
+    slurm_parameters,
+    slurm_script,
+    train_network,
+)
+from dclib.presets import load_preset
+from dclib.records import read_records
+from dclib.train.preemption import EXIT_STATUS, PreemptedError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def preset_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    write_pictures(tmp_path / "world" / "pool", 40)
+    path = tmp_path / "tiny.yaml"
+    unlabelled = dict.fromkeys(("objects_train", "objects_test", "scenes_train", "scenes_test"), "")
+    settings = {
+        "data": {"root": str(tmp_path / "world"), "resize": 36, **unlabelled},
+        "model": {"image_size": 32, "width": 1 / 16, "hidden_dim": 16, "feature_dim": 16, "dropout": 0.0},
+        "cluster": {"n_super": 2, "n_sub": 4, "pca_dim": 8, "n_iter": 2, "backend": "torch"},
+        "train": {"epochs": 2, "epoch_images": 32, "batch_size": 16, "lr": 0.02, "crop_area": 0.5},
+        "methods": {"deepercluster": None},
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def losses(runs: Path) -> list[float]:
+    (path,) = runs.rglob("records/pretrain/*.json")
+    return [record.value for record in read_records(path.parent) if record.name == "loss"]
+
+
+@pytest.mark.parametrize("name", ["smoke", "pocket", "deepercluster_yfcc100m"])
+def test_a_preset_reads_back_from_its_text(tmp_path, name):
+    preset = load_preset(name, {"train.lr": 1e-5})  # which YAML must not take for text
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(preset_text(preset), encoding="utf-8")
+    assert load_preset(path) == preset
+
+
+@pytest.mark.slow
+def test_two_processes_leave_the_records_of_one(preset_file, tmp_path, monkeypatch):
+    preset = load_preset(preset_file)
+    said: list[str] = []
+    train_network(preset, "deepercluster", 0, processes=2, report=said.append)
+    assert sum(line.startswith("epoch ") for line in said) == 2  # the main process's lines alone
+    both = losses(tmp_path / "runs")
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "one"))
+    train_network(preset, "deepercluster", 0)
+    # float32: sums of 16 images in another order, carried on over four steps
+    assert both == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_group_with_a_checkpoint(preset_file, tmp_path):
+    command = [sys.executable, "-m", "dclib", "pretrain", "--preset", str(preset_file), "--method", "deepercluster"]
+    command += ["--processes", "2", "--set", "train.epochs=100000"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, text=True, **pipes) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.startswith("epoch 1/"):
+                break
+        began = time.monotonic()
+        run.send_signal(signal.SIGUSR1)
+        _, errors = run.communicate(timeout=90)
+    assert run.returncode == EXIT_STATUS, errors
+    assert "the run has left on SIGTERM" in errors
+    assert time.monotonic() - began < 60
+    assert list((tmp_path / "runs").rglob("checkpoint.pt"))
+
+
+def test_what_the_processes_say_decides_what_is_raised():
+    left = "dclib: the run has left on SIGTERM; what was finished is kept: start it again and it continues"
+    lost = "dclib: rank 1 of 2 has lost another process of the run (closed); that one's own message says why."
+    full = "dclib: [Errno 28] No space left on device"
+    assert isinstance(_what_happened([left], asked=False), PreemptedError)
+    assert isinstance(_what_happened([lost], asked=True), PreemptedError)  # asked before it could be heeded
+    assert isinstance(_what_happened([lost, full], asked=True), LaunchError)  # no checkpoint was written on leaving
+    error = _what_happened([lost, full], asked=False)
+    assert isinstance(error, LaunchError)
+    assert "No space left" in str(error)  # the cause, not the consequence
+    own = _what_happened(["FloatingPointError: the loss is nan", "E1124 10:00:00 torchrun: failed"], asked=False)
+    assert str(own).endswith("FloatingPointError: the loss is nan")
+
+
+def test_processes_are_counted_from_one():
+    with pytest.raises(ValueError, match="processes must be 1 or more; got 0"):
+        train_network(load_preset("smoke"), "rotnet", 0, processes=0)
+
+
+def test_the_batch_script_has_a_task_for_each_gpu_and_can_be_queued_again():
+    pytest.importorskip("submitit")
+    parameters = slurm_parameters(
+        "rotnet", nodes=2, gpus_per_node=4, minutes=90, partition="gpu", more={"account": "vision"}
+    )
+    lines = slurm_script(load_preset("smoke"), parameters).splitlines()
+    wanted = ["nodes=2", "gpus-per-node=4", "ntasks-per-node=4", "time=90", "partition=gpu", "account=vision"]
+    for option in [*wanted, "requeue", "signal=USR2@120", "job-name=dclib-rotnet"]:
+        assert f"#SBATCH --{option}" in lines
+    with pytest.raises(ValueError, match="more than 2 minutes; got 1, 1 and 2"):
+        slurm_parameters("rotnet", nodes=1, gpus_per_node=1, minutes=2, more={})
+
+
+def test_a_slurm_job_queues_the_same_again():
+    pytest.importorskip("submitit")
+    training = SlurmTraining(load_preset("smoke"), "rotnet", (0,))
+    assert training.checkpoint().function == training
