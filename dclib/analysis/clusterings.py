@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dclib.cluster.pseudo_labels import cluster_features
 from dclib.config import ClusterConfig, Preset, config_hash
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels
 from dclib.evaluate.networks import trained_network
 from dclib.randomness import generator
 from dclib.records import code_hash, replacing
-from dclib.train.features import extract_features
+from dclib.train.clustering import cluster_images
 from dclib.train.runs import common_clustering, kept_pixels, prepare_data, preset_folder
 from dclib.train.start import ROOMS, weights_hash
 
@@ -46,8 +47,8 @@ def final_clusters(preset: Preset, method: str, seed: int, *, device: str = "") 
     key = config_hash(weights_hash(trunk), pixels.identity, cluster, seed, code_hash(*CLUSTERING_ROOMS))
     path = preset_folder(preset) / "runs" / f"clusters-{method}-s{seed}-{key}.npy"
     if not path.is_file():
-        features = extract_features(trunk, pixels)
-        labels = cluster_features(features, cluster, generator(seed, "analysed clustering")).labels
+        with TemporaryDirectory(prefix=f"{path.stem}-", dir=path.parent) as folder:  # pages may be at this side by side
+            labels = cluster_images(trunk, pixels, cluster, generator(seed, "analysed clustering"), Path(folder)).labels
         with replacing(path) as file:
             np.save(file, labels.clusters.numpy())
     clusters: NDArray[np.int64] = np.load(path)

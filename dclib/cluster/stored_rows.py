@@ -166,10 +166,6 @@ class StoredRows:
                 f"{free / 2**30:.1f} GiB are free: free some space, or keep features as float16"
             )
 
-    def remove(self) -> None:
-        """Delete the whole matrix."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _path(self, file: int) -> Path:
         return self.folder / f"{file:06d}.rows"
 

@@ -52,7 +52,7 @@ def store_features(trunk: Trunk, pixels: Pixels, stored: StoredRows) -> StoredRo
         stored: Where they go; one row per image, ``feature_dim`` columns.
 
     Raises:
-        ValueError: a feature is not finite, or does not fit the precision.
+        FloatingPointError: a feature is not finite, or does not fit the precision.
         OSError: the disk cannot hold them, found before the first is made.
         PreemptedError: a process was asked to leave; the files so far are kept.
     """
