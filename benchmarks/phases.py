@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
+import json
 import os
 import platform
-import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +43,10 @@ from dclib.presets import project_root
 from dclib.records import DATA, Record, RunCard, code_hash, write_records
 from dclib.train.runs import device_name
 
-SIZES = ((1 / 8, 32, 16), (1 / 8, 32, 64), (1 / 4, 32, 64), (1 / 4, 64, 32), (1 / 2, 48, 32))  # width, side, batch
+SIZES = (  # width, side, batch
+    *((1 / 16, 32, 256), (1 / 8, 32, 16), (1 / 8, 32, 64)),
+    *((1 / 4, 32, 64), (1 / 4, 64, 32), (1 / 2, 48, 32)),
+)
 GPU_SIZES = ((1 / 8, 64, 64), (1 / 2, 128, 64), (1.0, 128, 64), (1.0, 224, 32), (1.0, 224, 64))
 UNITS = {
     **dict.fromkeys(("conv_flops", "linear_flops", "double_flops"), "FLOP/s"),
@@ -163,11 +168,22 @@ def image_rates(least: float) -> dict[str, float]:
 
 
 def memories(device: torch.device, base: float) -> dict[str, float]:
-    """Bytes of this process before it did anything, and of the device and the machine."""
+    """Bytes of a process whose run is next to nothing, of the device, and of the machine for each process."""
     ram = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     whole = float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else ram
     processes = max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
     return {"base_bytes": base, "memory_bytes": whole, "ram_bytes": ram / processes}
+
+
+def peak_of_a_tiny_run() -> float:
+    """Peak resident bytes of a process that pre-trains on the CPU with next to nothing: what libraries take.
+
+    Imports alone are not it: kernels and their scratch memory come with the first pass through a network.
+    """
+    script = Path(__file__).with_name("plan_accuracy.py")
+    command = [sys.executable, str(script), "--child", "next to nothing"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=project_root())
+    return float(json.loads(done.stdout.splitlines()[-1])["peak"])
 
 
 def main() -> None:
@@ -178,7 +194,7 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=1.0, help="seconds for each of the 15 measurements")
     parser.add_argument("--out", type=Path, help="default: results/benchmarks/phases-HARDWARE.json")
     options = parser.parse_args()
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0  # the most so far: of the imports
+    base = peak_of_a_tiny_run()  # first: what a child has held at most is never less than its parent then
     began, device = time.monotonic(), torch.device(options.device)
     if table[options.hardware].is_gpu != (device.type == "cuda"):
         parser.error(f"--hardware {options.hardware} does not name what --device {options.device} is")

@@ -46,6 +46,7 @@ RUNS = {
     "many images": (40_000, 1 / 16, 32, 256, 4, 100, 256),
     "many clusters": (12_000, 1 / 16, 32, 512, 1, 2000, 128),
 }
+TINY = {"next to nothing": (64, 1 / 16, 32, 16, 1, 4, 8)}  # what such a run holds, any run holds
 TIMED = {
     "features": (clustering, "store_features"),
     "whitening": (pseudo_labels, "whiten"),
@@ -67,7 +68,7 @@ class Nothing:
 
 
 def config_of(name: str) -> tuple[MethodConfig, int]:
-    n, width, side, d, n_super, n_sub, batch = RUNS[name]
+    n, width, side, d, n_super, n_sub, batch = {**RUNS, **TINY}[name]
     return MethodConfig(
         model=ModelConfig(image_size=side, width=width, hidden_dim=d, feature_dim=d, dropout=0.0),
         cluster=ClusterConfig(n_super=n_super, n_sub=n_sub, pca_dim=d // 2, backend="torch"),
@@ -139,7 +140,7 @@ def compare(name: str, hardware: Hardware) -> list[Record]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", nargs="*", default=list(RUNS), choices=list(RUNS), help="default: all")
-    parser.add_argument("--child", choices=list(RUNS), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=[*RUNS, *TINY], help=argparse.SUPPRESS)
     parser.add_argument("--records", type=Path, help="folder of the record of benchmarks/phases.py")
     default = project_root() / "results" / "benchmarks" / "plan_accuracy.json"
     parser.add_argument("--out", type=Path, default=default)
