@@ -125,7 +125,7 @@ def _submit(options: argparse.Namespace) -> int:
         options.method,
         nodes=options.nodes,
         gpus_per_node=options.gpus_per_node,
-        minutes=options.time_minutes,
+        minutes=options.minutes,
         partition=options.partition,
         more={key: str(value) for key, value in _pairs(options.slurm, "--slurm", "account=vision").items()},
     )
@@ -286,7 +286,7 @@ def _add_slurm_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--nodes", type=int, default=1, help="machines (default: 1)")
     command.add_argument("--gpus-per-node", type=int, default=1, help="GPUs of each, a task for each (default: 1)")
     command.add_argument("--partition", default="", help="SLURM partition (default: the cluster's own)")
-    command.add_argument("--time-minutes", type=int, default=60, help="until the job is queued again (default: 60)")
+    command.add_argument("--minutes", type=int, default=60, help="until the job is queued again (default: 60)")
     command.add_argument(
         "--slurm", action="append", default=[], metavar="KEY=VALUE", help="more for sbatch: account=vision, ..."
     )
