@@ -189,15 +189,6 @@ def test_what_is_there_already_needs_no_space(stored, monkeypatch):
     stored.check_space()
 
 
-def test_removed_matrix_is_gone_and_may_be_removed_again(stored):
-    stored.remove()
-    assert not stored.folder.exists()
-    stored.remove()
-
-
-# --- memory
-
-
 def resident_files() -> int:
     """Pages of mapped files in this process's memory, bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
