@@ -189,6 +189,9 @@ def test_what_is_there_already_needs_no_space(stored, monkeypatch):
     stored.check_space()
 
 
+# --- memory
+
+
 def resident_files() -> int:
     """Pages of mapped files in this process's memory, bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
