@@ -14,11 +14,8 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from plan_accuracy import run_in_child
 
 from dclib.cluster.kmeans import assign
 from dclib.cluster.stored_rows import StoredRows
@@ -175,17 +173,6 @@ def memories(device: torch.device, base: float) -> dict[str, float]:
     return {"base_bytes": base, "memory_bytes": whole, "ram_bytes": ram / processes}
 
 
-def peak_of_a_tiny_run() -> float:
-    """Peak resident bytes of a process that pre-trains on the CPU with next to nothing: what libraries take.
-
-    Imports alone are not it: kernels and their scratch memory come with the first pass through a network.
-    """
-    script = Path(__file__).with_name("plan_accuracy.py")
-    command = [sys.executable, str(script), "--child", "next to nothing"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=project_root())
-    return float(json.loads(done.stdout.splitlines()[-1])["peak"])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     table: dict[str, Hardware] = {**GPUS, "cpu": CPU}
@@ -194,7 +181,9 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=1.0, help="seconds for each of the 15 measurements")
     parser.add_argument("--out", type=Path, help="default: results/benchmarks/phases-HARDWARE.json")
     options = parser.parse_args()
-    base = peak_of_a_tiny_run()  # first: what a child has held at most is never less than its parent then
+    # first, for a child has never held less than its parent held then; imports alone are not it, since kernels and
+    # their scratch memory come with the first pass through a network
+    base = run_in_child("next to nothing")["peak"]
     began, device = time.monotonic(), torch.device(options.device)
     if table[options.hardware].is_gpu != (device.type == "cuda"):
         parser.error(f"--hardware {options.hardware} does not name what --device {options.device} is")

@@ -121,11 +121,27 @@ def planned(name: str, hardware: Hardware) -> dict[str, float]:
     return {**{phase.name: phase.total_seconds for phase in phases}, "peak": peak}
 
 
+def run_in_child(name: str) -> dict[str, float]:
+    """What :func:`run_once` returns in a process of its own, whose allocator gives large blocks back at once.
+
+    By default glibc keeps freed blocks of up to 32 MB, and small ones that land there can keep a new one from fitting:
+    then the peak is that of the allocator's luck, some hundred megabytes from one run to the next.
+    """
+    done = subprocess.run(
+        [sys.executable, __file__, "--child", name],
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=project_root(),
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def compare(name: str, hardware: Hardware) -> list[Record]:
     """Planned and measured values of one run, in a process of its own."""
-    command = [sys.executable, __file__, "--child", name]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=project_root())
-    found, expected, records = json.loads(done.stdout.splitlines()[-1]), planned(name, hardware), []
+    found, expected, records = run_in_child(name), planned(name, hardware), []
     found["all phases"] = sum(found[phase] for phase in expected if phase != "peak")
     expected["all phases"] = sum(value for phase, value in expected.items() if phase != "peak")
     for phase, value in expected.items():

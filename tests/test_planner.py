@@ -30,7 +30,7 @@ from dclib.planner.network import heads_size, network_size
 from dclib.planner.plan import Plan, make_plan
 from dclib.planner.workload import Workload
 from dclib.presets import load_preset, preset_folder
-from dclib.records import Record, RunCard, write_records
+from dclib.records import Record, RunCard, read_records, write_records
 from dclib.report import planner as report_planner
 from dclib.train import features, placement, pretrain
 
@@ -51,6 +51,21 @@ def trunk_of(model: ModelConfig) -> Trunk:
 
 def pictures(model: ModelConfig, count: int = 2) -> torch.Tensor:
     return torch.rand(count, 3, model.image_size, model.image_size, generator=torch.Generator().manual_seed(1))
+
+
+def benchmark_card(config: dict[str, Any]) -> RunCard:
+    return RunCard(
+        stage="benchmark",
+        preset="benchmarks",
+        method="data",
+        seed=0,
+        config_hash="",
+        data_hash="",
+        code_hash="",
+        device="",
+        seconds=1.0,
+        config=config,
+    )
 
 
 def paper_plan(gpu: str = "h100", processes: int = 64, n_images: int = PAPER_IMAGES, **settings: Any) -> Plan:
@@ -324,18 +339,7 @@ def test_measured_values_win_over_peaks(tmp_path: Path):
     with pytest.raises(ValueError, match="unknown hardware 'h1000'"):
         hardware_named("h1000", tmp_path)
     assert hardware_named("cpu", tmp_path) == CPU
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method="data",
-        seed=0,
-        config_hash="",
-        data_hash="",
-        code_hash="",
-        device="",
-        seconds=1.0,
-        config={"hardware": "cpu"},
-    )
+    card = benchmark_card({"hardware": "cpu"})
     records = [Record(name=name, value=7.0, unit="1", n=1) for name in ("conv_flops", "something_else")]
     write_records(tmp_path / "phases-cpu.json", card, records)
     measured: Hardware = hardware_named("this", tmp_path)
@@ -367,3 +371,21 @@ def test_the_page_says_what_does_not_fit_and_what_its_numbers_rest_on():
     assert all(f"{count} x {gpu}: features" in figure for gpu, count in report_planner.MACHINES)
     assert "DeeperCluster" in report_planner.preset_table(load_preset("smoke"))._repr_html_()
     assert "needs their number" in report_planner.preset_table(load_preset(PAPER))._repr_html_()
+
+
+def test_accuracy_counts_the_plans_that_are_near(tmp_path):
+    records = [
+        Record(name=name, value=value, unit=unit, n=1, keys={"run": run, "phase": phase, "source": source})
+        for run, seconds, memory in (("near", 12.9, 1.14e9), ("slower", 13.1, 0.84e9))
+        for name, phase, unit, plan, real in (
+            ("plan_seconds", "all phases", "s", seconds, 10.0),
+            ("plan_seconds", "training", "s", 1.0, 100.0),
+            ("plan_memory", "peak", "B", memory, 1e9),
+        )
+        for source, value in (("planned", plan), ("measured", real))
+    ]
+    write_records(tmp_path / "plan_accuracy.json", benchmark_card({}), records)
+    text = report_planner.accuracy_table(read_records(tmp_path))._repr_html_()
+    for said in ("12.9 s", "+29%", "1.14 GB", "+14%", "+31%", "-16%", "Of 2 plans 1 are within 30% of the time and 1 "):
+        assert said in text
+    assert "plan_accuracy.py" in report_planner.accuracy_table([])._repr_html_()

@@ -12,8 +12,10 @@ from dclib.planner.hardware import hardware_named
 from dclib.planner.plan import COLUMNS, Plan, make_plan, plan_rows, summary
 from dclib.planner.words import duration, rests_on
 from dclib.presets import load_preset
+from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, finish, new_axes
+from dclib.report.scaling import ABSENT, origin
 from dclib.report.series import title_of
 from dclib.report.tables import Cell, Group, Row, Table
 
@@ -22,6 +24,8 @@ PAPER_IMAGES = int(SCALES[0].sizes["images shown"])  # of YFCC100M, each shown o
 WORKERS = 10  # processes that decode for each GPU
 MACHINES = (("v100-16gb", 64), ("v100-32gb", 64), ("h100", 8))
 SHOWN = ("phase", "in all", "bottleneck", "device", "RAM", "disk", "sent")  # what a page's column is wide enough for
+ACCURACY = "plan_accuracy"
+NEAR = {"plan_seconds": 0.30, "plan_memory": 0.15}  # how far from what was measured a plan may be, as a share of it
 SHADES = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377")  # Tol's bright: told apart by all
 
 
@@ -79,6 +83,47 @@ def paper_figure() -> Fragment:
         caption="Estimated days of each phase of the paper's run, one bar a machine. Look for the widest piece: it is "
         "what a faster machine has to be faster at.",
     )
+
+
+def accuracy_table(records: Sequence[Record]) -> Table | Fragment:
+    """Plans beside runs of the machine that was measured, from none of which the plans' rates were taken."""
+    own = [record for record in records if record.name in NEAR]
+    if not own:
+        return say(ABSENT.format(ACCURACY))
+    runs = list(dict.fromkeys(str(record.keys["run"]) for record in own))
+    pairs = {run: [_planned_measured(own, run, name) for name in NEAR] for run in runs}
+    near = [
+        sum(abs(pair[place][0] / pair[place][1] - 1) <= share for pair in pairs.values())
+        for place, share in enumerate(NEAR.values())
+    ]
+    rows = tuple(
+        Row(run, (*_compared(seconds, 1, "s"), *_compared(memory, 1e9, "GB")))
+        for run, (seconds, memory) in pairs.items()
+    )
+    return Table(
+        caption="Plans beside runs, all phases of a pre-training together",
+        columns=("Run", "planned", "measured", "off by", "memory planned", "measured", "off by"),
+        groups=(Group("", rows),),
+        notes=(
+            f"Of {len(runs)} plans {near[0]} are within {NEAR['plan_seconds']:.0%} of the time and {near[1]} within "
+            f"{NEAR['plan_memory']:.0%} of the peak of resident memory. The runs' allocator gave large blocks back at "
+            "once (MALLOC_MMAP_THRESHOLD_); as Linux sets it up, blocks that are free again can add some hundred "
+            f"megabytes. {origin(own, ACCURACY)}",
+        ),
+    )
+
+
+def _planned_measured(records: Sequence[Record], run: str, name: str) -> tuple[float, float]:
+    """Of a run as a whole."""
+    phase = "all phases" if name == "plan_seconds" else "peak"
+    found = {str(r.keys["source"]): r.value for r in select(records, name, run=run, phase=phase)}
+    return found["planned"], found["measured"]
+
+
+def _compared(pair: tuple[float, float], unit: float, symbol: str) -> tuple[Cell, ...]:
+    """Planned, measured, and how far apart."""
+    planned, measured = pair
+    return (*(Cell(f"{value / unit:,.3g} {symbol}") for value in pair), Cell(f"{planned / measured - 1:+.0%}"))
 
 
 def plot_phases(plans: Mapping[str, Plan]) -> Axes:
