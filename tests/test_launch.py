@@ -1,6 +1,7 @@
 """One training by a group of local processes, or by a SLURM job: same settings, same records, ends that explain."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from tiny_images import write_pictures
 
+from dclib.__main__ import FAILED
 from dclib.launch import (
     LaunchError,
     SlurmTraining,
@@ -40,7 +42,7 @@ def preset_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "model": {"image_size": 32, "width": 1 / 16, "hidden_dim": 16, "feature_dim": 16, "dropout": 0.0},
         "cluster": {"n_super": 2, "n_sub": 4, "pca_dim": 8, "n_iter": 2, "backend": "torch"},
         "train": {"epochs": 2, "epoch_images": 32, "batch_size": 16, "lr": 0.02, "crop_area": 0.5},
-        "methods": {"deepercluster": None},
+        "methods": {"deepercluster": None, "rotnet": {"train": {"epochs": 8, "epoch_images": 320}}},
     }
     path.write_text(yaml.safe_dump(settings))
     return path
@@ -70,6 +72,73 @@ def test_two_processes_leave_the_records_of_one(preset_file, tmp_path, monkeypat
     train_network(preset, "deepercluster", 0)
     # float32: sums of 16 images in another order, carried on over four steps
     assert both == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+
+
+def started(preset_file: Path, *options: str) -> "subprocess.Popen[str]":
+    """Two processes that learn to tell turns, in a group by ``torchrun``."""
+    group = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "dclib"]
+    task = ["pretrain", "--preset", str(preset_file), "--method", "rotnet", *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*group, *task], env={**os.environ, "PYTHONUNBUFFERED": "1"}, text=True, **pipes)
+
+
+def worker(run: "subprocess.Popen[str]", rank: int) -> int:
+    """Process number of the one with this rank."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if parent == run.pid and f"RANK={rank}".encode() in variables:
+            return int(folder.name)
+    raise AssertionError(f"no process of rank {rank} below {run.pid}")
+
+
+def struck(preset_file: Path, number: signal.Signals, epoch: int) -> tuple[float, str]:
+    """Signal the second process after an epoch; seconds until all have ended, and what they said."""
+    with started(preset_file) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.startswith(f"epoch {epoch}/"):
+                break
+        os.kill(worker(run, 1), number)
+        began = time.monotonic()
+        _, errors = run.communicate(timeout=90)
+    assert run.returncode
+    return time.monotonic() - began, errors
+
+
+@pytest.mark.slow
+def test_a_killed_process_and_a_signal_to_one_end_all_and_change_nothing(preset_file, tmp_path, monkeypatch):
+    preset = load_preset(preset_file)
+    seconds, errors = struck(preset_file, signal.SIGKILL, 1)
+    assert seconds < 60
+    assert "rank 0 of 2 has lost another process of the run" in errors
+    seconds, errors = struck(preset_file, signal.SIGUSR1, 3)
+    assert seconds < 60
+    assert "the run has left on SIGUSR1" in errors  # the process that got it
+    assert "the run has left on a signal to another of its processes" in errors
+    train_network(preset, "rotnet", 0, processes=2)
+    both = losses(tmp_path / "runs")
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "left alone"))
+    train_network(preset, "rotnet", 0, processes=2)
+    assert both == losses(tmp_path / "left alone")
+    assert len(both) == preset.method("rotnet").train.epochs
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_the_first_checkpoint_ends_all_with_a_sentence(preset_file):
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # the decoded images fit, a checkpoint does not
+
+    command = [sys.executable, "-m", "dclib", "pretrain", "--preset", str(preset_file), "--method", "rotnet"]
+    done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True, timeout=60, preexec_fn=limit)
+    assert done.returncode == FAILED
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("dclib: the processes of this training have ended: ")
+    assert "could not write" in done.stderr
+    assert "checkpoint.pt" in done.stderr
 
 
 @pytest.mark.slow
