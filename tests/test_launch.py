@@ -20,6 +20,7 @@ from dclib.launch import (
     preset_text,
     slurm_parameters,
     slurm_script,
+    submit,
     train_network,
 )
 from dclib.presets import load_preset
@@ -82,17 +83,17 @@ def started(preset_file: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([*group, *task], env={**os.environ, "PYTHONUNBUFFERED": "1"}, text=True, **pipes)
 
 
-def worker(run: "subprocess.Popen[str]", rank: int) -> int:
-    """Process number of the one with this rank."""
+def process_with(variable: str, parent_number: int) -> int:
+    """Number of the process below another that has this in its environment."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             variables = (folder / "environ").read_bytes().split(b"\0")
         except OSError:  # it has ended
             continue
-        if parent == run.pid and f"RANK={rank}".encode() in variables:
+        if parent == parent_number and variable.encode() in variables:
             return int(folder.name)
-    raise AssertionError(f"no process of rank {rank} below {run.pid}")
+    raise AssertionError(f"no process with {variable} below {parent_number}")
 
 
 def struck(preset_file: Path, number: signal.Signals, epoch: int) -> tuple[float, str]:
@@ -102,7 +103,7 @@ def struck(preset_file: Path, number: signal.Signals, epoch: int) -> tuple[float
         for line in run.stdout:
             if line.startswith(f"epoch {epoch}/"):
                 break
-        os.kill(worker(run, 1), number)
+        os.kill(process_with("RANK=1", run.pid), number)
         began = time.monotonic()
         _, errors = run.communicate(timeout=90)
     assert run.returncode
@@ -196,3 +197,37 @@ def test_a_slurm_job_queues_the_same_again():
     pytest.importorskip("submitit")
     training = SlurmTraining(load_preset("smoke"), "rotnet", (0,))
     assert training.checkpoint().function == training
+
+
+def test_submit_gives_the_number_of_the_job_or_says_why_not(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    training = SlurmTraining(load_preset("smoke"), "rotnet", (0,))
+    parameters = slurm_parameters("rotnet", nodes=1, gpus_per_node=0, minutes=5, more={})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="SLURM did not take the job: .*--dry-run prints the script"):
+        submit(training, parameters)
+    for program, says in {"srun": "", "sbatch": "Submitted batch job 42"}.items():
+        (tmp_path / program).write_text(f"#!/bin/sh\necho {says}\n")
+        (tmp_path / program).chmod(0o755)
+    assert submit(training, parameters) == "42"
+
+
+@pytest.mark.slow
+def test_a_job_that_is_warned_saves_is_queued_again_and_ends(preset_file, tmp_path):
+    submitit = pytest.importorskip("submitit")
+    executor = submitit.LocalExecutor(tmp_path / "jobs")  # two tasks, and an exit status that means: queue me again
+    executor.update_parameters(tasks_per_node=2, timeout_min=3, signal_delay_s=1)
+    job = executor.submit(SlurmTraining(load_preset(preset_file), "rotnet", (0,)))
+    said, ended = job.paths.stdout, time.monotonic() + 150
+    while "epoch 2/" not in (said.read_text() if said.exists() else ""):
+        assert time.monotonic() < ended
+        time.sleep(0.05)
+    for number in [process_with(f"SUBMITIT_LOCAL_GLOBALID={task}", int(job.job_id)) for task in (0, 1)]:
+        os.kill(number, signal.SIGUSR2)
+    while not job.done():
+        assert time.monotonic() < ended
+        time.sleep(0.1)
+    assert "the run has left on SIGUSR2" in job.paths.stderr.read_text()
+    assert len(losses(tmp_path / "runs")) == 8
+    assert said.read_text().count("epoch 2/") == 1  # it went on instead of beginning again
