@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from plan_accuracy import run_in_child
+from plan_accuracy import peak_in_child
 
 from dclib.cluster.kmeans import assign
 from dclib.cluster.stored_rows import StoredRows
@@ -183,7 +183,7 @@ def main() -> None:
     options = parser.parse_args()
     # first, for a child has never held less than its parent held then; imports alone are not it, since kernels and
     # their scratch memory come with the first pass through a network
-    base = run_in_child("next to nothing")["peak"]
+    base = peak_in_child("next to nothing")
     began, device = time.monotonic(), torch.device(options.device)
     if table[options.hardware].is_gpu != (device.type == "cuda"):
         parser.error(f"--hardware {options.hardware} does not name what --device {options.device} is")

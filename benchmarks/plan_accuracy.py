@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -121,15 +121,11 @@ def planned(name: str, hardware: Hardware) -> dict[str, float]:
     return {**{phase.name: phase.total_seconds for phase in phases}, "peak": peak}
 
 
-def run_in_child(name: str) -> dict[str, float]:
-    """What :func:`run_once` returns in a process of its own, whose allocator gives large blocks back at once.
-
-    By default glibc keeps freed blocks of up to 32 MB, and small ones that land there can keep a new one from fitting:
-    then the peak is that of the allocator's luck, some hundred megabytes from one run to the next.
-    """
+def run_in_child(name: str, environment: Mapping[str, str] = {}) -> dict[str, float]:
+    """What :func:`run_once` returns in a process of its own."""
     done = subprocess.run(
         [sys.executable, __file__, "--child", name],
-        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)},
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -139,9 +135,19 @@ def run_in_child(name: str) -> dict[str, float]:
     return found
 
 
+def peak_in_child(name: str) -> float:
+    """Peak resident bytes of a run whose allocator gives large blocks back at once, which also makes it slower.
+
+    By default glibc keeps freed blocks of up to 32 MB, and small ones that land there can keep a new one from fitting:
+    then the peak is that of the allocator's luck, some hundred megabytes from one run to the next.
+    """
+    return run_in_child(name, {"MALLOC_MMAP_THRESHOLD_": str(2**20)})["peak"]
+
+
 def compare(name: str, hardware: Hardware) -> list[Record]:
     """Planned and measured values of one run, in a process of its own."""
     found, expected, records = run_in_child(name), planned(name, hardware), []
+    found["peak"] = peak_in_child(name)
     found["all phases"] = sum(found[phase] for phase in expected if phase != "peak")
     expected["all phases"] = sum(value for phase, value in expected.items() if phase != "peak")
     for phase, value in expected.items():
