@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from dclib.config import Preset
-from dclib.presets import load_preset, preset_folder, project_root
+from dclib.presets import data_root, load_preset, preset_folder, project_root
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -170,12 +170,12 @@ def _plan(options: argparse.Namespace) -> int:
     from dclib.planner.hardware import hardware_named
     from dclib.planner.plan import make_plan, plan_lines
 
-    preset = load_preset(options.preset, _settings(options))
+    preset, labelled = _counted(_with_data(options))
     disk_bytes = options.disk * 1e9 if options.disk else float("inf")
-    hardware, processes, n_images = hardware_named(options.gpu), options.gpus, options.images
+    hardware, given = hardware_named(options.gpu), {"processes": options.gpus, "n_images": options.images}
     methods = [options.method] if options.method else [m for m, c in preset.methods.items() if c.method != "random"]
     plans = {
-        method: make_plan(preset, method, hardware, processes=processes, n_images=n_images, disk_bytes=disk_bytes)
+        method: make_plan(preset, method, hardware, **given, labelled=labelled, disk_bytes=disk_bytes)
         for method in methods
     }
     for method, plan in plans.items():
@@ -185,12 +185,34 @@ def _plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(options: argparse.Namespace) -> tuple[Preset, tuple[int, ...]]:
-    """The preset of a sub-command, and the seeds to run; checks the method."""
+def _counted(preset: Preset) -> tuple[Preset, tuple[int, int, int] | None]:
+    """The preset with the number of its folder's images, and that of labelled ones, test images and classes.
+
+    A preset without a folder, or whose folder is not here, is left as it is, and nothing is said of labels.
+    """
+    if not preset.data.root or not data_root(preset.data).exists():
+        return preset, None
+    from dclib.train.runs import prepare_data
+
+    found = prepare_data(preset)
+    labels = found.objects_train.labels if found.objects_train else None
+    train, test = (len(images) if images else 0 for images in (found.objects_train, found.objects_test))
+    n_classes = 0 if labels is None else len(set(labels.tolist()))
+    data = dataclasses.replace(preset.data, pool_images=len(found.pool))
+    return dataclasses.replace(preset, data=data), (train, test, n_classes) if n_classes else (0, 0, 0)
+
+
+def _with_data(options: argparse.Namespace) -> Preset:
+    """The preset of a sub-command, with the folder of images that it names."""
     # as the notebooks see it: relative paths start at the project's root
     data = os.path.relpath(options.data, project_root()) if options.data else ""
     data = options.data if os.path.isabs(options.data) else data
-    preset = load_preset(options.preset, {**({"data.root": data} if data else {}), **_settings(options)})
+    return load_preset(options.preset, {**({"data.root": data} if data else {}), **_settings(options)})
+
+
+def _chosen(options: argparse.Namespace) -> tuple[Preset, tuple[int, ...]]:
+    """The preset of a sub-command, and the seeds to run; checks the method."""
+    preset = _with_data(options)
     preset.method(options.method)
     return preset, preset.seeds if options.seed is None else (options.seed,)
 
@@ -274,7 +296,9 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser("plan", help="estimate seconds, memory, disk and traffic before anything runs")
     _add_preset_options(plan)
     plan.add_argument("--method", default="", help="one of the preset's methods (default: all that train)")
-    plan.add_argument("--images", type=int, default=0, metavar="N", help="images to pre-train on (default: preset's)")
+    plan.add_argument(
+        "--images", type=int, default=0, metavar="N", help="images to pre-train on (default: those there are)"
+    )
     plan.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs, or processes of the CPU (default: 1)")
     plan.add_argument("--gpu", default="cpu", metavar="NAME", help="h100, a100-80gb, ..., cpu, or this, if measured")
     plan.add_argument("--disk", type=float, default=0.0, metavar="GB", help="room for the run's files (default: any)")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_images import write_pictures
 from torch.utils.flop_counter import FlopCounterMode
 
 from dclib.__main__ import MISUSED, main
@@ -389,3 +390,13 @@ def test_accuracy_counts_the_plans_that_are_near(tmp_path):
     for said in ("12.9 s", "+29%", "1.14 GB", "+14%", "+31%", "-16%", "Of 2 plans 1 are within 30% of the time and 1 "):
         assert said in text
     assert "plan_accuracy.py" in report_planner.accuracy_table([])._repr_html_()
+
+
+def test_images_of_a_folder_are_counted(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    asked = ["plan", "--preset", "folder", "--method", "rotnet", "--data", str(tmp_path / "photos")]
+    assert main(asked) == MISUSED
+    assert "--images N, or where they are, --data DIR" in capsys.readouterr().err
+    write_pictures(tmp_path / "photos", 130)
+    assert main(asked) == 0
+    assert "130 images on 1 x cpu" in capsys.readouterr().out

@@ -198,7 +198,7 @@ def evaluation_phase(work: Workload) -> Phase:
     kept = 0 if probe.augment else FLOAT * n * pooled
     return Phase(
         name="evaluation",
-        times=1,
+        times=1 if n else 0,
         parts=parts,
         beside=beside,
         device_bytes=FLOAT * network.parameters + classifiers + kept + batch * (network.maps_bytes + image_bytes(work)),

@@ -16,7 +16,7 @@ from dclib.planner.workload import Workload
 USABLE = 0.95  # share of a memory that a run can count on: the rest goes to the driver and to fragments
 MOST_PROCESSES = 1024  # that a remedy may ask for
 POINTS_PER_CLUSTER = 39  # images that a cluster should have at least: cluster.pseudo_labels
-IMAGENET = {"labelled_images": 1_281_167, "test_images": 50_000, "n_classes": 1000}
+IMAGENET = 1_281_167, 50_000, 1000  # images, test images and classes
 POCKET_OBJECTS, POCKET_TEST, POCKET_CLASSES = 0.3, 0.2, 16  # images for each one of the pool, and classes: data.pocket
 
 COLUMNS = ("phase", "times", "each", "in all", "device", "RAM", "disk", "read", "sent", "bottleneck")
@@ -56,6 +56,7 @@ def make_plan(
     *,
     processes: int = 1,
     n_images: int = 0,
+    labelled: tuple[int, int, int] | None = None,
     disk_bytes: float = float("inf"),
 ) -> Plan:
     """Plan one pre-training of a preset with one seed, and the linear classifiers of its network.
@@ -64,23 +65,25 @@ def make_plan(
         hardware: What each process has.
         processes: GPUs, or processes without one.
         n_images: Images to pre-train on; 0 means those that the preset names.
+        labelled: Images and test images for the linear classifiers, and classes; zeros where there are none. By
+            default those of the pocket world, or else ImageNet's.
         disk_bytes: Room for the run's own files; the images are not among them.
 
     Raises:
         ValueError: an unknown method, or numbers out of their range. A run that does not fit is no error here: see
             :attr:`Plan.problems`.
     """
-    config, labelled = preset.method(method), labelled_images_of(preset)
+    config, labels = preset.method(method), labelled_images_of(preset, labelled)
     if processes < 1 or n_images < 0:
         raise ValueError(f"need processes >= 1 and images >= 0; got {processes} and {n_images}")
     work = Workload(
         config=config,
         data=preset.data,
         probe=preset.probe,
-        n_images=n_images or images_of(preset, config, labelled["labelled_images"]),
+        n_images=n_images or images_of(preset, config, labels["labelled_images"]),
         hardware=hardware,
         processes=processes,
-        **labelled,
+        **labels,
     )
     plan = plan_work(work, disk_bytes)
     return replace(plan, remedy=_find_remedy(work, disk_bytes)) if plan.problems else plan
@@ -97,20 +100,22 @@ def images_of(preset: Preset, config: MethodConfig, labelled: int) -> int:
     if preset.data.pool_images:
         return preset.data.pool_images
     if preset.data.root:
-        raise ValueError(f"preset {preset.name!r} takes all images of a folder; say how many there are: --images N")
+        raise ValueError(
+            f"preset {preset.name!r} takes all images of a folder; say how many there are, --images N, "
+            "or where they are, --data DIR"
+        )
     return preset.data.pocket_images
 
 
-def labelled_images_of(preset: Preset) -> dict[str, int]:
-    """The sizes of the labelled set, by the names of :class:`Workload`: the pocket world's, or else ImageNet's."""
-    pocket = not preset.data.root
-    train = POCKET_OBJECTS * preset.data.pocket_images if pocket else IMAGENET["labelled_images"]
-    test = POCKET_TEST * preset.data.pocket_images if pocket else IMAGENET["test_images"]
+def labelled_images_of(preset: Preset, labelled: tuple[int, int, int] | None = None) -> dict[str, int]:
+    """The sizes of the labelled set, by the names of :class:`Workload`; see :func:`make_plan`."""
+    pocket = (POCKET_OBJECTS * preset.data.pocket_images, POCKET_TEST * preset.data.pocket_images, POCKET_CLASSES)
+    train, test, n_classes = labelled or (IMAGENET if preset.data.root else pocket)
     probe = preset.probe
     return {
         "labelled_images": min(probe.train_images or int(train), int(train)),
         "test_images": min(probe.test_images or int(test), int(test)),
-        "n_classes": POCKET_CLASSES if pocket else IMAGENET["n_classes"],
+        "n_classes": n_classes,
     }
 
 

@@ -46,9 +46,10 @@ def rests_on(hardware: Hardware) -> str:
     measured = [name for name in MEASURABLE if name in hardware.measured]
     peaks = [name for name in EFFICIENCY if name not in measured and name != "network_rate"]
     shares = sorted({f"{100 * EFFICIENCY[name]:.0f} %" for name in peaks})
+    between = " to ".join(dict.fromkeys((shares[0], shares[-1]))) if shares else ""
     published = ["memory_bytes", "ram_bytes"]
     assumed = [name for name in MEASURABLE if name not in (*measured, *peaks, *published)]
     return (
         f"{hardware.name}: measured: {listed(measured)}. Published peaks times an assumed efficiency"
-        f"{f' ({shares[0]} to {shares[-1]})' if shares else ''}: {listed(peaks)}. Assumed: {listed(assumed)}."
+        f"{f' ({between})' if between else ''}: {listed(peaks)}. Assumed: {listed(assumed)}."
     )
