@@ -62,7 +62,9 @@ def run(options: argparse.Namespace) -> int:
         read_archive(options.records, options.work)
     roots = [unpack(packed, options.work / "images") for packed in options.images]
     presets = [preset_for(root, setting.size, dict(options.set)) for root in roots]
-    refuse_lesser(_results(), setting, ["benchmarks/gpu-*.json", *(f"{p.name}/records/*/*.json" for p in presets)])
+    refuse_lesser(setting.rank, _results().glob("benchmarks/gpu-*.json"))
+    for preset in presets:
+        refuse_lesser(setting.rank, _results().glob(f"{preset.name}/records/*/*.json"))
     print(f"{setting.size} size on {device}", flush=True)
     left, wrong = measure_parts(setting, deadline)
     for preset in presets:
@@ -89,7 +91,7 @@ def measure_parts(setting: Setting, deadline: float) -> tuple[list[str], list[st
     for part in (CORRECTNESS, KMEANS, TRAINING, EXTRACTION):
         if not measure_part(part, setting, deadline):
             left.append(part.name)
-    checked = [r for r in read_records(setting.work / "benchmarks") if r.name in ("error", "tolerance")]
+    checked = [r for r in read_records(setting.work / "benchmarks") if r.name in ("gpu_error", "gpu_tolerance")]
     return left, failures(checked)
 
 
@@ -117,7 +119,7 @@ def measure_part(part: Part, setting: Setting, deadline: float) -> bool:
 def publish_work(work: Path) -> None:
     """Put the records of a work folder among the project's results; a preset's need matplotlib for their figure."""
     from gpu_images import preset_named
-    from gpu_records import publish_parts
+    from gpu_records import publish_parts, rank_of, refuse_lesser
 
     for path in publish_parts(work):
         print(f"published: {path}")
@@ -129,6 +131,8 @@ def publish_work(work: Path) -> None:
     for name in names:
         from dclib.report.publish import publish
 
+        worst = min(map(rank_of, work.glob(f"runs/{name}/records/*/*.json")))
+        refuse_lesser(worst, _results().glob(f"{name}/records/*/*.json"))
         print(f"published: {publish(preset_named(name))}")
 
 

@@ -215,17 +215,17 @@ def measure(setting: Setting) -> tuple[list[Record], dict[str, Any], dict[str, A
             }
             print(f"{name}: {errors['cpu']:.1e} on the CPU, {errors['device']:.1e} on {setting.device}")
             keys = {"check": name}
-            records.append(Record(name="tolerance", value=check.tolerance, unit="1", n=1, keys=keys))
+            records.append(Record(name="gpu_tolerance", value=check.tolerance, unit="1", n=1, keys=keys))
             records += [
-                Record(name="error", value=e, unit="1", n=1, keys={**keys, "on": on}) for on, e in errors.items()
+                Record(name="gpu_error", value=e, unit="1", n=1, keys={**keys, "on": on}) for on, e in errors.items()
             ]
     return records, {}, {"reasons": {name: check.reason for name, check in CHECKS.items()}}
 
 
 def failures(records: list[Record]) -> list[str]:
     """The checks whose error is above their tolerance, or not a number."""
-    limits = {record.keys["check"]: record.value for record in records if record.name == "tolerance"}
-    errors = [record for record in records if record.name == "error"]
+    limits = {record.keys["check"]: record.value for record in records if record.name == "gpu_tolerance"}
+    errors = [record for record in records if record.name == "gpu_error"]
     return [
         f"{r.keys['check']} on {r.keys['on']}: {r.value:.1e}" for r in errors if not r.value <= limits[r.keys["check"]]
     ]

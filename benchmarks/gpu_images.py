@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gpu_records import Setting
+from gpu_records import TOY_NAME, Setting
 
 from dclib.config import Preset
 from dclib.data.images import ImageSet, balanced_subset, find_split, open_images
@@ -30,7 +30,6 @@ TOY = {
     **{"train.epochs": 1, "train.epoch_images": 32, "train.batch_size": 16, "probe.epochs": 1, "probe.batch_size": 16},
     **{"probe.train_images": 40, "probe.test_images": 40},
 }
-TOY_NAME = "_toy"  # ends the name of a preset at toy size: its records are kept apart
 
 
 def pack(source: Path, target: Path, *, images: int = 0, most_mib: float = 60.0) -> str:

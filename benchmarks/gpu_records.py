@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dclib.records import DATA, Record, RunCard, code_hash, replacing, write_ato
 from dclib.train.runs import device_name
 
 TOY_SAYS = "toy size: shows that it runs, its numbers mean nothing"
+TOY_NAME = "_toy"  # ends the name of a preset at toy size: its records are kept apart
 
 
 @dataclass(frozen=True)
@@ -77,26 +78,27 @@ def is_finished(path: Path, card: RunCard) -> bool:
 def rank_of(path: Path) -> tuple[bool, bool]:
     """The rank of the records in a file, as :attr:`Setting.rank`."""
     card = json.loads(path.read_text(encoding="utf-8"))["card"]
-    return not card["device"].startswith("cpu"), card["config"].get("size", "full") == "full"
+    is_toy = card["config"].get("size") == "toy" or card["preset"].endswith(TOY_NAME)
+    return not card["device"].startswith("cpu"), not is_toy
 
 
-def refuse_lesser(results: Path, setting: Setting, names: Sequence[str]) -> None:
-    """ValueError where records below ``results`` that match ``names`` are of a higher rank than this run's."""
-    for path in sorted(path for name in names for path in results.glob(name)):
-        if rank_of(path) > setting.rank:
+def refuse_lesser(rank: tuple[bool, bool], targets: Iterable[Path]) -> None:
+    """ValueError where records of ``rank`` would take the place of better ones, which are in ``targets``."""
+    for path in sorted(targets):
+        if path.exists() and rank_of(path) > rank:
+            said = f"{'a GPU' if rank[0] else 'a CPU'} at {'full' if rank[1] else 'toy'} size"
             raise ValueError(
-                f"need a GPU and full size to renew {path}, which has them; this run is on {setting.device} at "
-                f"{setting.size} size: move that file away first if its records are to go"
+                f"need records of a GPU and of full size to renew {path}, which has them; these are of {said}: "
+                "move that file away first if its records are to go"
             )
 
 
 def publish_parts(work: Path) -> list[Path]:
-    """Copy the finished parts' records to ``results/benchmarks`` of the project, where none of a higher rank are."""
+    """Copy the finished parts' records to ``results/benchmarks`` of the project, where no better ones are."""
     written = []
     for source in sorted(work.glob("benchmarks/gpu-*.json")):
         target = project_root() / "results" / "benchmarks" / source.name
-        if target.exists() and rank_of(target) > rank_of(source):
-            raise ValueError(f"need records of a GPU at full size in place of {target}; {source.name} has lesser ones")
+        refuse_lesser(rank_of(source), [target])
         write_atomically(target, source.read_bytes())
         written.append(target)
     return written

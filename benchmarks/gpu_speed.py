@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from gpu_records import Part, Setting
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from dclib.config import RECIPES, MethodConfig, ModelConfig, TrainConfig
 from dclib.data.images import ImageSet, NumberedIds
 from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan, plan_epoch
-from dclib.models.heads import Heads, joint_loss
+from dclib.models.heads import Heads
 from dclib.models.vgg import Trunk
 from dclib.planner.network import network_size
 from dclib.randomness import generator
@@ -123,7 +124,7 @@ def limit_records(found: dict[str, float]) -> list[Record]:
     """A record for each limit."""
     unit = {COPIED: "B/s"}
     return [
-        Record(name="limit", value=v, unit=unit.get(k, "FLOP/s"), n=10, keys={"limit": k}) for k, v in found.items()
+        Record(name="gpu_limit", value=v, unit=unit.get(k, "FLOP/s"), n=10, keys={"limit": k}) for k, v in found.items()
     ]
 
 
@@ -140,7 +141,7 @@ def shares(flops: float, ceilings: dict[str, float], keys: dict[str, str | int])
     """FLOP/s that were reached as a share of each measured product."""
     products = {name: ceiling for name, ceiling in ceilings.items() if name != COPIED}
     return [
-        Record(name="share_of_limit", value=flops / ceiling, unit="1", n=1, keys={**keys, "limit": name})
+        Record(name="gpu_share_of_limit", value=flops / ceiling, unit="1", n=1, keys={**keys, "limit": name})
         for name, ceiling in products.items()
     ]
 
@@ -162,8 +163,8 @@ def measure_kmeans(setting: Setting) -> Measured:
 
     times = times_of(run, device, min(size.repeats, 3))
     flops = 2.0 * n * k * d * (iterations + 1) / median(times)
-    records = [*limit_records(ceilings), *spread("kmeans_seconds", times, "s", {}), *shares(flops, ceilings, {})]
-    records.append(Record(name="inertia", value=results[0].inertia, unit="1", n=n))
+    records = [*limit_records(ceilings), *spread("gpu_kmeans_seconds", times, "s", {}), *shares(flops, ceilings, {})]
+    records.append(Record(name="gpu_inertia", value=results[0].inertia, unit="1", n=n))
     settings = dict(zip(("n", "d", "k", "iterations"), size.kmeans, strict=True))
     return records, settings, {"backend": results[0].backend, "passes": iterations + 1}
 
@@ -174,7 +175,7 @@ def mixture(n: int, d: int, k: int, device: torch.device) -> Tensor:
     middles = torch.randn(max(1, k // 2), d, generator=draws)
     points = middles[torch.randint(len(middles), (n,), generator=draws)]
     points += 0.7 * torch.randn(n, d, generator=draws)
-    return torch.nn.functional.normalize(points.to(device))
+    return F.normalize(points.to(device))
 
 
 # steps of the network
@@ -230,10 +231,16 @@ def plain_step(method: MethodConfig, plan: EpochPlan, images: Tensor) -> Callabl
         [*trunk.parameters(), *heads.parameters()], train.lr, train.momentum, weight_decay=train.weight_decay
     )
     super_class, sub_class = plan.super_class.to(device), plan.sub_class.to(device)
+    groups = [(super_class == s).nonzero().squeeze(1) for s in range(method.n_turns)]
 
     def step() -> None:
         optimiser.zero_grad()
-        joint_loss(heads, trunk(images), super_class, sub_class).loss.backward()
+        activations = F.relu(trunk(images))
+        loss = F.cross_entropy(F.linear(activations, heads.super_weight, heads.super_bias), super_class)
+        for s, members in enumerate(groups):
+            scores = F.linear(activations[members], heads.sub_weight[s], heads.sub_bias[s])
+            loss = loss + F.cross_entropy(scores, sub_class[members], reduction="sum") / len(images)
+        loss.backward()
         optimiser.step()
 
     return step
@@ -294,11 +301,11 @@ def measure_steps(setting: Setting, make: Callable[[Setting, int, str], Callable
             rate = median(rates)
             print(f"{make.__name__}, {way}, batch {batch}: {rate:,.0f} images/s, {rate * flops:.3g} FLOP/s")
             plain |= {batch: rate} if way == PLAIN else {}
-            records += [*spread("images_per_second", rates, "images/s", keys), *shares(rate * flops, ceilings, keys)]
+            records += [*spread("gpu_images_per_second", rates, "images/s", keys), *shares(rate * flops, ceilings, keys)]
             if batch in plain:
-                records.append(Record(name="speedup", value=rate / plain[batch], unit="1", n=size.repeats, keys=keys))
+                records.append(Record(name="gpu_speedup", value=rate / plain[batch], unit="1", n=size.repeats, keys=keys))
             if peak:
-                records.append(Record(name="peak_bytes", value=float(peak), unit="B", n=1, keys=keys))
+                records.append(Record(name="gpu_peak_bytes", value=float(peak), unit="B", n=1, keys=keys))
     by = "train.precision" if HAS_PRECISION else "autocast in the benchmark"
     method = method_of(setting, size.batches[0], "float32")
     settings = {"model": asdict(method.model), "n_sub": method.cluster.n_sub, "flops_per_image": flops}

@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def packed(module: ModuleType, tmp_path) -> Path:
-    """A set called cifar10, which has a preset, of small pictures: training images in a tar, test images in a folder."""
+    """A set called cifar10, which has a preset: training pictures in a tar, test pictures in a folder."""
     source = tmp_path / "cifar10"
     write_pictures(tmp_path / "train", 48)
     source.mkdir()
@@ -60,17 +60,15 @@ def test_everything_runs_is_recorded_and_published_once(module, project, packed,
     found = read_records(results / "benchmarks")
     assert {r.card.device for r in found} == {"cpu (1 thread)"}
     assert all("numbers mean nothing" in r.card.notes["size"] for r in found)
-    errors = select(found, "error")
+    errors = select(found, "gpu_error")
     assert {r.keys["check"] for r in errors} == set(module("gpu_correctness").CHECKS)
     assert len(errors) == 2 * len(module("gpu_correctness").CHECKS)
     for step in ("training", "extraction"):
-        ways = {r.keys["way"] for r in select(found, "images_per_second", step=step, statistic="median")}
+        ways = {r.keys["way"] for r in select(found, "gpu_images_per_second", step=step, statistic="median")}
         assert ways == {"plain float32", "float32", "bfloat16"}
-    (seconds,) = select(found, "kmeans_seconds", statistic="median")
-    (reached,) = select(found, "share_of_limit", limit="float32", stage="benchmark") and [
-        r for r in select(found, "share_of_limit", limit="float32") if "way" not in r.keys
-    ]
-    (limit,) = [r for r in select(found, "limit", limit="float32") if r.card.config.get("k")]
+    (seconds,) = select(found, "gpu_kmeans_seconds", statistic="median")
+    (reached,) = [r for r in select(found, "gpu_share_of_limit", limit="float32") if "way" not in r.keys]
+    (limit,) = [r for r in select(found, "gpu_limit", limit="float32") if r.card.config.get("k")]
     c = seconds.card.config
     products = 2 * c["n"] * c["d"] * c["k"] * (c["iterations"] + 1)
     assert reached.value == pytest.approx(products / seconds.value / limit.value)  # the same numbers, rounded alike
@@ -103,9 +101,10 @@ def test_what_time_leaves_is_said_with_status_75(module, project, packed, tmp_pa
 def test_records_of_a_gpu_are_not_replaced_by_a_cpus(module, project, tmp_path, capsys):
     path = project / "results" / "benchmarks" / "gpu-kmeans.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"card": {"device": "NVIDIA H100", "config": {"size": "full"}}, "records": []}))
+    card = {"device": "NVIDIA H100", "preset": "benchmarks", "config": {"size": "full"}}
+    path.write_text(json.dumps({"card": card, "records": []}))
     assert module("gpu").main(["run", "--work", str(tmp_path / "work"), "--device", "cpu"]) == 1
-    assert f"need a GPU and full size to renew {path}" in capsys.readouterr().err
+    assert f"need records of a GPU and of full size to renew {path}" in capsys.readouterr().err
     assert "H100" in path.read_text()
 
 
