@@ -301,9 +301,11 @@ def measure_steps(setting: Setting, make: Callable[[Setting, int, str], Callable
             rate = median(rates)
             print(f"{make.__name__}, {way}, batch {batch}: {rate:,.0f} images/s, {rate * flops:.3g} FLOP/s")
             plain |= {batch: rate} if way == PLAIN else {}
-            records += [*spread("gpu_images_per_second", rates, "images/s", keys), *shares(rate * flops, ceilings, keys)]
+            records += spread("gpu_images_per_second", rates, "images/s", keys)
+            records += shares(rate * flops, ceilings, keys)
             if batch in plain:
-                records.append(Record(name="gpu_speedup", value=rate / plain[batch], unit="1", n=size.repeats, keys=keys))
+                faster = rate / plain[batch]
+                records.append(Record(name="gpu_speedup", value=faster, unit="1", n=size.repeats, keys=keys))
             if peak:
                 records.append(Record(name="gpu_peak_bytes", value=float(peak), unit="B", n=1, keys=keys))
     by = "train.precision" if HAS_PRECISION else "autocast in the benchmark"
