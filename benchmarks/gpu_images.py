@@ -1,0 +1,150 @@
+"""Real images for a GPU without internet: packed small enough to carry, unpacked there, trained on and probed."""
+
+from __future__ import annotations
+
+import io
+import signal
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gpu_records import TOY_NAME, Setting
+
+from dclib.config import Preset
+from dclib.data.images import ImageSet, balanced_subset, find_split, open_images
+from dclib.evaluate.runs import probe_method
+from dclib.presets import load_preset
+from dclib.records import replacing
+from dclib.train.preemption import SIGNALS, PreemptedError, heed_signals
+
+PRESETS = {"cifar10": "cifar10_gpu", "imagenette112": "imagenette112_gpu"}  # by the packed set's name
+SPLITS = ("train", "test", "val")
+PROBE_SECONDS = 90  # kept free for probing a network whose training ends just in time
+TOY = {
+    **{"data.resize": 32, "data.pool_images": 40, "model.image_size": 32, "model.width": 1 / 16},
+    **{"model.hidden_dim": 16, "model.feature_dim": 16, "cluster.n_sub": 4, "cluster.pca_dim": 8},
+    **{"train.epochs": 1, "train.epoch_images": 32, "train.batch_size": 16, "probe.epochs": 1, "probe.batch_size": 16},
+    **{"probe.train_images": 40, "probe.test_images": 40},
+}
+
+
+def pack(source: Path, target: Path, *, images: int = 0, most_mib: float = 60.0) -> str:
+    """Put the splits of a data folder (train and test or val, each a folder or a tar) into one compressed file.
+
+    The images' bytes stay as they are, and so does the fingerprint of a set that was in a tar.
+
+    Args:
+        images: Keep so many of each split, spread evenly over its classes; 0 keeps all.
+
+    Returns:
+        What was packed, in words.
+
+    Raises:
+        ValueError: there is no train, or neither test nor val; or the file came out larger than ``most_mib``.
+    """
+    found = {split: path for split in SPLITS if (path := _split(source, split)) is not None}
+    if "train" not in found or len(found) < 2:
+        raise ValueError(
+            f"need train and test or val in {source}, as folders or .tar files; got {', '.join(found) or 'none'}"
+        )
+    said = []
+    with replacing(target) as file:
+        with tarfile.open(fileobj=file, mode="w:gz", compresslevel=6) as archive, tempfile.TemporaryFile() as inner:
+            for split, path in found.items():
+                chosen = balanced_subset(open_images(path), images, seed=0)
+                _write_tar(chosen, inner)
+                member = tarfile.TarInfo(f"{source.resolve().name}/{split}.tar")
+                member.size = inner.tell()
+                inner.seek(0)
+                archive.addfile(member, inner)
+                said.append(f"{split} {len(chosen):,}")
+        mib = file.tell() / 2**20
+        if mib > most_mib:
+            raise ValueError(f"need at most {most_mib:g} MiB, got {mib:.1f}; keep fewer images with --images")
+    return f"{target}: {mib:.1f} MiB, images: {', '.join(said)}"
+
+
+def unpack(packed: Path, folder: Path) -> Path:
+    """The folder of a packed set below ``folder``, where it is unpacked once.
+
+    Raises:
+        ValueError: the file is no packed set.
+    """
+    try:
+        with tarfile.open(packed, "r:gz") as archive:
+            members = archive.getmembers()
+            names = {PurePosixPath(member.name).parts[0] for member in members}
+            if len(names) != 1 or {PurePosixPath(m.name).stem for m in members} - set(SPLITS):
+                raise ValueError(f"need a file made by 'gpu.py pack', got {packed} with {', '.join(sorted(names)[:5])}")
+            (name,) = names
+            root = folder / name
+            if root.exists():
+                return root
+            with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+                archive.extractall(unfinished, filter="data")
+                (Path(unfinished) / name).rename(root)
+    except tarfile.TarError as error:
+        raise ValueError(f"need a file made by 'gpu.py pack', got {packed}: {error}") from None
+    return root
+
+
+def preset_for(root: Path, size: str, changes: Mapping[str, Any]) -> Preset:
+    """The preset of a packed set's folder, with changes of single settings, or at toy size."""
+    if root.name not in PRESETS:
+        raise ValueError(f"need a set called {' or '.join(PRESETS)}, which have presets; got {root.name!r}")
+    small = TOY if size == "toy" else {}
+    preset = load_preset(PRESETS[root.name], {"data.root": str(root.resolve()), **small, **changes})
+    return replace(preset, name=preset.name + TOY_NAME) if size == "toy" else preset
+
+
+def preset_named(name: str) -> Preset:
+    """The preset under whose name records were written, to publish them."""
+    return replace(load_preset(name.removesuffix(TOY_NAME)), name=name)
+
+
+def train_and_probe(preset: Preset, setting: Setting, deadline: float, finished: Callable[[], object]) -> list[str]:
+    """Train and probe the methods of a preset, as far as the time goes; returns what is left, in words.
+
+    What has current records is not done again. A training that time cuts off leaves a checkpoint and goes on next time.
+    """
+    left = []
+    with heed_signals((*SIGNALS, signal.SIGALRM)):
+        for method in preset.methods:
+            seconds = deadline - PROBE_SECONDS - time.monotonic()
+            if left or seconds <= 0:
+                left.append(f"{preset.name}: {method}")
+                continue
+            signal.setitimer(signal.ITIMER_REAL, seconds)  # asks the training to leave
+            try:
+                for seed in preset.seeds:
+                    probe_method(preset, method, seed, device=str(setting.device))
+                finished()
+            except PreemptedError as error:
+                print(f"{method}: {error}")
+                left.append(f"{preset.name}: {method}")
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    return left
+
+
+def _split(source: Path, name: str) -> Path | None:
+    try:
+        return find_split(source, name)
+    except ValueError:
+        return None
+
+
+def _write_tar(images: ImageSet, file: Any) -> None:
+    """An uncompressed tar of some images, at the start of ``file``; the same bytes every time."""
+    file.seek(0)
+    file.truncate()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for image_id in images.ids:
+            content = images.reader.read(image_id)
+            member = tarfile.TarInfo(image_id)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
