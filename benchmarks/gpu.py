@@ -57,7 +57,6 @@ def run(options: argparse.Namespace) -> int:
     device = _device(options.device)
     setting = Setting(device, options.size or ("toy" if device.type == "cpu" else "full"), options.work)
     os.environ["DCLIB_RUNS"] = str((options.work / "runs").resolve())
-    (options.work / "images").mkdir(parents=True, exist_ok=True)
     if options.records and options.records.exists():
         read_archive(options.records, options.work)
     roots = [unpack(packed, options.work / "images") for packed in options.images]

@@ -18,7 +18,7 @@ from dclib.config import Preset
 from dclib.data.images import ImageSet, balanced_subset, find_split, open_images
 from dclib.evaluate.runs import probe_method
 from dclib.presets import load_preset
-from dclib.records import replacing
+from dclib.records import make_folder, replacing
 from dclib.train.preemption import SIGNALS, PreemptedError, heed_signals
 
 PRESETS = {"cifar10": "cifar10_gpu", "imagenette112": "imagenette112_gpu"}  # by the packed set's name
@@ -84,6 +84,7 @@ def unpack(packed: Path, folder: Path) -> Path:
             root = folder / name
             if root.exists():
                 return root
+            make_folder(folder)
             with tempfile.TemporaryDirectory(dir=folder) as unfinished:
                 archive.extractall(unfinished, filter="data")
                 (Path(unfinished) / name).rename(root)

@@ -52,6 +52,7 @@ def packed(module: ModuleType, tmp_path) -> Path:
     return tmp_path / "packed.tar.gz"
 
 
+@pytest.mark.slow
 def test_everything_runs_is_recorded_and_published_once(module, project, packed, tmp_path, capsys):
     call = ["run", "--images", str(packed), "--work", str(tmp_path / "work"), "--device", "cpu"]
     assert module("gpu").main(call) == 0
