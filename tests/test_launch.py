@@ -16,6 +16,7 @@ from dclib.__main__ import FAILED
 from dclib.launch import (
     LaunchError,
     SlurmTraining,
+    _run_group,
     _what_happened,
     preset_text,
     slurm_parameters,
@@ -25,13 +26,18 @@ from dclib.launch import (
 )
 from dclib.presets import load_preset
 from dclib.records import read_records
-from dclib.train.preemption import EXIT_STATUS, PreemptedError
+from dclib.train.preemption import LEFT, PreemptedError
 
+EPOCHS = 6
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def preset_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return write_preset(tmp_path, monkeypatch)
+
+
+def write_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
@@ -41,9 +47,8 @@ def preset_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings = {
         "data": {"root": str(tmp_path / "world"), "resize": 36, **unlabelled},
         "model": {"image_size": 32, "width": 1 / 16, "hidden_dim": 16, "feature_dim": 16, "dropout": 0.0},
-        "cluster": {"n_super": 2, "n_sub": 4, "pca_dim": 8, "n_iter": 2, "backend": "torch"},
-        "train": {"epochs": 2, "epoch_images": 32, "batch_size": 16, "lr": 0.02, "crop_area": 0.5},
-        "methods": {"deepercluster": None, "rotnet": {"train": {"epochs": 8, "epoch_images": 320}}},
+        "train": {"epochs": EPOCHS, "epoch_images": 320, "batch_size": 16, "lr": 0.002, "crop_area": 0.5},
+        "methods": {"rotnet": None},
     }
     path.write_text(yaml.safe_dump(settings))
     return path
@@ -62,17 +67,24 @@ def test_a_preset_reads_back_from_its_text(tmp_path, name):
     assert load_preset(path) == preset
 
 
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[float]]:
+    """What a run by two processes that nobody disturbs says, and its losses."""
+    folder, said = tmp_path_factory.mktemp("alone"), list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        preset = load_preset(write_preset(folder, patch))
+        train_network(preset, "rotnet", 0, processes=2, report=said.append)
+    return said, losses(folder / "runs")
+
+
 @pytest.mark.slow
-def test_two_processes_leave_the_records_of_one(preset_file, tmp_path, monkeypatch):
-    preset = load_preset(preset_file)
-    said: list[str] = []
-    train_network(preset, "deepercluster", 0, processes=2, report=said.append)
-    assert sum(line.startswith("epoch ") for line in said) == 2  # the main process's lines alone
-    both = losses(tmp_path / "runs")
-    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "one"))
-    train_network(preset, "deepercluster", 0)
-    # float32: sums of 16 images in another order, carried on over four steps
-    assert both == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+def test_two_processes_leave_the_records_of_one(preset_file, tmp_path, left_alone):
+    said, both = left_alone
+    assert sum(line.startswith("epoch ") for line in said) == EPOCHS  # the main process's lines alone
+    preset = load_preset(preset_file, {"train.epochs": 2})
+    train_network(preset, "rotnet", 0)
+    # float32: sums of 16 images in another order move the loss by 1e-5 to 1e-4 in 40 steps, as a second thread does
+    assert both[:2] == pytest.approx(losses(tmp_path / "runs"), rel=1e-3)
 
 
 def started(preset_file: Path, *options: str) -> "subprocess.Popen[str]":
@@ -111,21 +123,30 @@ def struck(preset_file: Path, number: signal.Signals, epoch: int) -> tuple[float
 
 
 @pytest.mark.slow
-def test_a_killed_process_and_a_signal_to_one_end_all_and_change_nothing(preset_file, tmp_path, monkeypatch):
-    preset = load_preset(preset_file)
+def test_a_killed_process_a_signal_to_one_and_a_warning_of_slurm_change_nothing(preset_file, tmp_path, left_alone):
+    submitit = pytest.importorskip("submitit")
     seconds, errors = struck(preset_file, signal.SIGKILL, 1)
     assert seconds < 60
     assert "rank 0 of 2 has lost another process of the run" in errors
-    seconds, errors = struck(preset_file, signal.SIGUSR1, 3)
+    seconds, errors = struck(preset_file, signal.SIGUSR1, 2)
     assert seconds < 60
     assert "the run has left on SIGUSR1" in errors  # the process that got it
     assert "the run has left on a signal to another of its processes" in errors
-    train_network(preset, "rotnet", 0, processes=2)
-    both = losses(tmp_path / "runs")
-    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "left alone"))
-    train_network(preset, "rotnet", 0, processes=2)
-    assert both == losses(tmp_path / "left alone")
-    assert len(both) == preset.method("rotnet").train.epochs
+    executor = submitit.LocalExecutor(tmp_path / "jobs")  # two tasks, and an exit status that means: queue me again
+    executor.update_parameters(tasks_per_node=2, timeout_min=3, signal_delay_s=1)
+    job = executor.submit(SlurmTraining(load_preset(preset_file), "rotnet", (0,)))
+    said, ended = job.paths.stdout, time.monotonic() + 150
+    while "epoch 4/" not in (said.read_text() if said.exists() else ""):
+        assert time.monotonic() < ended
+        time.sleep(0.05)
+    for number in [process_with(f"SUBMITIT_LOCAL_GLOBALID={task}", int(job.job_id)) for task in (0, 1)]:
+        os.kill(number, signal.SIGUSR2)
+    while not job.done():
+        assert time.monotonic() < ended
+        time.sleep(0.1)
+    assert "the run has left on SIGUSR2" in job.paths.stderr.read_text()
+    assert said.read_text().count("epoch 4/") == 1  # it went on instead of beginning again
+    assert losses(tmp_path / "runs") == left_alone[1]
 
 
 @pytest.mark.slow
@@ -142,23 +163,24 @@ def test_a_disk_that_is_full_for_the_first_checkpoint_ends_all_with_a_sentence(p
     assert "checkpoint.pt" in done.stderr
 
 
-@pytest.mark.slow
-def test_a_signal_ends_the_group_with_a_checkpoint(preset_file, tmp_path):
-    command = [sys.executable, "-m", "dclib", "pretrain", "--preset", str(preset_file), "--method", "deepercluster"]
-    command += ["--processes", "2", "--set", "train.epochs=100000"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, text=True, **pipes) as run:
-        assert run.stdout is not None
-        for line in run.stdout:
-            if line.startswith("epoch 1/"):
-                break
-        began = time.monotonic()
-        run.send_signal(signal.SIGUSR1)
-        _, errors = run.communicate(timeout=90)
-    assert run.returncode == EXIT_STATUS, errors
-    assert "the run has left on SIGTERM" in errors
-    assert time.monotonic() - began < 60
-    assert list((tmp_path / "runs").rglob("checkpoint.pt"))
+def test_a_signal_is_passed_on_to_the_group_and_its_end_told(capfd):
+    says = f"dclib: {LEFT} on SIGTERM; what was finished is kept"
+    group = f"""
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit({says!r}))
+print("epoch 1/9", flush=True)
+time.sleep(60)
+"""
+
+    def ask(line: str) -> None:
+        assert line == "epoch 1/9"
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    began = time.monotonic()
+    with pytest.raises(PreemptedError, match="has left on SIGTERM"):
+        _run_group([sys.executable, "-c", group], dict(os.environ), ask)
+    assert time.monotonic() - began < 30
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL  # as it was
 
 
 def test_what_the_processes_say_decides_what_is_raised():
@@ -211,23 +233,3 @@ def test_submit_gives_the_number_of_the_job_or_says_why_not(tmp_path, monkeypatc
         (tmp_path / program).write_text(f"#!/bin/sh\necho {says}\n")
         (tmp_path / program).chmod(0o755)
     assert submit(training, parameters) == "42"
-
-
-@pytest.mark.slow
-def test_a_job_that_is_warned_saves_is_queued_again_and_ends(preset_file, tmp_path):
-    submitit = pytest.importorskip("submitit")
-    executor = submitit.LocalExecutor(tmp_path / "jobs")  # two tasks, and an exit status that means: queue me again
-    executor.update_parameters(tasks_per_node=2, timeout_min=3, signal_delay_s=1)
-    job = executor.submit(SlurmTraining(load_preset(preset_file), "rotnet", (0,)))
-    said, ended = job.paths.stdout, time.monotonic() + 150
-    while "epoch 2/" not in (said.read_text() if said.exists() else ""):
-        assert time.monotonic() < ended
-        time.sleep(0.05)
-    for number in [process_with(f"SUBMITIT_LOCAL_GLOBALID={task}", int(job.job_id)) for task in (0, 1)]:
-        os.kill(number, signal.SIGUSR2)
-    while not job.done():
-        assert time.monotonic() < ended
-        time.sleep(0.1)
-    assert "the run has left on SIGUSR2" in job.paths.stderr.read_text()
-    assert len(losses(tmp_path / "runs")) == 8
-    assert said.read_text().count("epoch 2/") == 1  # it went on instead of beginning again
