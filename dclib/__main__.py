@@ -170,10 +170,13 @@ def _plan(options: argparse.Namespace) -> int:
     from dclib.planner.hardware import hardware_named
     from dclib.planner.plan import make_plan, plan_lines
 
-    preset, labelled = _counted(_with_data(options))
-    disk_bytes = options.disk * 1e9 if options.disk else float("inf")
-    hardware, given = hardware_named(options.gpu), {"processes": options.gpus, "n_images": options.images}
+    hardware, preset = hardware_named(options.gpu), _with_data(options)
     methods = [options.method] if options.method else [m for m, c in preset.methods.items() if c.method != "random"]
+    for method in methods:
+        preset.method(method)  # a name that is wrong is found out before images are counted
+    preset, labelled = _counted(preset)
+    disk_bytes = options.disk * 1e9 if options.disk else float("inf")
+    given = {"processes": options.gpus, "n_images": options.images}
     plans = {
         method: make_plan(preset, method, hardware, **given, labelled=labelled, disk_bytes=disk_bytes)
         for method in methods
