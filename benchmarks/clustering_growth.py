@@ -34,6 +34,7 @@ from dclib.config import ClusterConfig, config_hash
 from dclib.presets import project_root
 from dclib.randomness import generator
 from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.train.runs import device_name
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 WIDTH = 256
@@ -140,7 +141,7 @@ def main() -> None:
         config_hash=config_hash(CONFIG, WIDTH, MIDDLES, SPREAD),
         data_hash="",
         code_hash=code_hash("cluster", "records"),
-        device=f"cpu ({torch.get_num_threads()} thread{'s'[: torch.get_num_threads() != 1]})",
+        device=device_name(torch.device("cpu")),
         seconds=round(time.monotonic() - start, 1),
         config=asdict(CONFIG),
         notes={"width": WIDTH, "kmeans_backend": ", ".join(sorted({f["backend"] for f in found.values()}))},

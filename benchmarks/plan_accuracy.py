@@ -37,6 +37,7 @@ from dclib.planner.workload import Workload
 from dclib.presets import project_root
 from dclib.records import DATA, Record, RunCard, code_hash, write_records
 from dclib.train import clustering, pretrain
+from dclib.train.runs import device_name
 
 # name -> images, width, side, feature dimension, super-clusters, sub-clusters, batch
 RUNS = {
@@ -172,7 +173,6 @@ def main() -> None:
         return
     began, hardware = time.monotonic(), hardware_named("this", options.records)
     records = [record for name in options.runs for record in compare(name, hardware)]
-    threads = torch.get_num_threads()
     card = RunCard(
         stage="benchmark",
         preset="benchmarks",
@@ -181,7 +181,7 @@ def main() -> None:
         config_hash=config_hash(RUNS, options.runs, EPOCHS),
         data_hash="",
         code_hash=code_hash("cluster", "models", "planner", "train"),
-        device=f"cpu ({threads} thread{'s' if threads > 1 else ''})",
+        device=device_name(torch.device("cpu")),
         seconds=round(time.monotonic() - began, 1),
         config={"runs": options.runs, "planned for": hardware.name},
         notes={
