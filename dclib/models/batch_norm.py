@@ -45,7 +45,8 @@ class _SharedBatchNorm(torch.autograd.Function):
         variance, mean = torch.var_mean(x.to(weight.dtype), dim=(0, 2, 3), correction=0)
         # float64, since the variance of all is a difference of means of squares
         first, second = mean.double(), variance.double() + mean.double().square()
-        moments = torch.cat([rows * first, rows * second, first.new_full((1,), rows)])  # a count from the CPU would wait for the device
+        own = first.new_full((1,), rows)  # made on the device: it would be waited for if it came from the CPU
+        moments = torch.cat([rows * first, rows * second, own])
         moments = all_reduce_sum(moments)
         count = moments[-1]
         first, second = moments[:channels] / count, moments[channels:-1] / count
