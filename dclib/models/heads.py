@@ -116,15 +116,15 @@ def joint_loss(
     Source: released code, src/trainer.py (unweighted sum) and the per-group gradient averages of
     src/model_factory.py; ``"global_mean"`` is the formula as the paper writes it.
     """
-    activations, exact = F.relu(features), heads.super_weight.dtype
+    activations = F.relu(features)
     total = len(features) if batch_size is None else batch_size
     sizes = torch.bincount(super_class, minlength=heads.n_super_classes).tolist()
     order = super_class.argsort(stable=True)
     super_class, order, targets = send(torch.stack([super_class, order, sub_class[order]]), features.device)
-    zero = activations.new_zeros((), dtype=exact)
+    zero = heads.super_weight.new_zeros(())
     loss, super_hits, sub_hits = zero, zero, zero
     if heads.n_super_classes > 1:
-        logits = F.linear(activations, heads.super_weight, heads.super_bias).to(exact)
+        logits = F.linear(activations, heads.super_weight, heads.super_bias)
         loss = loss + F.cross_entropy(logits, super_class, reduction="sum") / total
         super_hits = (logits.argmax(dim=1) == super_class).sum()
     if heads.n_sub_classes > 1:
@@ -134,7 +134,7 @@ def joint_loss(
         bias = scale_gradient(heads.sub_bias, factor).unbind(0)
         members, targets_of = activations.index_select(0, order).split(sizes), targets.split(sizes)
         for place, s in enumerate(heads.held):
-            logits = F.linear(members[s], weight[place], bias[place]).to(exact)
+            logits = F.linear(members[s], weight[place], bias[place])
             loss = loss + F.cross_entropy(logits, targets_of[s], reduction="sum") / total
             sub_hits = sub_hits + (logits.argmax(dim=1) == targets_of[s]).sum()
     return JointLoss(loss, super_hits, sub_hits)
