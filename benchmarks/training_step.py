@@ -37,7 +37,7 @@ from dclib.presets import project_root
 from dclib.randomness import generator
 from dclib.records import DATA, Record, RunCard, code_hash, write_records
 from dclib.train.features import FEATURE_BATCH, feature_batches
-from dclib.train.pretrain import plan_next_epoch, seed_dropout, train_step
+from dclib.train.pretrain import plan_next_epoch, train_step
 from dclib.train.runs import device_name
 from dclib.train.state import State
 
@@ -49,10 +49,10 @@ Works = dict[str, Callable[[], Tensor]]  # by what they are
 
 
 def config_of(width: float, side: int, batch: int, n_sub: int) -> MethodConfig:
-    """Four turns of one super-cluster; the fully connected layers shrink with the convolutions."""
+    """Four turns of one super-cluster, and no dropout, whose masks would differ between variants."""
     connected = max(16, round(4096 * width))
     return MethodConfig(
-        model=ModelConfig(image_size=side, width=width, hidden_dim=connected, feature_dim=connected),
+        model=ModelConfig(image_size=side, width=width, hidden_dim=connected, feature_dim=connected, dropout=0.0),
         cluster=ClusterConfig(n_sub=n_sub),
         train=TrainConfig(batch_size=batch, lr=0.01, sub_head_gradient="global_mean"),
     )
@@ -80,7 +80,6 @@ def plain(config: MethodConfig, pixels: Pixels, device: torch.device) -> Works:
     optimiser = torch.optim.SGD(own, train.lr, train.momentum, weight_decay=train.weight_decay)
 
     def step() -> Tensor:
-        seed_dropout(state, 0)
         trunk.train()
         seen = F.relu(trunk(quarter_turn(images, plan.turn).to(device)))
         super_class, sub_class = plan.super_class.to(device), plan.sub_class.to(device)
@@ -110,7 +109,6 @@ def ours(config: MethodConfig, pixels: Pixels, device: torch.device, *, compiled
         state.shared_trunk = torch.compile(state.trunk)  # type: ignore[assignment]
 
     def step() -> Tensor:
-        seed_dropout(state, 0)
         return train_step(state, images, plan, rows, config.train)[0]
 
     def features() -> Tensor:
@@ -149,19 +147,24 @@ def take_turns(variants: dict[str, Works], repeats: int, device: torch.device) -
 
 def records_of(seconds: Times, flops: dict[str, float], repeats: int) -> list[Record]:
     """The times of each work and variant, how much faster than the plain one it is, and its rate."""
-    records = []
+    records: list[Record] = []
+
+    def add(name: str, value: float, unit: str, n: int = repeats, **keys: str | int) -> None:
+        records.append(Record(name=name, value=float(f"{value:.4g}"), unit=unit, n=n, keys=keys))
+
     for (what, variant), (first, *times) in seconds.items():
-        values = {"seconds": (median(times), "s"), "fastest": (min(times), "s"), "slowest": (max(times), "s")}
-        values |= {"first": (first, "s"), "rate": (flops[what] / median(times), "FLOP/s")}
+        keys = {"work": what, "variant": variant}
+        add("seconds", first, "s", 1, **keys, statistic="first")
+        for statistic, of in {"median": median, "fastest": min, "slowest": max}.items():
+            add("seconds", of(times), "s", **keys, statistic=statistic)
+        rate = flops[what] / median(times)
+        add("rate", rate, "FLOP/s", **keys)
         shown = f"{what}, {variant}: {median(times):.3f} s ({min(times):.3f} to {max(times):.3f})"
         if (what, PLAIN) in seconds:
-            values["speedup"] = (median(seconds[what, PLAIN][1:]) / median(times), "1")
-            shown += f", {values['speedup'][0]:.2f} times as fast as plain"
-        print(f"{shown}, {values['rate'][0] / 1e9:.0f} GFLOP/s; the first {first:.2f} s")
-        records += [
-            Record(name=name, value=float(f"{value:.4g}"), unit=unit, n=repeats, keys={"work": what, "variant": variant})
-            for name, (value, unit) in values.items()
-        ]
+            speedup = median(seconds[what, PLAIN][1:]) / median(times)
+            add("speedup", speedup, "1", **keys)
+            shown += f", {speedup:.2f} times as fast as plain"
+        print(f"{shown}, {rate / 1e9:.0f} GFLOP/s; the first {first:.2f} s")
     return records
 
 
@@ -194,7 +197,10 @@ def main() -> None:
     size = network_size(config.model)
     flops = {STEP: options.batch * size.training_flops, FEATURES: options.batch * size.forward_flops}
     records = records_of(seconds, {**flops, PRODUCT: 2.0 * PRODUCT_SIDE**3}, options.repeats)
-    records += [Record(name="loss", value=v, unit="nats", n=options.batch, keys={"variant": k}) for k, v in losses.items()]
+    records += [
+        Record(name="loss", value=loss, unit="nats", n=options.batch, keys={"variant": variant})
+        for variant, loss in losses.items()
+    ]
     print(", ".join(f"first loss of {variant} {loss:.5f}" for variant, loss in losses.items()))
     card = RunCard(
         stage="benchmark",
