@@ -41,7 +41,7 @@ from dclib.train import features, placement
 from dclib.train import pretrain as loop
 from dclib.train.features import extract_features, feature_batches
 from dclib.train.placement import Placement
-from dclib.train.pretrain import plan_next_epoch, pretrain, train_step
+from dclib.train.pretrain import add_gradients, plan_next_epoch, pretrain, train_step
 from dclib.train.state import State
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +112,8 @@ def plain_steps(pixels: Pixels, config: MethodConfig, parts: int = 1, steps: int
         images, rows = batch_of(pixels, plan, step % len(plan))
         parted = []
         plain.zero_grad()
-        for part in torch.arange(BATCH).split(BATCH // parts):
+        rounds = torch.arange(BATCH).view(-1, 8)  # of the eight super-classes
+        for part in (rounds[first::parts].flatten() for first in range(parts)):
             loss = plain_loss(state, images[part], plan, rows[part])
             parted.append(loss.detach())
             for p, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):
@@ -149,9 +150,12 @@ def test_parts_have_the_gradient_of_the_whole_but_for_batch_norm(pixels, monkeyp
         state, plan = begin(pixels, config)
         state.trunk.eval()
         monkeypatch.setattr(state.trunk, "train", lambda: None)
-        shares = [torch.bincount(part, minlength=8).tolist() for part in plan.super_class[:BATCH].tensor_split(parts)]
-        assert shares == [[BATCH // parts // 8] * 8] * parts
+        taken = []
+        monkeypatch.setattr(loop, "add_gradients", lambda *given: (taken.append(given[3]), add_gradients(*given))[1])
         train_step(state, *_of(pixels, plan, 0), config.train)
+        shares = [torch.bincount(plan.super_class[rows], minlength=8).tolist() for rows in taken]
+        assert shares == [[BATCH // parts // 8] * 8] * parts
+        assert sorted(torch.cat(taken).tolist()) == list(range(BATCH))
         found[parts] = {name: p.grad for name, p in [*state.trunk.named_parameters(), *state.heads.named_parameters()]}
     for name, gradient in found[1].items():
         # float32 sums of a few thousand numbers in another order
@@ -163,8 +167,8 @@ def test_parts_are_refused_where_they_are_too_small(monkeypatch):
         with pytest.raises(ValueError, match=f"accumulate from 1 to 16.*got {accumulate}"):
             TrainConfig(batch_size=32, accumulate=accumulate)
     monkeypatch.setattr(placement, "world_size", lambda: 8)
-    with pytest.raises(ValueError, match="batch_size >= 40, an image for each of 8 processes in each of 5 parts"):
-        Placement.of(TrainConfig(batch_size=32, accumulate=5), 1)
+    with pytest.raises(ValueError, match="batch_size >= 136, an image for each of 8 processes in each of 5 parts"):
+        Placement.of(TrainConfig(batch_size=128, accumulate=5), 4)
 
 
 # --- bfloat16

@@ -144,14 +144,16 @@ def train_epoch(state: State, pixels: Pixels, plan: EpochPlan, config: TrainConf
 def train_step(state: State, batch: Tensor, plan: EpochPlan, rows: Tensor, config: TrainConfig) -> Tensor:
     """One update of trunk and heads by this process's ``rows`` of the plan, whose cropped images are ``batch``.
 
-    Rows in order alternate between super-classes, so that each of ``config.accumulate`` parts is balanced too.
+    Super-classes take turns in a batch, and rounds of them go to the ``config.accumulate`` parts in turn: each part is
+    balanced too, and the same whatever the number of processes.
     Returns its part of the loss, super hits and sub hits, (3,), without waiting for the device.
     """
     state.trunk.train()
     for optimiser in state.optimisers.values():
         optimiser.zero_grad(set_to_none=True)
-    parts = zip(batch.tensor_split(config.accumulate), rows.tensor_split(config.accumulate), strict=True)
-    totals = [add_gradients(state, images, plan, part, config) for images, part in parts]
+    part_of = rows % plan.batch_size // state.heads.n_super_classes % config.accumulate
+    parts = [part_of == part for part in range(config.accumulate)] if config.accumulate > 1 else [slice(None)]
+    totals = [add_gradients(state, batch[part], plan, rows[part], config) for part in parts]
     state.average_head_gradients()
     for optimiser in state.optimisers.values():
         optimiser.step()
