@@ -120,9 +120,8 @@ def ours(config: MethodConfig, pixels: Pixels, device: torch.device, *, compiled
 def product(precision: str, device: torch.device) -> Works:
     """What the machine can do: a product of two large matrices."""
     draws = generator(0, "product")
-    one, other = (torch.randn(PRODUCT_SIDE, PRODUCT_SIDE, generator=draws).to(device) for _ in range(2))
-    dtype = getattr(torch, precision)
-    return {PRODUCT: lambda one=one.to(dtype), other=other.to(dtype): one @ other}  # type: ignore[misc]
+    one, other = torch.randn(2, PRODUCT_SIDE, PRODUCT_SIDE, generator=draws).to(device, getattr(torch, precision))
+    return {PRODUCT: lambda: one @ other}
 
 
 Times = dict[tuple[str, str], list[float]]  # seconds of each call, by what it is and whose

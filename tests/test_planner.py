@@ -165,8 +165,6 @@ def test_classifiers_see_what_is_pooled_for_them():
         assert workload.pooled_sizes(workload_of(MethodConfig(model=model), 100)) == [x.shape[1] for x in pooled]
 
 
-
-
 def test_bfloat16_and_parts_of_a_batch_need_less():
     config = MethodConfig(model=ModelConfig(), train=TrainConfig(batch_size=512))
     low = dataclasses.replace(config, train=dataclasses.replace(config.train, precision="bfloat16"))

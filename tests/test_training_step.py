@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -150,9 +151,9 @@ def test_parts_have_the_gradient_of_the_whole_but_for_batch_norm(pixels, monkeyp
         state, plan = begin(pixels, config)
         state.trunk.eval()
         monkeypatch.setattr(state.trunk, "train", lambda: None)
-        taken = []
-        monkeypatch.setattr(loop, "add_gradients", lambda *given: (taken.append(given[3]), add_gradients(*given))[1])
-        train_step(state, *_of(pixels, plan, 0), config.train)
+        with patch.object(loop, "add_gradients", wraps=add_gradients) as calls:
+            train_step(state, *_of(pixels, plan, 0), config.train)
+        taken = [call.args[3] for call in calls.call_args_list]
         shares = [torch.bincount(plan.super_class[rows], minlength=8).tolist() for rows in taken]
         assert shares == [[BATCH // parts // 8] * 8] * parts
         assert sorted(torch.cat(taken).tolist()) == list(range(BATCH))
@@ -301,8 +302,8 @@ def test_a_run_goes_on_in_its_precision(pixels, tmp_path, monkeypatch):
     for module in (loop, features):
         monkeypatch.setattr(module, "products_in", noted)
     whole = pretrain(pixels, LOW, folder=tmp_path / "whole", report=silent)
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", interrupt_at(1, loop.train_step))
+    with monkeypatch.context() as broken:
+        broken.setattr(loop, "train_step", interrupt_at(1, loop.train_step))
         with pytest.raises(Interruption):
             pretrain(pixels, LOW, folder=tmp_path / "broken", save_every=0.0, report=silent)
     resumed = pretrain(pixels, LOW, folder=tmp_path / "broken", report=silent)
