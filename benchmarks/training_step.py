@@ -66,8 +66,8 @@ def random_pixels(n: int, side: int) -> Pixels:
 def begin(config: MethodConfig, pixels: Pixels, device: torch.device) -> tuple[State, EpochPlan, Tensor]:
     """A network, a plan of one batch with random labels, and the batch; the same numbers for every variant."""
     state = State.begin(config, pixels, 0, device, None)
-    n_sub = config.cluster.n_sub
-    state.labels.sub_class.copy_(torch.randint(n_sub, (len(pixels),), generator=generator(0, "labels")))
+    sub_class = torch.randint(config.cluster.n_sub, (len(pixels),), generator=generator(0, "labels"))
+    state.labels = replace(state.labels, sub_class=sub_class)
     plan = plan_next_epoch(state, config, len(pixels), 0)
     return state, plan, torch.cat(list(pixels.centre_batches(len(pixels))))[plan.index]
 
