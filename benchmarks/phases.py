@@ -36,7 +36,7 @@ from dclib.data.transforms import crop_batch, crop_image, draw_crops
 from dclib.models.vgg import Trunk
 from dclib.planner.hardware import CPU, GPUS, Hardware
 from dclib.planner.network import network_size
-from dclib.planner.phases import MAP_PASSES, TRAINING_MAP_PASSES, UPDATE_PASSES
+from dclib.planner.phases import FUSED_PASSES, MAP_PASSES, TRAINING_MAP_PASSES
 from dclib.presets import project_root
 from dclib.records import DATA, Record, RunCard, code_hash, write_records
 from dclib.train.runs import device_name
@@ -52,6 +52,7 @@ UNITS = {
     "decode_rate": "images/s",
     "crop_rate": "pixels/s",
     "overhead": "s",
+    "bfloat16_gain": "1",
     **dict.fromkeys(("base_bytes", "memory_bytes", "ram_bytes"), "B"),
 }
 ROOMS = ("cluster", "data/images", "data/transforms", "models", "planner")
@@ -81,7 +82,7 @@ def network_rates(device: torch.device, sizes: Sequence[tuple[float, int, int]],
     for width, side, batch in sizes:
         model = ModelConfig(image_size=side, width=width, hidden_dim=64, feature_dim=64, dropout=0.0)
         trunk = Trunk(model, torch.Generator().manual_seed(0)).to(device).to(memory_format=torch.channels_last)
-        optimiser = torch.optim.SGD(trunk.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-5)
+        optimiser = torch.optim.SGD(trunk.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-5, fused=True)
         images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
         images = images.to(device, memory_format=torch.channels_last)
 
@@ -95,7 +96,7 @@ def network_rates(device: torch.device, sizes: Sequence[tuple[float, int, int]],
             trunk.eval()(images)
 
         size = network_size(model)
-        moved = batch * TRAINING_MAP_PASSES * size.maps_bytes + UPDATE_PASSES * 4 * size.parameters
+        moved = batch * TRAINING_MAP_PASSES * size.maps_bytes + FUSED_PASSES * 4 * size.parameters
         rows.append((batch * size.training_flops, moved, 1.0))
         rows.append((batch * size.forward_flops, batch * MAP_PASSES * size.maps_bytes, 1.0))
         for name, work in (("training step", train), ("features", extract)):
@@ -121,6 +122,16 @@ def non_negative(rows: NDArray[np.float64], times: NDArray[np.float64]) -> NDArr
             best[list(kept)] = found
     floor = 1e-4 * times.mean() / rows.mean(axis=0)
     return np.maximum(best, floor)
+
+
+@torch.no_grad()
+def bfloat16_gain(device: torch.device, least: float) -> dict[str, float]:
+    """How many times as fast a convolution of VGG-16 is in bfloat16 as in float32."""
+    layer = torch.nn.Conv2d(256, 256, 3, padding=1).to(device).to(memory_format=torch.channels_last)
+    maps = torch.rand(16, 256, 32, 32).to(device, memory_format=torch.channels_last)
+    exact = seconds_of(lambda: layer(maps), device, least)
+    layer, maps = layer.bfloat16(), maps.bfloat16()
+    return {"bfloat16_gain": exact / seconds_of(lambda: layer(maps), device, least)}
 
 
 def clustering_rates(device: torch.device, least: float) -> dict[str, float]:
@@ -178,7 +189,7 @@ def main() -> None:
     table: dict[str, Hardware] = {**GPUS, "cpu": CPU}
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--hardware", default="cpu", choices=list(table), help="the planner's name for it")
-    parser.add_argument("--least", type=float, default=1.0, help="seconds for each of the 15 measurements")
+    parser.add_argument("--least", type=float, default=1.0, help="seconds for each of the 17 measurements")
     parser.add_argument("--out", type=Path, help="default: results/benchmarks/phases-HARDWARE.json")
     options = parser.parse_args()
     # first, for a child has never held less than its parent held then; imports alone are not it, since kernels and
@@ -190,6 +201,7 @@ def main() -> None:
     sizes = GPU_SIZES if device.type == "cuda" else SIZES
     found = {
         **network_rates(device, sizes, options.least),
+        **bfloat16_gain(device, options.least),
         **clustering_rates(device, options.least),
         **image_rates(options.least),
         **memories(device, base),

@@ -151,12 +151,12 @@ def gradients(folder: Path, placement: str) -> dict[str, object]:
     }
 
 
-def pretraining_config(placement: str) -> MethodConfig:
+def pretraining_config(placement: str, **train: object) -> MethodConfig:
     return method_config(
         "deepercluster",
         model=TINY_MODEL,
         cluster={"n_super": 2, "backend": "torch"},
-        train={"head_placement": placement, "epochs": 2, "lr": 0.02},
+        train={"head_placement": placement, "epochs": 2, "lr": 0.02, **train},
     )
 
 
@@ -175,14 +175,23 @@ def double_heads(*arguments: object) -> Heads:
     return Heads(*arguments).double()
 
 
-def train(folder: Path, placement: str) -> State:
+def train(folder: Path, placement: str, **settings: object) -> State:
     pixels = decoded_pixels(open_images(next(p for p in folder.parents if (p / "pictures").is_dir()) / "pictures"))
     with mock.patch("dclib.train.state.Trunk", DoubleTrunk), mock.patch("dclib.train.state.Heads", double_heads):
-        return loop.pretrain(pixels, pretraining_config(placement), folder=folder, save_every=0.0, report=silent)
+        config = pretraining_config(placement, **settings)
+        return loop.pretrain(pixels, config, folder=folder, save_every=0.0, report=silent)
 
 
 def pretraining(folder: Path, placement: str) -> dict[str, object]:
     return ending(train(folder / f"run-{placement}", placement))
+
+
+def parts(folder: Path, placement: str) -> dict[str, object]:
+    """A batch of 32 in two parts, where each process has some of either."""
+    if placement == "replicated" and world_size() > 2:
+        return {}
+    settings = {"batch_size": 32, "epoch_images": 64, "accumulate": 2}
+    return ending(train(folder / f"parts-{placement}", placement, **settings))
 
 
 def ending(state: State) -> dict[str, object]:
@@ -215,6 +224,7 @@ TASKS: dict[str, Callable[[Path], dict[str, object]]] = {
     "batch_norm": batch_norm,
     **{f"gradients {p}": lambda folder, p=p: gradients(folder, p) for p in PLACEMENTS},
     **{f"pretraining {p}": lambda folder, p=p: pretraining(folder, p) for p in PLACEMENTS},
+    **{f"parts {p}": lambda folder, p=p: parts(folder, p) for p in PLACEMENTS},
     **{f"relay {p}": lambda folder, p=p: relay(folder, p) for p in PLACEMENTS},
 }
 

@@ -178,12 +178,13 @@ def test_the_batch_is_shared_out_whole_and_balanced(found, processes, placement)
         assert int(shown.sum() - of_held.sum()) == 0
 
 
-@pytest.mark.parametrize("task", ["pretraining", "relay"])
+@pytest.mark.parametrize("task", ["pretraining", "relay", "parts"])
 @pytest.mark.parametrize("placement", work.PLACEMENTS)
 def test_a_whole_pretraining(found, task, placement):
-    """Also one that 1, 2, 4 and 8 processes have taken from each other in turn."""
-    (one,) = found("pretraining replicated", 1)
-    for processes in [8] if task == "relay" else MANY:
+    """Also one that 1, 2, 4 and 8 processes have taken from each other in turn, and one whose batches come in parts."""
+    (one,) = found("parts replicated" if task == "parts" else "pretraining replicated", 1)
+    fewer = {("relay", "replicated"): [8], ("relay", "sharded"): [8], ("parts", "replicated"): [2]}
+    for processes in fewer.get((task, placement), MANY):
         ranks = found(f"{task} {placement}", processes)
         assert_same_everywhere(ranks, "losses", "inertia", "labels")
         for name, tensor in one["trunk"].items():

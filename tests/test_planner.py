@@ -23,6 +23,7 @@ from dclib.data.pocket.pictures import CLASSES
 from dclib.data.pocket.world import world_sizes
 from dclib.data.samplers import images_shown
 from dclib.evaluate import linear_probe
+from dclib.models.device import products_in
 from dclib.models.heads import Heads, joint_loss
 from dclib.models.vgg import LAYERS, Trunk
 from dclib.planner import network, phases, plan, workload
@@ -89,6 +90,10 @@ def workload_of(config: MethodConfig, n_images: int, processes: int = 1) -> Work
     )
 
 
+def with_parts(config: MethodConfig, parts: int) -> MethodConfig:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, accumulate=parts))
+
+
 # counts of the network
 
 
@@ -111,8 +116,9 @@ def test_parameters_and_maps_are_those_of_the_real_trunk(model):
     assert (size.maps_bytes, size.largest_map_bytes) == (sum(maps), max(maps))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: f"{m.stem}-{m.image_size}-{m.grid}")
-def test_a_training_step_keeps_what_is_planned(model):
+def test_a_training_step_keeps_what_is_planned(model, precision):
     """The storages that autograd saves, each once, without parameters and with little of a batch's own besides."""
     trunk, images = trunk_of(model), pictures(model, 8)
     own = {p.untyped_storage().data_ptr() for p in trunk.parameters()}
@@ -123,11 +129,12 @@ def test_a_training_step_keeps_what_is_planned(model):
             kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
         return x
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), products_in(precision, images.device):
         out = trunk(images)
-    planned = network_size(model).kept_bytes
+    planned = network_size(model, precision).kept_bytes
     # 3 %: means and variances of batch normalisation; the features themselves are kept by the heads' ReLU
-    assert sum(kept.values()) / len(images) == pytest.approx(planned, rel=0.03)
+    copies = sum(p.nbytes // 2 for p in trunk.parameters() if p.dim() > 1) if precision == "bfloat16" else 0
+    assert (sum(kept.values()) - copies) / len(images) == pytest.approx(planned, rel=0.03)
     assert out.shape[1] == model.feature_dim
 
 
@@ -158,6 +165,23 @@ def test_classifiers_see_what_is_pooled_for_them():
         assert workload.pooled_sizes(workload_of(MethodConfig(model=model), 100)) == [x.shape[1] for x in pooled]
 
 
+def test_bfloat16_and_parts_of_a_batch_need_less():
+    config = MethodConfig(model=ModelConfig(), train=TrainConfig(batch_size=512))
+    low = dataclasses.replace(config, train=dataclasses.replace(config.train, precision="bfloat16"))
+    work = dataclasses.replace(workload_of(config, 10_000), hardware=hardware_named("h100"))
+    exact, half, quarter = (
+        phases.training_phase(dataclasses.replace(work, config=c)) for c in (config, low, with_parts(config, 4))
+    )
+    weights = 12 * work.own_weights
+    # maps of half the size, but for the places that pools keep, and copies of the weights on top
+    assert 0.5 < (half.device_bytes - weights) / (exact.device_bytes - weights) < 0.6
+    assert (quarter.device_bytes - weights) / (exact.device_bytes - weights) == pytest.approx(1 / 4)
+    assert half.parts["convolutions"] == pytest.approx(exact.parts["convolutions"] / 2)  # tensor cores
+    assert quarter.parts["overhead"] == pytest.approx(4 * exact.parts["overhead"])
+    on = {c.train.precision: phases.evaluation_phase(dataclasses.replace(work, config=c)) for c in (config, low)}
+    assert on["float32"] == on["bfloat16"]  # what is measured is measured in float32
+
+
 # what is copied from the code that it plans
 
 
@@ -168,6 +192,7 @@ def test_constants_are_those_of_the_code():
     assert phases.BLOCK_ELEMENTS == kmeans_module.BLOCK_ELEMENTS
     assert phases.LARGEST_FILE == stored_rows.LARGEST_FILE
     assert {name: dtype.itemsize for name, dtype in stored_rows.DTYPES.items()} == workload.BYTES
+    assert {name: getattr(torch, name).itemsize for name in network.MAP_BYTES} == network.MAP_BYTES
     assert inspect.signature(pretrain.pretrain).parameters["save_every"].default == phases.SAVE_EVERY
     sizes = world_sizes(10_000)
     assert sizes.objects_train / sizes.pool == plan.POCKET_OBJECTS
@@ -200,6 +225,7 @@ def test_heads_and_images_are_placed_as_by_the_code(processes, monkeypatch):
     assert work.held_heads == max(map(len, held))
     images = [96 // 8 * len(own) / held.count(own) for own in held]
     assert work.local_batch == -(-max(images) // 1)
+    assert dataclasses.replace(work, config=with_parts(config, 2)).part == -(-work.local_batch // 2)
 
 
 def test_stored_matrices_are_as_large_and_read_as_often_as_planned(tmp_path, monkeypatch):
@@ -310,7 +336,7 @@ def applied(remedy: str, preset: str, processes: int, gpu: str, **given: Any) ->
         ("h100", 64, {"cluster.precision": "float32"}, {"disk_bytes": 2e12}, "of disk", "cluster.precision=float16"),
         ("h100", 2, {}, {}, "GPU memory", "GPUs"),
         ("h100", 16, {"train.batch_size": 4096 * 8}, {}, "GPU memory", "GPUs"),
-        ("a100-40gb", 1024, {"train.batch_size": 4096 * 128}, {}, "GPU memory", "train.batch_size="),
+        ("a100-40gb", 1024, {"train.batch_size": 4096 * 128}, {}, "GPU memory", "train.accumulate="),
         ("v100-16gb", 64, {}, {}, "evaluation needs", "64 v100-32gb"),
         ("h100", 64, {"cluster.n_sub": 30_000_000}, {}, "clusters need as many images", "cluster.n_sub="),
         ("h100", 64, {"train.batch_size": 48}, {}, "cannot be shared by 64", "train.batch_size=64"),

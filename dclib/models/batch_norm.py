@@ -33,16 +33,20 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class _SharedBatchNorm(torch.autograd.Function):
-    """x (b, c, h, w) of this process to its normalised maps, with the mean and variance (c,) over all processes."""
+    """x (b, c, h, w) of this process to its normalised maps, with the mean and variance (c,) over all processes.
+
+    Maps may be bfloat16; statistics and gradients of weight and bias have the precision of ``weight``.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         channels = x.shape[1]
         rows = x.numel() // channels
-        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        variance, mean = torch.var_mean(x.to(weight.dtype), dim=(0, 2, 3), correction=0)
         # float64, since the variance of all is a difference of means of squares
         first, second = mean.double(), variance.double() + mean.double().square()
-        moments = torch.cat([rows * first, rows * second, first.new_tensor([rows])])
+        own = first.new_full((1,), rows)  # made on the device: it would be waited for if it came from the CPU
+        moments = torch.cat([rows * first, rows * second, own])
         moments = all_reduce_sum(moments)
         count = moments[-1]
         first, second = moments[:channels] / count, moments[channels:-1] / count
@@ -56,10 +60,10 @@ class _SharedBatchNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, inverse, count = ctx.saved_tensors
-        dy = gradients[0]
+        dy = gradients[0].to(mean.dtype)
         normalised = (x - mean.view(1, -1, 1, 1)) * inverse.view(1, -1, 1, 1)
         own_bias, own_weight = dy.sum(dim=(0, 2, 3)), (dy * normalised).sum(dim=(0, 2, 3))
         total = all_reduce_sum(torch.cat([own_bias, own_weight]).double()) / count
         mean_dy, mean_product = total.to(dy.dtype).chunk(2)
         centred = dy - mean_dy.view(1, -1, 1, 1) - normalised * mean_product.view(1, -1, 1, 1)
-        return centred * (weight * inverse).view(1, -1, 1, 1), own_weight, own_bias, None
+        return (centred * (weight * inverse).view(1, -1, 1, 1)).to(x.dtype), own_weight, own_bias, None

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dclib.models.device import send
+
 
 class Heads(nn.Module):
     """One super-class head over S classes, and S independent sub-class heads over k classes each.
@@ -102,8 +104,9 @@ def joint_loss(
     Args:
         heads: S super-classes, k sub-classes in each.
         features: (b, d), the trunk's output; the ReLU between trunk and heads is applied here.
-        super_class: (b,) in [0, S), each among those whose heads are held.
-        sub_class: (b,) in [0, k).
+        super_class: (b,) in [0, S), each among those whose heads are held. On the CPU, whatever the heads are on:
+            how many images each head gets must be known there, and asking a GPU would be to wait for it.
+        sub_class: (b,) in [0, k), beside it.
         sub_head_gradient: ``"group_mean"`` gives each sub-class head the gradient of a mean over its own
             super-class's images, which for the equal shares of a batch is S times that of the mean over the
             batch; ``"global_mean"`` leaves the factor out. The trunk's gradient is the same in both.
@@ -115,7 +118,10 @@ def joint_loss(
     """
     activations = F.relu(features)
     total = len(features) if batch_size is None else batch_size
-    zero = activations.new_zeros(())
+    sizes = torch.bincount(super_class, minlength=heads.n_super_classes).tolist()
+    order = super_class.argsort(stable=True)
+    super_class, order, targets = send(torch.stack([super_class, order, sub_class[order]]), features.device)
+    zero = heads.super_weight.new_zeros(())
     loss, super_hits, sub_hits = zero, zero, zero
     if heads.n_super_classes > 1:
         logits = F.linear(activations, heads.super_weight, heads.super_bias)
@@ -126,12 +132,11 @@ def joint_loss(
         # unbound once: indexing in the loop would allocate a gradient of all heads for each of them
         weight = scale_gradient(heads.sub_weight, factor).unbind(0)
         bias = scale_gradient(heads.sub_bias, factor).unbind(0)
+        members, targets_of = activations.index_select(0, order).split(sizes), targets.split(sizes)
         for place, s in enumerate(heads.held):
-            members = (super_class == s).nonzero().squeeze(1)
-            logits = F.linear(activations[members], weight[place], bias[place])
-            targets = sub_class[members]
-            loss = loss + F.cross_entropy(logits, targets, reduction="sum") / total
-            sub_hits = sub_hits + (logits.argmax(dim=1) == targets).sum()
+            logits = F.linear(members[s], weight[place], bias[place])
+            loss = loss + F.cross_entropy(logits, targets_of[s], reduction="sum") / total
+            sub_hits = sub_hits + (logits.argmax(dim=1) == targets_of[s]).sum()
     return JointLoss(loss, super_hits, sub_hits)
 
 

@@ -51,4 +51,5 @@ class Stem(nn.Module):
         if self.kind != "sobel":
             return F.pad(normalised, (self.padding,) * 4)
         grey = F.pad(normalised.mean(dim=1, keepdim=True), (self.padding,) * 4)
-        return F.conv2d(grey, self.kernels)
+        with torch.autocast(grey.device.type, enabled=False):  # differences of neighbours would drown in rounding
+            return F.conv2d(grey, self.kernels)

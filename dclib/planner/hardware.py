@@ -41,6 +41,7 @@ class Hardware:
     decode_rate: float = 100.0  # photographs of 500 pixels decoded and cropped per second by one process
     crop_rate: float = 20e6  # pixels per second cropped from images that are kept decoded
     overhead: float = 0.01  # seconds that a step costs however small it is
+    bfloat16_gain: float = 1.0  # times as fast as ``conv_flops``, convolutions and products in bfloat16
     base_bytes: float = 3.0 * GB  # memory of a process before the first image, PyTorch's libraries above all
     measured: tuple[str, ...] = ()  # those of the above that come from a record
 
@@ -48,8 +49,17 @@ class Hardware:
         """Bytes/s of a reduction over so many processes, by its slowest link."""
         return self.link_rate if processes <= self.per_machine else min(self.link_rate, self.network_rate)
 
+    def product_rates(self, precision: str) -> tuple[float, float]:
+        """FLOP/s of convolutions and of other matrix products in the network."""
+        if precision == "float32":
+            return self.conv_flops, self.linear_flops
+        low = self.bfloat16_gain * self.conv_flops
+        return low, max(low, self.linear_flops)
 
-def _gpu(name: str, tf32: float, fp32: float, fp64: float, gb: float, gb_s: float, link: float, ram: float) -> Hardware:
+
+def _gpu(
+    name: str, tf32: float, fp32: float, fp64: float, gb: float, gb_s: float, link: float, ram: float, gain: float
+) -> Hardware:
     """TFLOP/s, GB, GB/s, GB/s one way and GB of the machine for each GPU, as published, to what is reached."""
     return Hardware(
         name=name,
@@ -61,20 +71,22 @@ def _gpu(name: str, tf32: float, fp32: float, fp64: float, gb: float, gb_s: floa
         double_flops=EFFICIENCY["double_flops"] * fp64 * TERA,
         memory_rate=EFFICIENCY["memory_rate"] * gb_s * GB,
         link_rate=EFFICIENCY["link_rate"] * link * GB,
+        bfloat16_gain=gain,
         network_rate=EFFICIENCY["network_rate"] * 12.5 * GB,  # 100 Gb/s for a machine: an assumption
     )
 
 
 # NVIDIA's data sheets, SXM modules, without sparsity: H100 (2022), A100 (2020, 2021), V100 (2018); float64 of H100
-# and A100 by their tensor cores. NVLink counts one way, half of what is printed. RAM: DGX H100, A100 and 1, by 8.
+# and A100 by their tensor cores, which are twice as fast in bfloat16 as in TF32. NVLink counts one way, half of what
+# is printed. RAM: DGX H100, A100 and 1, by 8.
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        _gpu("h100", tf32=494.5, fp32=67, fp64=67, gb=80, gb_s=3350, link=450, ram=256),
-        _gpu("a100-80gb", tf32=156, fp32=19.5, fp64=19.5, gb=80, gb_s=2039, link=300, ram=256),
-        _gpu("a100-40gb", tf32=156, fp32=19.5, fp64=19.5, gb=40, gb_s=1555, link=300, ram=128),
-        _gpu("v100-32gb", tf32=15.7, fp32=15.7, fp64=7.8, gb=32, gb_s=900, link=150, ram=64),
-        _gpu("v100-16gb", tf32=15.7, fp32=15.7, fp64=7.8, gb=16, gb_s=900, link=150, ram=64),
+        _gpu("h100", tf32=494.5, fp32=67, fp64=67, gb=80, gb_s=3350, link=450, ram=256, gain=2),
+        _gpu("a100-80gb", tf32=156, fp32=19.5, fp64=19.5, gb=80, gb_s=2039, link=300, ram=256, gain=2),
+        _gpu("a100-40gb", tf32=156, fp32=19.5, fp64=19.5, gb=40, gb_s=1555, link=300, ram=128, gain=2),
+        _gpu("v100-32gb", tf32=15.7, fp32=15.7, fp64=7.8, gb=32, gb_s=900, link=150, ram=64, gain=1),
+        _gpu("v100-16gb", tf32=15.7, fp32=15.7, fp64=7.8, gb=16, gb_s=900, link=150, ram=64, gain=1),
     )
 }
 # two cores at 3 GHz with two AVX2 units of 8 float32 each, and half of a memory channel pair
@@ -99,6 +111,7 @@ MEASURABLE = (
     "decode_rate",
     "crop_rate",
     "overhead",
+    "bfloat16_gain",
     "base_bytes",
     "memory_bytes",
     "ram_bytes",

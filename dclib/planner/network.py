@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dclib.config import MethodConfig, ModelConfig
 
 FLOAT, LONG = 4, 8  # bytes
+MAP_BYTES = {"float32": 4, "bfloat16": 2}  # of a number in maps and features, by train.precision
 # channels of the convolutions at width 1 and where maps are halved: those of models.vgg, which needs torch
 LAYERS: tuple[int | str, ...] = (64, 64, "M", 128, 128, "M", *(256,) * 3, "M", *(512,) * 3, "M", *(512,) * 3, "M")
 
@@ -34,23 +35,24 @@ class NetworkSize:
         return self.stem_flops + 3 * (self.conv_flops + self.linear_flops) - self.first_flops
 
 
-def network_size(model: ModelConfig) -> NetworkSize:
-    """Count the trunk that ``model`` describes."""
+def network_size(model: ModelConfig, precision: str = "float32") -> NetworkSize:
+    """Count the trunk that ``model`` describes, with maps in ``precision``; the copies of weights in it come on top."""
+    number = MAP_BYTES[precision]
     side, inputs, first = model.image_size + model.grid - 224, 2 if model.stem == "sobel" else 3, True
     stem_flops = 2 * 2 * 9 * side**2 if model.stem == "sobel" else 0
     parameters = conv_flops = first_flops = maps = largest = 0
     stem_side = side + 2 if model.stem == "folded" else side  # padded once more, for a filter of 5 x 5
-    kept = FLOAT * inputs * stem_side**2  # what the first convolution sees
+    kept = number * inputs * stem_side**2  # what the first convolution sees
     for layer in LAYERS:
         if isinstance(layer, str):
             side //= 2
-            kept += (FLOAT + LONG) * inputs * side**2  # the pooled map, and where its values came from
+            kept += (number + LONG) * inputs * side**2  # the pooled map, and where its values came from
             continue
         kernel, outputs = 5 if first and model.stem == "folded" else 3, max(1, round(layer * model.width))
         parameters += kernel**2 * inputs * outputs + 3 * outputs  # a bias, and batch normalisation's two
         flops = 2 * kernel**2 * inputs * outputs * side**2
         conv_flops, first_flops = conv_flops + flops, flops if first else first_flops
-        map_bytes = FLOAT * outputs * side**2
+        map_bytes = number * outputs * side**2
         maps, largest = maps + map_bytes, max(largest, map_bytes)
         kept += 2 * map_bytes  # before batch normalisation, and behind the ReLU
         inputs, first = outputs, False
@@ -63,7 +65,7 @@ def network_size(model: ModelConfig) -> NetworkSize:
         linear_flops=2 * (flat * hidden + hidden * features),
         maps_bytes=maps,
         largest_map_bytes=largest,
-        kept_bytes=kept + FLOAT * (2 * hidden + features) + (hidden if model.dropout else 0),
+        kept_bytes=kept + number * (2 * hidden + features) + (hidden if model.dropout else 0),
     )
 
 

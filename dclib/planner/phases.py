@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dclib.planner.network import FLOAT, LONG
+from dclib.planner.network import FLOAT, LONG, NetworkSize, network_size
 from dclib.planner.workload import (
     BYTES,
     Workload,
     checkpoint_bytes,
+    copied_bytes,
     image_bytes,
     own_checkpoint_bytes,
     pooled_sizes,
@@ -32,6 +33,7 @@ EIGH = 9  # d^3 of them are the FLOPs of eigenvalues with vectors, at a tenth of
 EIGH_SHARE = 0.1
 MAP_PASSES, TRAINING_MAP_PASSES = 4, 16  # times that element-wise layers read or write a map, forward and in training
 UPDATE_PASSES = 12  # reads and writes of a weight by an update with momentum and decay; and of its gradient
+FUSED_PASSES = 6  # the same where it is one pass: train.state
 BACKWARD_MAPS = 3  # maps of the largest size that a way back holds besides what it kept
 HEAD_COPIES = 2  # of a head's gradient, while it is averaged over processes
 
@@ -80,7 +82,7 @@ def features_phase(work: Workload) -> Phase:
     stored = stored_bytes(work, d)
     parts, beside = input_seconds(work, work.share, work.n_images)
     parts |= {
-        "network": forward_seconds(work, work.share),
+        "network": forward_seconds(work, network, work.share, work.config.train.precision),
         "disk": stored / work.processes / work.hardware.disk_rate,
         "overhead": -(-work.share // FEATURE_BATCH) * work.hardware.overhead,
     }
@@ -90,7 +92,9 @@ def features_phase(work: Workload) -> Phase:
         times=work.clusterings,
         parts=parts,
         beside=beside,
-        device_bytes=resident_bytes(work) + batch * (2 * network.largest_map_bytes + image_bytes(work)),
+        device_bytes=resident_bytes(work)
+        + copied_bytes(work, network.parameters)
+        + batch * (2 * network.largest_map_bytes + image_bytes(work)),
         ram_bytes=ram_bytes(work, FLOAT * d * min(LARGEST_FILE, work.share) * 3),  # a file's rows and its bytes
         disk_bytes=checkpoint_bytes(work) + stored,
     )
@@ -146,34 +150,34 @@ def second_level_phase(work: Workload) -> Phase:
 def training_phase(work: Workload) -> Phase:
     """All epochs: forward, back, gradients averaged, update."""
     machine, network, heads, batch = work.hardware, work.network, work.heads, work.local_batch
+    conv_flops, linear_flops = machine.product_rates(work.config.train.precision)
     trunk_bytes = FLOAT * (network.parameters + heads.super_parameters)
     head_bytes = FLOAT * work.held_heads * heads.sub_parameters
     sharers = max(1, work.processes // heads.n_super_classes) if work.is_sharded else work.processes
     trunk_sent, head_sent = reduced_bytes(trunk_bytes, work.processes), reduced_bytes(head_bytes, sharers)
     parts, beside = input_seconds(work, batch, work.n_images)
     parts |= {
-        "convolutions": (network.training_flops - 3 * network.linear_flops) * batch / machine.conv_flops,
-        "fully connected layers and heads": 3 * (network.linear_flops + heads.flops) * batch / machine.linear_flops,
+        "convolutions": (network.training_flops - 3 * network.linear_flops) * batch / conv_flops,
+        "fully connected layers and heads": 3 * (network.linear_flops + heads.flops) * batch / linear_flops,
         "element-wise layers": TRAINING_MAP_PASSES * network.maps_bytes * batch / machine.memory_rate,
-        "update": UPDATE_PASSES * FLOAT * work.own_weights / machine.memory_rate,
+        "update": FUSED_PASSES * FLOAT * work.own_weights / machine.memory_rate,
         "traffic": trunk_sent / machine.rate_between(work.processes) + head_sent / machine.rate_between(sharers),
-        "overhead": machine.overhead,
+        "overhead": work.config.train.accumulate * machine.overhead,
     }
     steps = work.steps * work.config.train.epochs
     parts, beside = ({what: steps * seconds for what, seconds in each.items()} for each in (parts, beside))
     saves = max(work.config.train.epochs + work.clusterings, sum(parts.values()) / SAVE_EVERY)
     parts["checkpoints"] = saves * own_checkpoint_bytes(work) / machine.disk_rate
     copies = HEAD_COPIES * head_bytes if work.processes > 1 else 0
-    activations = batch * (network.kept_bytes + BACKWARD_MAPS * network.largest_map_bytes + 2 * image_bytes(work))
-    logits = 3 * FLOAT * batch * (heads.n_sub_classes + heads.n_super_classes)
-    # what is largest: the way back, or the averaging of the heads' gradients and the update, when maps are gone
-    decayed = FLOAT * work.own_weights  # gradients with the decay added, made anew
+    activations = network.kept_bytes + BACKWARD_MAPS * network.largest_map_bytes + 2 * image_bytes(work)
+    logits = 3 * FLOAT * (heads.n_sub_classes + heads.n_super_classes)
+    way_back = work.part * (activations + logits) + copied_bytes(work, work.own_weights)
     return Phase(
         name="training",
         times=1,
         parts=parts,
         beside=beside,
-        device_bytes=resident_bytes(work) + max(activations + logits, copies, decayed),
+        device_bytes=resident_bytes(work) + max(way_back, copies),  # heads' gradients are averaged when maps are gone
         ram_bytes=ram_bytes(work, 2.0 * batch * image_bytes(work)),
         disk_bytes=checkpoint_bytes(work) * 2,  # the one before stays until the next one is whole
         sent_bytes=steps * (trunk_sent + head_sent),
@@ -182,13 +186,13 @@ def training_phase(work: Workload) -> Phase:
 
 def evaluation_phase(work: Workload) -> Phase:
     """Linear classifiers on the 13 layers of the finished network, on one set of labelled images, by one process."""
-    machine, network, probe = work.hardware, work.network, work.probe
+    machine, network, probe = work.hardware, network_size(work.config.model), work.probe  # in float32
     n, pooled = work.labelled_images, sum(pooled_sizes(work))
     passes = (probe.epochs if probe.augment else 1) * n + work.test_images
     steps = probe.epochs * -(-n // probe.batch_size)
     parts, beside = input_seconds(work, passes, n)
     parts |= {
-        "network": forward_seconds(work, passes),
+        "network": forward_seconds(work, network, passes, "float32"),
         "classifiers": 6.0 * pooled * work.n_classes * probe.epochs * n / machine.linear_flops
         + steps * UPDATE_PASSES * FLOAT * pooled * work.n_classes / machine.memory_rate,
         "overhead": steps * machine.overhead,
@@ -235,11 +239,11 @@ def _lloyd_phase(
     )
 
 
-def forward_seconds(work: Workload, images: float) -> float:
+def forward_seconds(work: Workload, network: NetworkSize, images: float, precision: str) -> float:
     """The trunk's pass over images, without gradients."""
-    network, machine = work.network, work.hardware
-    one = (network.stem_flops + network.conv_flops) / machine.conv_flops + network.linear_flops / machine.linear_flops
-    return images * (one + MAP_PASSES * network.maps_bytes / machine.memory_rate)
+    conv_flops, linear_flops = work.hardware.product_rates(precision)
+    one = (network.stem_flops + network.conv_flops) / conv_flops + network.linear_flops / linear_flops
+    return images * (one + MAP_PASSES * network.maps_bytes / work.hardware.memory_rate)
 
 
 def input_seconds(work: Workload, images: float, of: int) -> tuple[dict[str, float], dict[str, float]]:

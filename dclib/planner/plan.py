@@ -135,8 +135,9 @@ def _bad_numbers(work: Workload) -> Iterator[str]:
 
 
 def _smallest_batch(work: Workload) -> int:
-    """An image for each process, and for each super-class where these have processes of their own."""
-    return max(work.processes, work.heads.n_super_classes) if work.is_sharded else work.processes
+    """An image for each process, and for each super-class where these have processes of their own, in each part."""
+    parts, s = work.config.train.accumulate, work.heads.n_super_classes
+    return parts * max(work.processes, s) if work.is_sharded else work.processes * ((parts - 1) * s + 1)
 
 
 def _too_little(work: Workload, phases: Sequence[Phase], disk_bytes: float) -> Iterator[str]:
@@ -185,8 +186,13 @@ def _changes(work: Workload) -> Iterator[tuple[str, Workload]]:
             yield " and ".join([*words, *more]), replace(changed, processes=processes)
     if work.config.train.batch_size < _smallest_batch(work):
         yield f"train.batch_size={_smallest_batch(work)}", _with(work, "train", batch_size=_smallest_batch(work))
+    parts = work.config.train.accumulate
+    while 2 * parts <= work.local_batch // 2:
+        parts *= 2
+        yield f"train.accumulate={parts}", _with(work, "train", accumulate=parts)
     for batch in _halves(work.config.train.batch_size // 2):
-        yield f"train.batch_size={batch}", _with(work, "train", batch_size=batch)
+        if batch >= 2 * work.config.train.accumulate:
+            yield f"train.batch_size={batch}", _with(work, "train", batch_size=batch)
     larger = [gpu for gpu in GPUS.values() if gpu.memory_bytes > work.hardware.memory_bytes]
     for gpu in sorted(larger, key=lambda gpu: gpu.memory_bytes):
         for processes in many:

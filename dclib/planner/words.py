@@ -15,6 +15,7 @@ WORDS = {
     "decode_rate": "decoding",
     "crop_rate": "cropping",
     "overhead": "overhead of a step",
+    "bfloat16_gain": "bfloat16",
     "base_bytes": "memory before the first image",
     "memory_bytes": "size of the memory",
     "ram_bytes": "size of the RAM",

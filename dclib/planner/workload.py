@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dclib.config import DataConfig, MethodConfig, ProbeConfig
 from dclib.planner.hardware import Hardware
-from dclib.planner.network import FLOAT, LONG, HeadsSize, NetworkSize, heads_size, network_size
+from dclib.planner.network import FLOAT, LONG, MAP_BYTES, HeadsSize, NetworkSize, heads_size, network_size
 
 BYTES = {"float16": 2, "float32": 4}  # of a stored number
 # layers of one map size, how much smaller it is than the first, its side at 224 pixels and the pooling's kernel there
@@ -30,7 +30,8 @@ class Workload:
 
     @property
     def network(self) -> NetworkSize:
-        return network_size(self.config.model)
+        """The trunk in the precision that it is trained in."""
+        return network_size(self.config.model, self.config.train.precision)
 
     @property
     def heads(self) -> HeadsSize:
@@ -62,6 +63,11 @@ class Workload:
         if not self.is_sharded:
             return -(-batch // self.processes)
         return -(-batch * self.held_heads // s // max(1, self.processes // s))
+
+    @property
+    def part(self) -> int:
+        """Images of a step that are held at once."""
+        return -(-self.local_batch // self.config.train.accumulate)
 
     @property
     def own_weights(self) -> int:
@@ -106,6 +112,11 @@ def image_bytes(work: Workload) -> float:
 def resident_bytes(work: Workload) -> float:
     """Weights, momentum and gradients, which stay on the device from one phase to the next."""
     return 3.0 * FLOAT * work.own_weights
+
+
+def copied_bytes(work: Workload, weights: int) -> float:
+    """Of so many weights' copies in the precision of products."""
+    return 0.0 if work.config.train.precision == "float32" else MAP_BYTES[work.config.train.precision] * weights
 
 
 def checkpoint_bytes(work: Workload) -> float:

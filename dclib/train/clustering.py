@@ -17,7 +17,12 @@ from dclib.train.features import store_features
 
 
 def cluster_images(
-    trunk: Trunk, pixels: Pixels, config: ClusterConfig, draws: torch.Generator, folder: Path
+    trunk: Trunk,
+    pixels: Pixels,
+    config: ClusterConfig,
+    draws: torch.Generator,
+    folder: Path,
+    precision: str = "float32",
 ) -> Clustering:
     """Cluster the network's features of all images; memory does not grow with their number.
 
@@ -25,6 +30,7 @@ def cluster_images(
         draws: Draws the initial centroids; in the same state in every process.
         folder: Keeps features and whitened points, on a disk that all processes share. An interrupted call goes on
             there: give each clustering one of its own, and call :func:`remove_stored` when its labels are safe.
+        precision: Of the network's matrix products.
 
     Raises:
         FloatingPointError: features that are not finite.
@@ -32,7 +38,7 @@ def cluster_images(
         PreemptedError: a process was asked to leave.
     """
     features = StoredRows.at(folder / "features", len(pixels), trunk.config.feature_dim, config.precision)
-    store_features(trunk, pixels, features)
+    store_features(trunk, pixels, features, precision)
     device = next(trunk.parameters()).device
     return cluster_features(features.to(device), config, draws, work=folder / "points")
 

@@ -13,6 +13,7 @@ from dclib.config import DataConfig
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.distributed import all_reduce_max, shard, wait_for_all
+from dclib.models.device import products_in, send
 from dclib.models.vgg import Trunk
 from dclib.train.preemption import leave_if_requested
 
@@ -43,13 +44,14 @@ def extract_features(trunk: Trunk, images: ImageSet | Pixels, *, batch_size: int
     return features
 
 
-def store_features(trunk: Trunk, pixels: Pixels, stored: StoredRows) -> StoredRows:
+def store_features(trunk: Trunk, pixels: Pixels, stored: StoredRows, precision: str = "float32") -> StoredRows:
     """The same features, kept on disk as they are made; each process makes its share of the files.
 
     Files that an interrupted pass has left whole are taken as they are.
 
     Args:
         stored: Where they go; one row per image, ``feature_dim`` columns.
+        precision: Of the network's matrix products, ``"float32"`` or ``"bfloat16"``; not of what is stored.
 
     Raises:
         FloatingPointError: a feature is not finite, or does not fit the precision.
@@ -58,7 +60,7 @@ def store_features(trunk: Trunk, pixels: Pixels, stored: StoredRows) -> StoredRo
     """
     stored.check_space()
     missing = [file for file in shard(stored.n_files) if not stored.is_written(file)]
-    written = _write_files(trunk, pixels, stored, missing)
+    written = _write_files(trunk, pixels, stored, missing, precision)
     for _ in range(int(all_reduce_max(torch.tensor(len(missing))))):  # so that all ranks ask each other equally often
         next(written, None)
         leave_if_requested()
@@ -67,24 +69,31 @@ def store_features(trunk: Trunk, pixels: Pixels, stored: StoredRows) -> StoredRo
 
 
 @torch.no_grad()
-def feature_batches(trunk: Trunk, pixels: Pixels, rows: range, batch_size: int) -> Generator[Tensor, None, None]:
+def feature_batches(
+    trunk: Trunk, pixels: Pixels, rows: range, batch_size: int, precision: str = "float32"
+) -> Generator[Tensor, None, None]:
     """Features of some rows in order, (b, feature_dim) float32 on the CPU; the network's mode is put back."""
-    parameter = next(trunk.parameters())
+    device = next(trunk.parameters()).device
     was_training = trunk.training
     trunk.eval()
     try:
         for batch in pixels.centre_batches(batch_size, rows.start, rows.stop):
-            yield trunk(batch.to(parameter.device, memory_format=torch.channels_last)).float().cpu()
+            with products_in(precision, device):
+                features = trunk(send(batch, device, torch.channels_last))
+            yield features.float().cpu()
     finally:
         trunk.train(was_training)
 
 
-def _write_files(trunk: Trunk, pixels: Pixels, stored: StoredRows, files: Sequence[int]) -> Iterator[int]:
+def _write_files(
+    trunk: Trunk, pixels: Pixels, stored: StoredRows, files: Sequence[int], precision: str
+) -> Iterator[int]:
     """Make and write these files, one for each step of the iterator; files in a row share a pass."""
     for _, run in groupby(enumerate(files), key=lambda item: item[1] - item[0]):
         together = [file for _, file in run]
         waiting: list[Tensor] = []
-        batches = feature_batches(trunk, pixels, stored.rows_in(range(together[0], together[-1] + 1)), FEATURE_BATCH)
+        rows = stored.rows_in(range(together[0], together[-1] + 1))
+        batches = feature_batches(trunk, pixels, rows, FEATURE_BATCH, precision)
         for file in together:
             while sum(map(len, waiting)) < len(stored.file_rows(file)):
                 waiting.append(next(batches))

@@ -34,11 +34,15 @@ class Placement:
             ValueError: a batch has too few images for every process to get one.
         """
         sharded = config.head_placement == "sharded"
-        needed = max(world_size(), n_super_classes) if sharded else world_size()
+        if sharded:
+            needed = config.accumulate * max(world_size(), n_super_classes)
+        else:  # a share of some rounds of the super-classes, one round for each part
+            needed = world_size() * ((config.accumulate - 1) * n_super_classes + 1)
         if config.batch_size < needed:
             raise ValueError(
                 f"need train.batch_size >= {needed}, an image for each of {world_size()} processes"
-                f"{f' and {n_super_classes} super-classes' if sharded else ''}; got {config.batch_size}"
+                f"{f' and {n_super_classes} super-classes' if sharded else ''}"
+                f"{f' in each of {config.accumulate} parts' if config.accumulate > 1 else ''}; got {config.batch_size}"
             )
         if not sharded:
             return cls(range(n_super_classes), everyone(), False)

@@ -23,6 +23,7 @@ from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import EpochPlan, plan_epoch
 from dclib.data.transforms import quarter_turn
 from dclib.distributed import all_reduce_sum, any_of, from_main, is_main, rank, wait_for_all, world_size
+from dclib.models.device import products_in, send
 from dclib.models.heads import joint_loss
 from dclib.models.vgg import Trunk
 from dclib.randomness import derive_seed, generator
@@ -143,26 +144,36 @@ def train_epoch(state: State, pixels: Pixels, plan: EpochPlan, config: TrainConf
 def train_step(state: State, batch: Tensor, plan: EpochPlan, rows: Tensor, config: TrainConfig) -> Tensor:
     """One update of trunk and heads by this process's ``rows`` of the plan, whose cropped images are ``batch``.
 
+    Super-classes take turns in a batch, and rounds of them go to the ``config.accumulate`` parts in turn: each part is
+    balanced too, and the same whatever the number of processes.
     Returns its part of the loss, super hits and sub hits, (3,), without waiting for the device.
     """
-    device = state.heads.super_bias.device
-    turned = quarter_turn(batch, plan.turn[rows]).to(device, memory_format=torch.channels_last, non_blocking=True)
-    super_class, sub_class = plan.super_class[rows].to(device), plan.sub_class[rows].to(device)
     state.trunk.train()
-    result = joint_loss(
-        state.heads,
-        state.shared_trunk(turned),
-        super_class,
-        sub_class,
-        sub_head_gradient=config.sub_head_gradient,
-        batch_size=plan.batch_size,
-    )
     for optimiser in state.optimisers.values():
         optimiser.zero_grad(set_to_none=True)
-    (result.loss * world_size()).backward()  # parts of a sum, and gradients are averaged
+    part_of = rows % plan.batch_size // state.heads.n_super_classes % config.accumulate
+    parts = [part_of == part for part in range(config.accumulate)] if config.accumulate > 1 else [slice(None)]
+    totals = [add_gradients(state, batch[part], plan, rows[part], config) for part in parts]
     state.average_head_gradients()
     for optimiser in state.optimisers.values():
         optimiser.step()
+    return torch.stack(totals).sum(dim=0)
+
+
+def add_gradients(state: State, images: Tensor, plan: EpochPlan, rows: Tensor, config: TrainConfig) -> Tensor:
+    """Add what these rows contribute to the gradients of the batch; returns as :func:`train_step` does."""
+    device = state.heads.super_bias.device
+    turned = send(quarter_turn(images, plan.turn[rows]), device, torch.channels_last)
+    with products_in(config.precision, device):
+        result = joint_loss(
+            state.heads,
+            state.shared_trunk(turned),
+            plan.super_class[rows],
+            plan.sub_class[rows],
+            sub_head_gradient=config.sub_head_gradient,
+            batch_size=plan.batch_size,
+        )
+    (result.loss * world_size()).backward()  # parts of a sum, and gradients are averaged
     return torch.stack([result.loss.detach(), result.super_hits.float(), result.sub_hits.float()])
 
 
@@ -190,7 +201,7 @@ def reassign(
     the super-class head if there is more than one super-cluster; with one, its classes are the turns and stay.
     """
     draws = generator(seed, "clustering", state.clusterings)
-    clustering = cluster_images(state.trunk, pixels, config.cluster, draws, stored)
+    clustering = cluster_images(state.trunk, pixels, config.cluster, draws, stored, config.train.precision)
     previous = state.labels if state.clusterings else None
     labels = pixels.images.labels
     values = health.clustering_values(clustering, previous, None if labels is None else torch.from_numpy(labels))

@@ -65,7 +65,12 @@ class State:
         else:
             parameters = self.heads.super_parameters() if part == "super" else self.heads.sub_parameters()
         self.optimisers[part] = torch.optim.SGD(
-            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+            # one pass over the weights, in place, instead of four; the CPU's numbers are the same
+            parameters,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
 
     def average_head_gradients(self) -> None:
