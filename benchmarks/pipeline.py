@@ -14,7 +14,6 @@ import argparse
 import io
 import os
 import platform
-import statistics
 import tempfile
 import time
 import zipfile
@@ -27,6 +26,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms
+from zip_reading import read_by_zipfile, summary
 
 from dclib.config import DataConfig, config_hash
 from dclib.data.images import ImageSet, open_encoded
@@ -42,7 +42,6 @@ from dclib.records import DATA, Record, RunCard, code_hash, write_records
 
 SIDES = ((500, 375), (1600, 1200))  # of the photographs, pixels
 SIZE, AREA = 224, 0.08  # of the crops: side, and the smallest share of the image
-PICTURES = 24  # different ones; each photo is one of them with its number behind the end, which decoders pass over
 SCALES = ((100, 60), (25, 30), (6, 15), (2, 7), (1, 4))  # cells of noise, in pixels, and their strength in grey levels
 QUALITY = 85
 OURS, THEIRS, INDEXED = "ours", "an archive opened per image, torchvision", "the index, torchvision"
@@ -64,16 +63,19 @@ def draw_picture(width: int, height: int, rng: np.random.Generator) -> bytes:
     return buffer.getvalue()
 
 
-def write_archives(root: Path, sides: tuple[int, int], archives: int, per_archive: int, seed: int) -> ImageSet:
-    """Archives 00/000.zip and on, with photos from 000.jpg on, as a set whose index has been built."""
-    rng = np.random.default_rng(seed)
-    pictures = [draw_picture(*sides, rng) for _ in range(PICTURES)]
-    for archive in range(archives):
+def write_archives(root: Path, sides: tuple[int, int], options: argparse.Namespace) -> ImageSet:
+    """Archives 00/000.zip and on, with photos from 000.jpg on, as a set whose index has been built.
+
+    A photo is one of a few pictures, with its number behind the end, which decoders pass over.
+    """
+    rng = np.random.default_rng(options.seed)
+    pictures = [draw_picture(*sides, rng) for _ in range(options.pictures)]
+    for archive in range(options.archives):
         path = archive_path(root, archive)
         path.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(path, "w") as file:
-            for member in range(per_archive):
-                picture = pictures[(archive + member) % PICTURES]
+            for member in range(options.per_archive):
+                picture = pictures[(archive + member) % len(pictures)]
                 file.writestr(f"{member:03d}.jpg", picture + f"{archive:05d}{member:03d}".encode())
     return open_yfcc(root)
 
@@ -102,12 +104,6 @@ def read_theirs(images: ImageSet, rows: Sequence[Tensor], read: Callable[[str], 
     for batch in rows:
         photos = (read(images.ids[row]) for row in batch.tolist())
         yield torch.stack([transform(Image.open(io.BytesIO(photo)).convert("RGB")) for photo in photos])
-
-
-def read_by_zipfile(root: Path, word: str) -> bytes:
-    """Opens the archive for one photo."""
-    with zipfile.ZipFile(root / word[:2] / f"{word[2:5]}.zip") as file:
-        return file.read(f"{word[5:]}.jpg")
 
 
 def ways_of(root: Path, images: ImageSet) -> dict[str, Callable[[Sequence[Tensor]], Batches]]:
@@ -155,19 +151,9 @@ def stage_seconds(images: ImageSet, rows: Sequence[Tensor], whole: float) -> dic
     return dict(zip(STAGES, (*found, max(0.0, whole - sum(found))), strict=True))
 
 
-def summary(name: str, values: list[float], unit: str, n: int, **keys: str) -> list[Record]:
-    """Median, lowest and highest of a few measurements."""
-    found = {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
-    print(f"{name} {keys}: {found['median']:,.4g} {unit} ({found['lowest']:,.4g} to {found['highest']:,.4g})")
-    return [
-        Record(name=name, value=value, unit=unit, n=n, keys={**keys, "statistic": statistic})
-        for statistic, value in found.items()
-    ]
-
-
 def measure(root: Path, sides: tuple[int, int], options: argparse.Namespace) -> list[Record]:
     """All ways on photographs of one size, ``options.repeats`` times in turn on the same rows."""
-    images = write_archives(root, sides, options.archives, options.per_archive, options.seed)
+    images = write_archives(root, sides, options)
     ways, rng = ways_of(root, images), np.random.default_rng(options.seed)
     rates, stages = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     with torch.random.fork_rng():
@@ -196,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archives", type=int, default=3)
     parser.add_argument("--per-archive", type=int, default=1_000, help="photos in each; YFCC100M's hold up to 1,000")
+    parser.add_argument("--pictures", type=int, default=24, help="different ones among the photos")
     parser.add_argument("--reads", type=int, default=512, help="photos read at random in each repeat")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -22,7 +21,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from clustering_growth import forget_peak, resident
 from torch import Tensor
+from zip_reading import summary
 
 from dclib.config import ModelConfig, ProbeConfig, config_hash
 from dclib.evaluate.linear_probe import OBJECTS_LR, LinearProbes, pool_activations, pool_kernel
@@ -66,26 +67,10 @@ def probe_seconds(pooled: Pooled, rates: Sequence[float], batches: Sequence[Tens
 
 def peak_memory(pooled: Pooled, images: Tensor) -> float:
     """Most resident memory during one batch over what there was before it, MB."""
-    Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak from now
+    forget_peak()
     before = resident("VmRSS")
     pooled(images)
     return resident("VmHWM") - before
-
-
-def resident(which: str) -> float:
-    """Resident memory of this process, MB: ``VmRSS`` now, ``VmHWM`` at most."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{which}:"))
-
-
-def summary(name: str, values: list[float], unit: str, n: int, **keys: str) -> list[Record]:
-    """Median, lowest and highest of a few measurements."""
-    found = {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
-    print(f"{name} {keys}: {found['median']:,.4g} {unit} ({found['lowest']:,.4g} to {found['highest']:,.4g})")
-    return [
-        Record(name=name, value=value, unit=unit, n=n, keys={**keys, "statistic": statistic})
-        for statistic, value in found.items()
-    ]
 
 
 def measure(trunk: Trunk, options: argparse.Namespace) -> list[Record]:

@@ -89,7 +89,7 @@ def test_boxes_are_those_of_the_whole_image_and_it_is_decoded_as_small_as_they_a
         shorter = min(int(whole.height), int(whole.width))
         assert scale == 1 or shorter / scale >= 64
         assert scale == 8 or shorter / (2 * scale) < 64
-    assert len({scale for *_, scale in seen}) >= 3  # of 1, 2, 4 and 8
+    assert len({scale for *_, scale in seen}) >= 2  # of 1, 2, 4 and 8
 
 
 @pytest.mark.parametrize(("size", "scale"), [(96, 2), (48, 4), (24, 8)])

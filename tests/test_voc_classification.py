@@ -179,8 +179,8 @@ def test_images_kept_decoded_are_cut_as_those_that_are_not(splits) -> None:
     rows, seeds = [torch.arange(9), torch.tensor([3, 3, 20])], [5, 6]
     streamed = pixels.crop_batches(rows, 0.3, seeds)
     for one, other in zip(module.crop_whole(pixels, kept, rows, 0.3, seeds), streamed, strict=True):
-        # one rounds its weights to 16 bits, the other sees a pixel beyond the box at the frame
-        assert (255 * (one - other)).abs().mean() < 0.5
+        inside = (..., slice(2, -2), slice(2, -2))  # one of them looks a pixel beyond the box at the frame
+        assert (255 * (one - other)[inside]).abs().max() < 1.01  # and the other rounds its weights to 16 bits
     assert module.keep_decoded(pixels, 0.0) == []
 
 
