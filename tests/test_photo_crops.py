@@ -104,9 +104,10 @@ def test_reduced_crops_are_near_those_of_the_whole_image(size, scale, subsamplin
         expected = crop_image(decode_rgb(content), crops, 0, size).float()
         means.append(float((actual - expected).abs().mean()))
         shifts.append(float((actual - expected).mean()))
-    # the finest noise, 3 and 6 levels strong, is averaged by other weights: a level or two of it is left over.
+    # the finest noise, 3 and 6 levels strong, is averaged by other weights: a level or two of it is left over
     assert max(means) < 2.0
-    assert max(map(abs, shifts)) < 0.1  # and nothing gets brighter or darker
+    # and nothing gets brighter or darker: with 24 pixels a side, what enters at the frame is a fifth of all
+    assert max(map(abs, shifts)) < 0.5
 
 
 def test_a_crop_that_needs_all_pixels_is_that_of_the_whole_image_bit_for_bit():
