@@ -1,6 +1,7 @@
 # make book    run the preset's notebooks and build the book into _build/html
 # make test    everything that guards the code
-# Both make their own environment in .venv first; python3, pip and make are all they need.
+# make benchmarks    every measurement for a CPU, one after the other; nothing else should be running meanwhile
+# All make their own environment in .venv first; python3, pip and make are all they need.
 
 PRESET ?= pocket
 DATA   ?=
@@ -21,7 +22,7 @@ SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 # whatever environment the caller has active must not be seen
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX UV_PROJECT_ENVIRONMENT
 
-.PHONY: book test format lock clean help
+.PHONY: book test benchmarks format lock clean help
 
 book: $(STAMP)
 	@$(BIN)/python -m dclib book --preset "$(PRESET)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)") $(ARGS)
@@ -39,6 +40,10 @@ test: $(STAMP)
 	@$(BIN)/python -m dclib run --preset smoke
 	@echo "== nbval: the notebooks by themselves, as their defaults are"
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
+
+benchmarks: $(STAMP)
+	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do \
+		echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix $(CODE)

@@ -76,7 +76,8 @@ PHASES: dict[str, tuple[Any, str]] = {  # the function of the library that is a 
     EVALUATION: (evaluation, "linear_probe"),
 }
 NAMES = (BETWEEN, *PHASES)
-CLOCK = ("seconds", "created", "epoch_began", "images_per_second", "pretrain_seconds")  # may differ
+# what may differ
+CLOCK = ("seconds", "created", "epoch_began", "waited", "images_per_second", "data_wait", "pretrain_seconds")
 
 
 # --- the run, in a process of its own

@@ -31,8 +31,8 @@ from dclib.cluster.kmeans import assign
 from dclib.cluster.stored_rows import StoredRows
 from dclib.cluster.whitening import fit_pca_whitening
 from dclib.config import ModelConfig, config_hash
-from dclib.data.images import decode_rgb
-from dclib.data.transforms import crop_batch, crop_image, draw_crops
+from dclib.data.photo_crops import crop_photo
+from dclib.data.transforms import crop_batch, draw_crops
 from dclib.models.vgg import Trunk
 from dclib.planner.hardware import CPU, GPUS, Hardware
 from dclib.planner.network import network_size
@@ -55,7 +55,7 @@ UNITS = {
     "bfloat16_gain": "1",
     **dict.fromkeys(("base_bytes", "memory_bytes", "ram_bytes"), "B"),
 }
-ROOMS = ("cluster", "data/images", "data/transforms", "models", "planner")
+ROOMS = ("cluster", "data/images", "data/photo_crops", "data/transforms", "models", "planner")
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, least: float) -> float:
@@ -159,10 +159,10 @@ def image_rates(least: float) -> dict[str, float]:
     noise = [Image.fromarray(rng.integers(0, 256, (s, s, 3), dtype=np.uint8)).resize((500, 375)) for s in (5, 60)]
     buffer = io.BytesIO()
     Image.blend(noise[0], noise[1], 0.3).save(buffer, "jpeg", quality=90)
-    photo, one = buffer.getvalue(), (torch.tensor([375]), torch.tensor([500]))
+    photo = buffer.getvalue()
 
     def decode() -> None:
-        crop_image(decode_rgb(photo), draw_crops(*one, 0.08, torch.Generator().manual_seed(4)), 0, 224)
+        crop_photo(photo, 0.08, 224, torch.Generator().manual_seed(4))
 
     kept = torch.from_numpy(rng.integers(0, 256, (64, 3, 32, 32), dtype=np.uint8))
     sides = torch.full((64,), 32)

@@ -75,6 +75,30 @@ def test_epoch_line_tells_loss_chance_accuracies_and_rate():
     assert line == "epoch 3/20: loss 1.250 (chance 3.178), super 61.0 %, sub 7.0 %, 512 images/s"
 
 
+@pytest.mark.parametrize(("wait", "told"), [(0.0, ""), (0.1, ""), (0.34, ", 34% of the time waiting for images")])
+def test_epoch_line_tells_of_a_long_wait_for_images(wait, told):
+    values = {"loss": 1.25, "images_per_second": 512.4}
+    line = health.epoch_line(3, 20, values, math.log(24), wait)
+    assert line == f"epoch 3/20: loss 1.250 (chance 3.178), 512 images/s{told}"
+
+
+def test_the_wait_for_batches_is_timed_and_that_for_their_use_is_not():
+    def slow_batches():
+        for i in range(3):
+            time.sleep(0.02)
+            yield torch.tensor([i])
+        time.sleep(0.04)  # finding out that there is no more is waiting, too
+
+    waits, found = [], []
+    for batch in health.timed(slow_batches(), waits.append):
+        time.sleep(0.1)
+        found.append(int(batch))
+    assert found == [0, 1, 2]
+    # a sleep is never shorter, and longer by less than that for the use on a machine that is not swamped
+    assert [0.02 <= wait < 0.09 for wait in waits[:3]] == [True] * 3
+    assert 0.04 <= waits[3] < 0.13
+
+
 @pytest.mark.parametrize(("loss", "stuck"), [(1.40, True), (1.387, True), (1.37, True), (1.35, False), (0.0, False)])
 def test_loss_at_chance_is_warned_of(loss, stuck):
     """More than 98 % of ln 4 = 1.386, which is 1.3586."""

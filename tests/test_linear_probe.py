@@ -1,6 +1,7 @@
 """Linear classifiers on 13 frozen layers: sizes and rates by hand, training against a loop written another way."""
 
 import math
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -168,6 +169,41 @@ def test_pooling_takes_means_of_whole_windows():
     maps = torch.rand(2, 3, 13, 13, generator=generator(0))
     fifth = pool_activations([*others[:4], maps, *others[:8]])[4].view(2, 3, 4, 4)
     torch.testing.assert_close(fifth[1, 2, 3, 0], maps[1, 2, 9:12, 0:3].mean())
+
+
+def test_maps_are_pooled_as_they_are_made_and_freed(trunk, train, monkeypatch):
+    """At 224 pixels all 13 of a batch of 256 would be 14 GB. What is left of a map is its pooled copy, bit for bit."""
+    trunk.eval()
+    images = next(train.centre_batches(5)).to(memory_format=torch.channels_last)  # as a probe has them
+    with torch.no_grad():
+        together = [maps.clone() for maps in trunk.conv_activations(images)]
+    made, alive, activations = [], [], Trunk.conv_activations
+
+    def watched(self, images):
+        for maps in activations(self, images):
+            made.append(weakref.ref(maps))
+            alive.append(sum(one() is not None for one in made))
+            yield maps
+            del maps
+
+    monkeypatch.setattr(Trunk, "conv_activations", watched)
+    pooled = module._pooled(trunk, images, torch.device("cpu"))
+    assert len(made) == 13
+    assert max(alive) == 1  # no other when a map has just been made
+    assert [one() for one in made] == [None] * 13
+    assert all(torch.equal(a, b) for a, b in zip(pooled, pool_activations(together), strict=True))
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_all_thirteen_are_trained_in_one_pass_over_the_images(trunk, train, test, monkeypatch, augment):
+    made, passes, activations = watch(monkeypatch), [], Trunk.conv_activations
+    monkeypatch.setattr(Trunk, "conv_activations", lambda self, x: passes.append(len(x)) or activations(self, x))
+    result = linear_probe(trunk, train, test, replace(CACHED, augment=augment, epochs=2))
+    # two images to learn the sizes; the training images once, or once an epoch; the test images
+    assert sum(passes) == 2 + (2 if augment else 1) * 33 + 21
+    assert len(made) == 1
+    assert {len(pooled) for pooled, _ in made[0].given} == {13}
+    assert len(result.top1) == 13
 
 
 def test_learning_rates_decay_as_stated():

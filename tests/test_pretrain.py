@@ -81,8 +81,9 @@ def full_run(pixels: Pixels, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 def outcome(state: State) -> dict[str, object]:
     """All that a run ends with, readings of the clock aside."""
     snapshot = state.snapshot()
-    snapshot["history"] = [{k: v for k, v in row.items() if k != "images_per_second"} for row in state.history]
-    return {k: v for k, v in snapshot.items() if k not in ("seconds", "epoch_began")}
+    clock = ("seconds", "epoch_began", "waited", "images_per_second", "data_wait")
+    snapshot["history"] = [{k: v for k, v in row.items() if k not in clock} for row in state.history]
+    return {k: v for k, v in snapshot.items() if k not in clock}
 
 
 def assert_identical(actual: object, expected: object, where: str = "") -> None:
@@ -334,11 +335,12 @@ def test_history_has_what_the_method_has(pixels, tmp_path, method, n_super, accu
     clusterings = [row for row in state.history if "assignment" in row]
     assert [row["epoch"] for row in epochs] == [1, 2]
     for row in epochs:
-        assert row.keys() == {"epoch", "chance_loss", "loss", "lr", "images_per_second"} | accuracies
+        assert row.keys() == {"epoch", "chance_loss", "loss", "lr", "images_per_second", "data_wait"} | accuracies
         assert row["chance_loss"] == pytest.approx(chance, rel=1e-12)
         assert 0.3 * chance < row["loss"] < 2 * chance  # nats, near chance in so few steps
         assert all(0 <= row[name] <= 100 for name in accuracies)
         assert row["images_per_second"] > 0
+        assert 0 < row["data_wait"] < 48 / row["images_per_second"]  # of the seconds of its 48 images
     assert [(row["assignment"], row["epoch"]) for row in clusterings] == ([(0, 0), (1, 1)] if config.clusters else [])
     assert ["nmi_previous" in row for row in clusterings] == ([False, True] if config.clusters else [])
     assert all({"nmi_labels", "ami_labels", "inertia", "empty_clusters"} <= row.keys() for row in clusterings)

@@ -102,7 +102,7 @@ def records_of(folder: Path, method: str, stage: str) -> list[Record]:
 
 def values_of(records: list[Record]) -> dict[tuple[object, ...], float]:
     """Values by name and keys, readings of the clock aside."""
-    timings = ("images_per_second", "pretrain_seconds")
+    timings = ("images_per_second", "data_wait", "pretrain_seconds")
     return {(r.name, *sorted(r.keys.items())): r.value for r in records if r.name not in timings}
 
 
@@ -130,7 +130,9 @@ def test_pretraining_records_are_those_of_the_method(done, method):
         "deepercluster": {"super_accuracy", "sub_accuracy"},
         "supervised": {"train_accuracy"},
     }[task]
-    per_epoch = set() if task == "random" else {"loss", "chance_loss", "lr", "images_per_second"} | accuracies
+    per_epoch = (
+        set() if task == "random" else {"loss", "chance_loss", "lr", "images_per_second", "data_wait"} | accuracies
+    )
     per_clustering = set()
     if "cluster" in task:
         per_clustering = {"empty_clusters", "inertia", "explained_variance"} | SIZES | AGREEMENTS
@@ -153,7 +155,7 @@ def test_units_are_the_fields(done):
         **dict.fromkeys(SIZES, "images"),
         "empty_clusters": "clusters",
         "images_per_second": "images/s",
-        "pretrain_seconds": "s",
+        **dict.fromkeys(("data_wait", "pretrain_seconds"), "s"),
     }
 
 

@@ -12,6 +12,7 @@ from dclib.data.transforms import (
     Crops,
     crop_batch,
     crop_image,
+    crop_quickly,
     draw_crops,
     quarter_turn,
     resize_and_centre,
@@ -165,6 +166,22 @@ def test_crops_with_pillow_equal_torchvision(flip):
     assert actual.dtype == torch.uint8
     # one output pixel along the frame reaches for source pixels outside the box, which torchvision has cut away
     assert torch.equal(actual[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [((4, 6, 21, 25), 16), ((0, 0, 30, 40), 16), ((5, 3, 10, 8), 24), ((2, 9, 16, 16), 16), ((0, 1, 1, 2), 4)],
+)
+def test_quick_crops_equal_torchvisions_of_pillow_images_frame_included(flip, box, size):
+    image = noise_image(40, 30)
+    actual = crop_quickly(image, boxes((*box, flip)), 0, size)
+    expected = TF.pil_to_tensor(TF.resized_crop(image, *box, [size, size]))
+    difference = (actual.int() - (expected.flip(2) if flip else expected).int()).abs()
+    assert (actual.shape, actual.dtype) == ((3, size, size), torch.uint8)
+    # both round weights, and to whole levels after each of two passes: one level off where a half is near, on noise
+    assert difference.max() <= 1
+    assert difference.float().mean() < 0.05
 
 
 def test_the_two_ways_to_cut_agree_where_nothing_is_shrunk():

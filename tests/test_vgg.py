@@ -30,7 +30,7 @@ def random_images(size: int, count: int = 2) -> torch.Tensor:
 def test_maps_at_224_pixels_are_those_of_the_released_network(stem):
     trunk = make_trunk(image_size=224, stem=stem).eval()
     with torch.no_grad():
-        activations = trunk.conv_activations(random_images(224))
+        activations = list(trunk.conv_activations(random_images(224)))
         last = trunk.features(trunk.stem(random_images(224)))
     assert tuple(a.shape[-1] for a in activations) == SIDES
     assert tuple(a.shape[-2] for a in activations) == SIDES

@@ -13,6 +13,7 @@ import torch
 from tiny_images import TINY_MODEL, draw_shape
 
 from dclib.config import DataConfig, VocConfig
+from dclib.data.pixels import load_pixels
 from dclib.data.voc import VocSet, open_voc
 from dclib.evaluate import voc as module
 from dclib.evaluate.classifier import FC_BIAS, Classifier
@@ -171,13 +172,16 @@ def test_shapes_are_learnt_and_the_result_depends_on_the_seed_alone(splits, trun
     assert one.mean > chance + 15  # a third of the images show each class
 
 
-def test_images_kept_decoded_give_the_same_numbers(splits, trunk: Trunk) -> None:
-    train, test = splits
-    kept, streamed = (
-        classify_voc(trunk, train, test, QUICK, setting="fc68", seed=0, data=DataConfig(memory_gb=gb))
-        for gb in (1.0, 0.0)
-    )
-    assert kept.average_precision == streamed.average_precision
+def test_images_kept_decoded_are_cut_as_those_that_are_not(splits) -> None:
+    pixels = load_pixels(splits[0].images, DataConfig(memory_gb=0.0), 32, scan=True)
+    kept = module.keep_decoded(pixels, 1.0)
+    assert len(kept) == len(pixels)
+    rows, seeds = [torch.arange(9), torch.tensor([3, 3, 20])], [5, 6]
+    streamed = pixels.crop_batches(rows, 0.3, seeds)
+    for one, other in zip(module.crop_whole(pixels, kept, rows, 0.3, seeds), streamed, strict=True):
+        inside = (..., slice(2, -2), slice(2, -2))  # one of them looks a pixel beyond the box at the frame
+        assert (255 * (one - other)[inside]).abs().max() < 1.01  # and the other rounds its weights to 16 bits
+    assert module.keep_decoded(pixels, 0.0) == []
 
 
 def test_global_randomness_is_left_as_it_was(splits, trunk: Trunk) -> None:

@@ -13,11 +13,11 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,8 @@ from PIL import Image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 LIST_SUFFIXES = (".txt", ".tsv", ".csv")
+
+Made = TypeVar("Made")
 
 # Pillow warns of broken metadata and goes on; for broken pixels it raises. Photos from the wild have both.
 _METADATA_WARNINGS = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
@@ -120,9 +122,17 @@ class ImageSet:
         Raises:
             UnreadableImageError: the bytes are missing, cut short, or no image; the message names the image.
         """
+        return self.read(index, partial(decode_rgb, draft=draft))
+
+    def read(self, index: int, make: Callable[[bytes], Made]) -> Made:
+        """What ``make`` makes of the bytes of image ``index``.
+
+        Raises:
+            UnreadableImageError: the bytes are missing, or ``make`` cannot use them; the message names the image.
+        """
         image_id = self.ids[index]
         try:
-            return decode_rgb(self.reader.read(image_id), draft=draft)
+            return make(self.reader.read(image_id))
         except MemoryError:
             raise
         except Exception as error:  # Pillow's decoders raise nearly anything on broken bytes
@@ -180,12 +190,23 @@ def decode_rgb(content: bytes, *, draft: int = 0) -> Image.Image:
     Samples of 16 bits keep their high byte (Pillow's own conversion cuts them off at 255); transparency is
     dropped. See :meth:`ImageSet.open` for ``draft``.
     """
+    image = open_encoded(content)
+    if draft:
+        image.draft("RGB", (draft, draft))
+    return to_rgb(image)
+
+
+def open_encoded(content: bytes) -> Image.Image:
+    """The image in a file's bytes, of which the head alone is read: its size and kind. Raises what Pillow raises."""
     # process-wide rather than around the call: the latter would race between threads
     if _METADATA_WARNINGS not in warnings.filters:
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     image: Image.Image = Image.open(io.BytesIO(content))
-    if draft:
-        image.draft("RGB", (draft, draft))
+    return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An opened image decoded as 8-bit RGB, see :func:`decode_rgb`."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

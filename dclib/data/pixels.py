@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from dclib.config import DataConfig, config_hash
-from dclib.data.images import ImageSet, UnreadableImageError
+from dclib.data.images import ImageSet, UnreadableImageError, decode_rgb
+from dclib.data.photo_crops import crop_photo
 from dclib.data.streaming import Job, Stream, Unreadable, decode_batches, refuse_too_many
-from dclib.data.transforms import crop_batch, crop_image, draw_crops, resize_and_centre, to_tensor
+from dclib.data.transforms import crop_batch, draw_crops, resize_and_centre, to_tensor
 from dclib.randomness import generator
 from dclib.records import make_folder, replacing, temporary_for
 
@@ -76,7 +76,7 @@ class Pixels:
         if self.decoded is None:
             cut = partial(_cut_centre, resize=self.resize, size=self.size)
             jobs = (Job(torch.arange(r.start, r.stop), torch.arange(len(r)), 0) for r in ranges)
-            yield from self._stream(cut, jobs, self.resize)
+            yield from self._stream(cut, jobs)
             return
         for rows in ranges:
             yield _centre(self.decoded[rows.start : rows.stop], self.size).float() / 255
@@ -110,8 +110,8 @@ class Pixels:
             empty = torch.empty(0, 3, self.size, self.size)
             yield crop_batch(self.decoded[batch[chosen]], crops.at(chosen), self.size) if len(chosen) else empty
 
-    def _stream(self, cut: Callable[..., Tensor], jobs: Iterable[Job], draft: int = 0) -> Iterator[Tensor]:
-        stream = Stream(self.images, cut, self.size, draft, replace=self.replaced is not None)
+    def _stream(self, cut: Callable[..., Tensor], jobs: Iterable[Job]) -> Iterator[Tensor]:
+        stream = Stream(self.images, cut, self.size, replace=self.replaced is not None)
         return decode_batches(stream, jobs, self.workers, self.replaced)
 
 
@@ -238,14 +238,13 @@ def _decode_chunk(images: ImageSet, start: int, side: int) -> tuple[int, NDArray
     return start, block, failed
 
 
-def _cut_centre(image: Image.Image, seed: int, place: int, *, resize: int, size: int) -> Tensor:
-    kept = to_tensor(resize_and_centre(image, resize, resize))
+def _cut_centre(content: bytes, seed: int, place: int, *, resize: int, size: int) -> Tensor:
+    kept = to_tensor(resize_and_centre(decode_rgb(content, draft=resize), resize, resize))
     return _centre(kept, size)  # in two steps, as decoded pixels are cut
 
 
-def _cut_crop(image: Image.Image, seed: int, place: int, *, crop_area: float, size: int) -> Tensor:
-    sides = torch.tensor([image.height]), torch.tensor([image.width])
-    return crop_image(image, draw_crops(*sides, crop_area, generator(seed, place)), 0, size)
+def _cut_crop(content: bytes, seed: int, place: int, *, crop_area: float, size: int) -> Tensor:
+    return crop_photo(content, crop_area, size, generator(seed, place))
 
 
 def _save_array(path: Path, array: NDArray[np.int64]) -> None:

@@ -7,12 +7,12 @@ same; image numbers and the order of an epoch stay what they are without looking
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -94,39 +94,38 @@ class Stream(Dataset[Decoded]):
 
     Args:
         images: The whole set.
-        cut: From an image, the seed of its batch and its place there to (3, size, size) uint8.
+        cut: From an image's bytes, the ``seed`` of its batch and its ``place`` there to (3, size, size) uint8.
         size: Side of the batches, pixels.
-        draft: Lets JPEG decode at a reduced scale, no side below it.
         replace: Whether another image takes the place of an unreadable one; else that is an UnreadableImageError.
     """
 
-    def __init__(
-        self, images: ImageSet, cut: Callable[[Image.Image, int, int], Tensor], size: int, draft: int, replace: bool
-    ) -> None:
-        self.images, self.cut, self.size, self.draft, self.replace = images, cut, size, draft, replace
+    def __init__(self, images: ImageSet, cut: Callable[..., Tensor], size: int, replace: bool) -> None:
+        self.images, self.cut, self.size, self.replace = images, cut, size, replace
 
     def __getitem__(self, job: Job) -> Decoded:
-        pixels = torch.zeros(len(job.rows), 3, self.size, self.size, dtype=torch.uint8)
+        shape = (len(job.rows), 3, self.size, self.size)
+        # colours last: how decoders write them, and how networks want them
+        pixels = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
         unreadable: list[int] = []
         for view, row, place in zip(pixels, job.rows.tolist(), job.places.tolist(), strict=True):
-            image = self._open(row, unreadable)
-            if image is None:
+            cut = self._read(row, partial(self.cut, seed=job.seed, place=place), unreadable)
+            if cut is None:
                 return Decoded(None, unreadable)
-            view.copy_(self.cut(image, job.seed, place))
+            view.copy_(cut)
         return Decoded(pixels, unreadable)
 
-    def _open(self, row: int, unreadable: list[int]) -> Image.Image | None:
+    def _read(self, row: int, cut: Callable[[bytes], Tensor], unreadable: list[int]) -> Tensor | None:
         """Image ``row``, or the first readable one of those drawn for it; notes in ``unreadable`` what failed.
 
         They are drawn from the whole set rather than taken from beside it: a damaged archive has a thousand
         unreadable neighbours, and what follows it would be seen a thousand times.
         """
         if not self.replace:
-            return self.images.open(row, draft=self.draft)
+            return self.images.read(row, cut)
         for attempt in range(TRIES):
             candidate = derive_seed(row, "replacement", attempt) % len(self.images) if attempt else row
             try:
-                return self.images.open(candidate, draft=self.draft)
+                return self.images.read(candidate, cut)
             except UnreadableImageError:
                 unreadable.append(candidate)
         return None

@@ -81,14 +81,35 @@ def crop_batch(pixels: Tensor, crops: Crops, size: int) -> Tensor:
     return F.grid_sample(pixels.float() / 255, grid, padding_mode="border", align_corners=False).clamp(0, 1)
 
 
-def crop_image(image: Image.Image, crops: Crops, index: int, size: int) -> Tensor:
-    """Cut, mirror and resize one image with Pillow: (3, size, size) uint8."""
-    top, left = int(crops.top[index]), int(crops.left[index])
-    box = (left, top, left + int(crops.width[index]), top + int(crops.height[index]))
+def crop_image(image: Image.Image, crops: Crops, index: int, size: int, scale: int = 1) -> Tensor:
+    """Cut, mirror and resize one image with Pillow: (3, size, size) uint8, bilinear with antialiasing.
+
+    ``scale``: how many pixels of the crops one of the image is, where it was decoded at a reduced scale.
+    """
+    left, top, width, height = _box(crops, index)
+    box = (left / scale, top / scale, (left + width) / scale, (top + height) / scale)
     cut = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
     if bool(crops.flip[index]):
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return to_tensor(cut)
+
+
+def crop_quickly(image: Image.Image, crops: Crops, index: int, size: int) -> Tensor:
+    """As :func:`crop_image` to a grey level, and in half the time.
+
+    Differs: the box is cut out first, as torchvision does it, where :func:`crop_image` looks a pixel beyond it at the
+    frame; and the filter's weights are rounded to 16 bits.
+    """
+    left, top, width, height = _box(crops, index)
+    data = torch.frombuffer(bytearray(image.crop((left, top, left + width, top + height)).tobytes()), dtype=torch.uint8)
+    box = data.view(1, height, width, 3).permute(0, 3, 1, 2)
+    cut = F.interpolate(box, size=(size, size), mode="bilinear", antialias=True)[0]
+    return cut.flip(2) if bool(crops.flip[index]) else cut
+
+
+def _box(crops: Crops, index: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height."""
+    return (int(crops.left[index]), int(crops.top[index]), int(crops.width[index]), int(crops.height[index]))
 
 
 def resize_and_centre(image: Image.Image, resize: int, size: int) -> Image.Image:

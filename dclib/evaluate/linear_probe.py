@@ -7,7 +7,7 @@ linear_classif_layers.sh.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,12 +112,16 @@ def pool_kernel(layer: int, side: int) -> int:
     return max(1, math.ceil(kernel * side / paper_side))
 
 
-def pool_activations(activations: Sequence[Tensor]) -> list[Tensor]:
-    """Average-pool and flatten the 13 maps (b, c, h, w): each (b, c * floor(h / kernel)^2), no padding."""
-    return [
-        F.avg_pool2d(maps, pool_kernel(layer, maps.shape[-1])).flatten(1)
-        for layer, maps in enumerate(activations, start=1)
-    ]
+def pool_activations(activations: Iterable[Tensor]) -> list[Tensor]:
+    """Average-pool and flatten the 13 maps (b, c, h, w): each (b, c * floor(h / kernel)^2), no padding.
+
+    A map is let go of before the next one is asked for.
+    """
+    pooled: list[Tensor] = []
+    for maps in activations:  # enumerate would hold on to the last one
+        pooled.append(F.avg_pool2d(maps, pool_kernel(len(pooled) + 1, maps.shape[-1])).flatten(1))
+        del maps
+    return pooled
 
 
 def decayed_lr(lr: float, weight_decay: float, step: int) -> float:

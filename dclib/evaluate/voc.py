@@ -210,7 +210,7 @@ def _rounds(n: int, batch_size: int, iterations: int, seed: int) -> Iterator[Ten
 def crop_whole(
     pixels: Pixels, kept: list[Image.Image], rows: Sequence[Tensor], crop_area: float, seeds: Sequence[int]
 ) -> Iterator[Tensor]:
-    """As ``Pixels.crop_batches``: crops of whole photographs, those in ``kept`` decoded before; the same numbers."""
+    """As ``Pixels.crop_batches``: crops of whole photographs, those in ``kept`` decoded before; the same boxes."""
     if not kept:
         yield from pixels.crop_batches(rows, crop_area, seeds)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -57,15 +58,17 @@ class Trunk(nn.Module):
         features: Tensor = self.classifier(maps.flatten(1))
         return features
 
-    def conv_activations(self, images: Tensor) -> list[Tensor]:
-        """Output of each of the 13 ReLUs, (b, c_i, h_i, w_i), shallow to deep."""
-        activations = []
+    def conv_activations(self, images: Tensor) -> Iterator[Tensor]:
+        """Output of each of the 13 ReLUs, (b, c_i, h_i, w_i), shallow to deep, as it is made.
+
+        A map that its taker lets go of is freed once the next convolution has seen it: all 13 together are 55 MB for
+        each image of 224 pixels.
+        """
         x = self.stem(images)
         for module in self.features:
             x = module(x)
             if isinstance(module, nn.ReLU):
-                activations.append(x)
-        return activations
+                yield x
 
 
 def scaled_channels(channels: int, width: float) -> int:

@@ -205,7 +205,10 @@ def evaluation_phase(work: Workload) -> Phase:
         times=1 if n else 0,
         parts=parts,
         beside=beside,
-        device_bytes=FLOAT * network.parameters + classifiers + kept + batch * (network.maps_bytes + image_bytes(work)),
+        device_bytes=FLOAT * network.parameters
+        + classifiers
+        + kept
+        + batch * (2 * network.largest_map_bytes + FLOAT * pooled + image_bytes(work)),
         ram_bytes=machine.base_bytes + work.decoded_bytes(n) + work.decoded_bytes(work.test_images),
         disk_bytes=checkpoint_bytes(work),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from dclib.cluster.pseudo_labels import Clustering, PseudoLabels
 
 STUCK = 0.98  # a loss above this share of chance after an epoch is called stuck
+LONG_WAIT = 0.1  # a share of an epoch that is worth telling when its steps waited for images
 LARGEST_SHARE = 0.5  # one cluster holding more than this share of the images is called a collapse
 
 
@@ -29,16 +30,36 @@ def steps_with_progress(steps: range, images_per_step: int, title: str) -> Itera
     )
 
 
+def timed(batches: Iterator[torch.Tensor], waited: Callable[[float], None]) -> Iterator[torch.Tensor]:
+    """``batches``; ``waited`` is told the seconds that each of them took to come.
+
+    Without decoding processes that is the whole reading, decoding and cutting; with them, what they were late. A GPU
+    may have had work from before during some of it.
+    """
+    while True:
+        start = time.monotonic()
+        batch = next(batches, None)
+        waited(time.monotonic() - start)
+        if batch is None:
+            return
+        yield batch
+
+
 def chance_loss(n_super_classes: int, n_sub_classes: int) -> float:
     """The joint loss of heads that know nothing: ln S + ln k, in nats."""
     return math.log(n_super_classes) + math.log(n_sub_classes)
 
 
-def epoch_line(epoch: int, epochs: int, values: Mapping[str, float], chance: float) -> str:
-    """One line on an epoch: loss against chance, accuracies, rate, and a warning if nothing was learned."""
+def epoch_line(epoch: int, epochs: int, values: Mapping[str, float], chance: float, wait: float = 0.0) -> str:
+    """One line on an epoch: loss against chance, accuracies, rate, and a warning if nothing was learned.
+
+    ``wait`` is the share of its time that it waited for images, in [0, 1]; told if there is much of it.
+    """
     parts = [f"epoch {epoch}/{epochs}: loss {values['loss']:.3f} (chance {chance:.3f})"]
     parts += [f"{name.replace('_accuracy', '')} {values[name]:.1f} %" for name in values if name.endswith("_accuracy")]
     parts.append(f"{values['images_per_second']:.0f} images/s")
+    if wait > LONG_WAIT:
+        parts.append(f"{wait:.0%} of the time waiting for images")
     if values["loss"] > STUCK * chance:
         parts.append("WARNING: the loss is at chance; lower the learning rate, or use fewer clusters")
     return ", ".join(parts)

@@ -124,7 +124,7 @@ def train_epoch(state: State, pixels: Pixels, plan: EpochPlan, config: TrainConf
     """Take the steps of the epoch that are still to do."""
     losses: list[Tensor] = []
     places = [state.placement.places(plan.super_class[plan.batch(step)]) for step in range(state.step, len(plan))]
-    batches = iterate_batches(pixels, plan, places, config, seed, state)
+    batches = health.timed(iterate_batches(pixels, plan, places, config, seed, state), state.count_wait)
     steps = health.steps_with_progress(range(state.step, len(plan)), plan.batch_size, f"epoch {state.epoch + 1}")
     for step, part, batch in zip(steps, places, batches, strict=True):
         set_learning_rate(state, config, (state.epoch * len(plan) + step) / (config.epochs * len(plan)))
@@ -282,11 +282,12 @@ def add_totals(state: State, losses: list[Tensor]) -> None:
 def finish_epoch(state: State, plan: EpochPlan, config: MethodConfig, report: Callable[[str], None]) -> None:
     """Turn the totals into the epoch's row of the history."""
     loss, super_hits, sub_hits = state.totals
-    n_images = len(plan) * plan.batch_size
+    n_images, seconds = len(plan) * plan.batch_size, max(state.clock.seconds - state.epoch_began, 1e-9)
     values = {
         "loss": loss / len(plan),
         "lr": state.optimisers["trunk"].param_groups[0]["lr"],
-        "images_per_second": n_images / max(state.clock.seconds - state.epoch_began, 1e-9),
+        "images_per_second": n_images / seconds,
+        "data_wait": state.waited,
     }
     if state.heads.n_super_classes > 1:
         values["super_accuracy"] = 100 * super_hits / n_images
@@ -294,9 +295,10 @@ def finish_epoch(state: State, plan: EpochPlan, config: MethodConfig, report: Ca
         name = "train_accuracy" if config.method == "supervised" else "sub_accuracy"
         values[name] = 100 * sub_hits / n_images
     chance = health.chance_loss(state.heads.n_super_classes, state.heads.n_sub_classes)
+    wait = state.waited / seconds
     state.next_epoch()
     state.history.append({"epoch": state.epoch, "chance_loss": chance, **values})
-    report(health.epoch_line(state.epoch, config.train.epochs, values, chance))
+    report(health.epoch_line(state.epoch, config.train.epochs, values, chance, wait))
 
 
 def _nothing(line: str) -> None:

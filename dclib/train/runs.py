@@ -30,7 +30,7 @@ from dclib.train.state import State
 PICTURED_CLUSTERS = 8  # clusters shown as mosaics on a page
 PICTURED_IMAGES = 9  # images of each, as in the paper's cluster figure
 UNITS = {
-    **{"loss": "nats", "chance_loss": "nats", "images_per_second": "images/s"},
+    **{"loss": "nats", "chance_loss": "nats", "images_per_second": "images/s", "data_wait": "s"},
     **dict.fromkeys(("super_accuracy", "sub_accuracy", "train_accuracy", "validation_map"), "%"),
     **dict.fromkeys(("empty_clusters",), "clusters"),
     **dict.fromkeys(("smallest_cluster", "median_cluster", "largest_cluster"), "images"),

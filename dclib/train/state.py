@@ -17,7 +17,7 @@ from dclib.randomness import generator
 from dclib.train.health import Stopwatch
 from dclib.train.placement import Placement
 
-COUNTERS = ("epoch", "step", "totals", "clusterings", "clustered_at", "history", "notes", "epoch_began")
+COUNTERS = ("epoch", "step", "totals", "clusterings", "clustered_at", "history", "notes", "epoch_began", "waited")
 
 
 @dataclass
@@ -38,6 +38,7 @@ class State:
     notes: dict[str, str] = field(default_factory=dict)  # facts for the run card
     clustered_at: int = -1  # epoch of the last clustering
     epoch_began: float = 0.0  # reading of the clock when this epoch began
+    waited: float = 0.0  # seconds that this epoch's steps waited for images, in the main process
     clock: Stopwatch = field(default_factory=Stopwatch)  # seconds of the run, over all sittings
 
     @classmethod
@@ -83,13 +84,18 @@ class State:
                 if parameter.grad is not None and world_size() > 1:
                     parameter.grad = all_reduce_sum(parameter.grad, team) / world_size()
 
+    def count_wait(self, seconds: float) -> None:
+        """Add to the seconds that were waited for images."""
+        self.waited += seconds
+
     def next_epoch(self) -> None:
         """Close the books of this epoch."""
-        self.epoch, self.step, self.totals, self.epoch_began = (
+        self.epoch, self.step, self.totals, self.epoch_began, self.waited = (
             self.epoch + 1,
             0,
             [0.0, 0.0, 0.0],
             self.clock.seconds,
+            0.0,
         )
 
     def snapshot(self) -> dict[str, Any]:

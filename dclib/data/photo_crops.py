@@ -1,0 +1,37 @@
+"""A random crop straight from a photograph's bytes, decoding no more of it than the crop can show."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dclib.data.images import open_encoded, to_rgb
+from dclib.data.transforms import Crops, crop_image, crop_quickly, draw_crops
+
+REDUCTIONS = (8, 4, 2)  # at which JPEG decodes 1/64, 1/16 and 1/4 of the pixels
+
+
+def crop_photo(content: bytes, crop_area: float, size: int, generator: torch.Generator) -> Tensor:
+    """A random resized crop of the image in a file's bytes, perhaps mirrored: (3, size, size) uint8.
+
+    The box is drawn for the whole image, whatever it is decoded at: a JPEG at the smallest scale where the box still
+    has ``size`` pixels a side. The crop is then that of the image decoded whole to a few grey levels, for JPEG's own
+    averages of 2, 4 or 8 pixels do most of the shrinking.
+
+    Raises:
+        Exception: what Pillow raises of bytes that are no image.
+    """
+    image = open_encoded(content)
+    crops = draw_crops(torch.tensor([image.height]), torch.tensor([image.width]), crop_area, generator)
+    scale = reduction(crops, size) if image.format == "JPEG" else 1
+    if scale > 1:
+        image.draft("RGB", (image.width // scale, image.height // scale))
+        return crop_image(to_rgb(image), crops, 0, size, scale)
+    whole = image if image.mode == "RGB" else to_rgb(image)  # a conversion to what it is would be a copy
+    return crop_quickly(whole, crops, 0, size)
+
+
+def reduction(crops: Crops, size: int) -> int:
+    """How many times smaller an image may be decoded for its one crop to keep ``size`` pixels a side: 1, 2, 4 or 8."""
+    shorter = min(int(crops.height), int(crops.width))
+    return next((scale for scale in REDUCTIONS if shorter >= scale * size), 1)
