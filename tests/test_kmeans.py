@@ -374,6 +374,17 @@ def test_auto_takes_faiss_for_large_problems_where_it_is(monkeypatch):
     assert kmeans(points, 3, generator=rng()).backend == "torch"
 
 
+@pytest.mark.parametrize("supported", [False, True])
+def test_auto_takes_bfloat16_for_large_problems_in_float32_where_the_cpu_has_it(supported, monkeypatch):
+    points = unit_points(50, 4)
+    monkeypatch.setattr(module, "is_supported", lambda device: supported)
+    monkeypatch.setattr(module, "FAISS_WORK", 10**9)
+    assert kmeans(points.float(), 3, generator=rng()).backend == "torch"
+    monkeypatch.setattr(module, "BFLOAT16_WORK", 0)
+    assert kmeans(points.float(), 3, generator=rng()).backend == ("torch-bf16" if supported else "torch")
+    assert kmeans(points, 3, generator=rng()).backend == "torch"  # of float64
+
+
 def test_asking_for_a_missing_faiss_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ValueError, match="install faiss-cpu or use backend='torch'"):
@@ -388,7 +399,7 @@ def test_asking_for_a_missing_faiss_says_what_to_do(monkeypatch):
         (torch.zeros(5), {"k": 1}, r"\(n, d\).*\(5,\)"),
         (torch.tensor([[0.0], [float("nan")], [float("inf")]]), {"k": 2}, r"finite; rows \[1, 2\]"),
         (torch.zeros(5, 2), {"k": 2, "n_iter": 0}, "n_iter must be at least 1; got 0"),
-        (torch.zeros(5, 2), {"k": 2, "backend": "scipy"}, "'auto', 'torch' or 'faiss'; got 'scipy'"),
+        (torch.zeros(5, 2), {"k": 2, "backend": "scipy"}, "'auto', 'torch', 'torch-bf16', 'faiss'; got 'scipy'"),
         (torch.zeros(5, 2), {"k": 2, "initial": torch.zeros(3, 2)}, r"initial must be \(2, 2\); got \(3, 2\)"),
     ],
 )
