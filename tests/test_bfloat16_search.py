@@ -60,6 +60,10 @@ CASES: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
     "of all sizes": lambda: case(groups(300, 32) * torch.logspace(-6, 6, 300).unsqueeze(1), 60),
     "one axis": lambda: case(groups(300, 32) * torch.tensor([1e3] + 31 * [1.0]), 40),
     "halfway between two bfloat16": lambda: case((1 + 2.0**-8) * groups(200, 16).sign(), near(groups(1, 16), 20, 1.0)),
+    "rounding in line with centroids": lambda: case(
+        (1 + 0.99 * 2.0**-8) * torch.tensor([[1.0], [-1.0]]).expand(2, 16),
+        torch.linspace(-2, 2, 41)[:, None].expand(41, 16),
+    ),
 }
 
 
