@@ -383,7 +383,8 @@ def test_auto_takes_bfloat16_for_large_problems_in_float32_where_the_cpu_has_it(
     monkeypatch.setattr(module, "is_supported", lambda device: supported)
     monkeypatch.setattr(module, "FAISS_WORK", 10**9)
     assert kmeans(points.float(), 3, generator=rng()).backend == "torch"
-    monkeypatch.setattr(module, "BFLOAT16_WORK", 0)
+    for size in ("BFLOAT16_CLUSTERS", "BFLOAT16_WIDTH", "BFLOAT16_WORK"):
+        monkeypatch.setattr(module, size, 0)
     assert kmeans(points.float(), 3, generator=rng()).backend == ("torch-bf16" if supported else "torch")
     assert kmeans(points, 3, generator=rng()).backend == "torch"  # of float64
 

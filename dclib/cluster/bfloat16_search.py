@@ -23,8 +23,8 @@ from torch import Tensor
 ROUNDING = 2.0**-8  # a number that becomes bfloat16 changes by at most this share of it
 FLOAT32_ROUNDING = 2.0**-24
 MOST_MEASURED = 8  # centroids of a chunk measured for one point; of more candidates float32 products take one
-CHUNK = 4096  # centroids whose bounds are held at once
-BLOCK_ELEMENTS = 2**21  # bounds held at once: with what is made of them, a block stays in the caches
+CHUNK = 2048  # centroids whose bounds are held at once
+BLOCK_ELEMENTS = 2**20  # bounds held at once: with what is made of them, a block stays in the caches
 SAMPLE = 1024  # centroids whose middle is the centre; any centre gives the same answers
 COLUMN = 0xFFFF  # bits of a packed bound that hold its column
 MEASURED = torch.iinfo(torch.int32).max  # sorts behind every packed bound
