@@ -1,6 +1,8 @@
 """k-means: plain loops, scikit-learn, FAISS against torch, empty clusters, invariants and bad input."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tensor_watch import MadeTensors
 
 from dclib.cluster import kmeans as module
 from dclib.cluster.kmeans import assign, kmeans, update_centroids
+from dclib.records import read_records, select
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -374,6 +377,18 @@ def test_auto_takes_faiss_for_large_problems_where_it_is(monkeypatch):
     assert kmeans(points, 3, generator=rng()).backend == "torch"
 
 
+@pytest.mark.parametrize("supported", [False, True])
+def test_auto_takes_bfloat16_for_large_problems_in_float32_where_the_cpu_has_it(supported, monkeypatch):
+    points = unit_points(50, 4)
+    monkeypatch.setattr(module, "is_supported", lambda device: supported)
+    monkeypatch.setattr(module, "FAISS_WORK", 10**9)
+    assert kmeans(points.float(), 3, generator=rng()).backend == "torch"
+    for size in ("BFLOAT16_CLUSTERS", "BFLOAT16_WIDTH", "BFLOAT16_WORK"):
+        monkeypatch.setattr(module, size, 0)
+    assert kmeans(points.float(), 3, generator=rng()).backend == ("torch-bf16" if supported else "torch")
+    assert kmeans(points, 3, generator=rng()).backend == "torch"  # of float64
+
+
 def test_asking_for_a_missing_faiss_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ValueError, match="install faiss-cpu or use backend='torch'"):
@@ -388,10 +403,26 @@ def test_asking_for_a_missing_faiss_says_what_to_do(monkeypatch):
         (torch.zeros(5), {"k": 1}, r"\(n, d\).*\(5,\)"),
         (torch.tensor([[0.0], [float("nan")], [float("inf")]]), {"k": 2}, r"finite; rows \[1, 2\]"),
         (torch.zeros(5, 2), {"k": 2, "n_iter": 0}, "n_iter must be at least 1; got 0"),
-        (torch.zeros(5, 2), {"k": 2, "backend": "scipy"}, "'auto', 'torch' or 'faiss'; got 'scipy'"),
+        (torch.zeros(5, 2), {"k": 2, "backend": "scipy"}, "'auto', 'torch', 'torch-bf16', 'faiss'; got 'scipy'"),
         (torch.zeros(5, 2), {"k": 2, "initial": torch.zeros(3, 2)}, r"initial must be \(2, 2\); got \(3, 2\)"),
     ],
 )
 def test_bad_input_is_refused(points, options, message):
     with pytest.raises(ValueError, match=message):
         kmeans(points, generator=rng(), **options)
+
+
+def test_the_benchmark_runs_and_records(tmp_path):
+    root = Path(__file__).resolve().parent.parent
+    sizes = ["--n", "900", "--d", "12", "--k", "10", "--iterations", "2", "--loop-points", "300", "--repeats", "2"]
+    command = [sys.executable, root / "benchmarks" / "kmeans.py", *sizes, "--output", tmp_path / "kmeans.json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stderr
+    records = read_records(tmp_path)
+    for way in ("auto", "torch", "faiss", "FAISS", "scikit-learn", "loop over clusters", "batches of 48"):
+        (beside,) = select(records, "inertia_beside_torch", way=way)
+        assert abs(beside.value) < 1e-3  # as the target has it; of float32 and other sums
+        (median,) = select(records, "seconds_per_update", way=way, statistic="median")
+        assert (median.n, median.card.stage) == (2, "benchmark")
+        assert median.value > 0
+    assert median.card.notes["auto_took"] == "torch"

@@ -13,13 +13,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from dclib.cluster.bfloat16_search import Bfloat16Search, is_supported
 from dclib.cluster.stored_rows import Rows
 from dclib.distributed import Team, all_reduce_max, all_reduce_sum, everyone
 
-Backend = Literal["auto", "torch", "faiss"]
+Backend = Literal["auto", "torch", "torch-bf16", "faiss"]
+Search = Callable[[Tensor], tuple[Tensor, Tensor]]  # of points: numbers of the nearest centroids, squared distances
 BLOCK_ELEMENTS = 2**23  # rows times centroids, or times d, held at once by an E step: 32 MiB in float32
 SPLIT_STEP = 1 / 16  # how far each half of a split moves, as a share of the way to the donor's farthest point
 COPIES = 1e-6  # square of the reach, in units of the points' scale, below which a cluster holds copies of one point
+# sizes from which products in bfloat16 outweigh the rest of that search, which every point pays: with 256 clusters or
+# 64 dimensions it was behind, with 1,000 clusters in 256 dimensions ahead. Tried on a Zen 4 CPU that had other work, by
+# timing assign() on 1,000 and 10,000 points in 16, 64 and 256 dimensions and 4 to 1,000 clusters
+BFLOAT16_CLUSTERS, BFLOAT16_WIDTH, BFLOAT16_WORK = 512, 128, 2**30  # k, d, n * k * d
 FAISS_WORK = 2**31  # n * k * d from which FAISS's CPU kernels are worth their copies
 SETTLING_ROUNDS = 10  # at most this many repairs of empty clusters after the last update
 
@@ -34,7 +40,7 @@ class KMeansResult:
     inertia: float  # mean squared distance of a point to its centroid
     history: tuple[float, ...]  # the same at every pass, first to last
     n_splits: int  # empty clusters that were refilled on the way
-    backend: str  # "torch" or "faiss": what really ran
+    backend: str  # "torch", "torch-bf16" or "faiss": what really ran
 
 
 def kmeans(
@@ -58,9 +64,9 @@ def kmeans(
         k: Clusters, 1 <= k <= n.
         generator: Draws the initial centroids, k distinct rows. A CPU generator, in the same state on every rank.
         n_iter: Updates of the centroids.
-        backend: Who finds the nearest centroids: ``"torch"`` on the device of the points, ``"faiss"`` on the CPU.
-            ``"auto"`` takes FAISS for large problems on the CPU where it is installed, torch elsewhere; the result
-            says which ran.
+        backend: Who finds the nearest centroids: ``"torch"`` on the device of the points, ``"torch-bf16"`` or
+            ``"faiss"`` on the CPU. All find the same ones, but for ties within rounding. ``"auto"`` takes the fastest
+            for problems of this size, types and machine; the result says which ran.
         initial: (k, d) centroids to start from instead.
         team: The ranks that share the points; all of them by default.
 
@@ -68,7 +74,7 @@ def kmeans(
         Centroids, inertia and counts over all ranks, the same on each; the assignments of this rank's points.
 
     Raises:
-        ValueError: k is outside [1, n], or the points are not (n, d) and finite.
+        ValueError: k is outside [1, n], the points are not (n, d) and finite, or the back-end cannot run here.
 
     Source: released code, src/distributed_kmeans.py. Differs: blocks instead of batches of 48, distinct donors for
     empty clusters (there a constant seed picks the same donor each time), a split step well above rounding, a last
@@ -135,11 +141,13 @@ def assign(points: Rows, centroids: Tensor, backend: str = "torch") -> tuple[Ten
 
     Only a block of rows by k is ever held, whatever n.
     """
-    search = _search_faiss(centroids) if backend == "faiss" else _search_torch(centroids)
+    search = SEARCHES[backend](centroids)
     nearest = torch.empty(len(points), dtype=torch.int64, device=centroids.device)
     distances = torch.empty(len(points), dtype=centroids.dtype, device=centroids.device)
     start = 0
-    for block in points.split(_rows_per_block(max(centroids.shape))):
+    # the bfloat16 search splits rows and centroids by itself
+    width = centroids.shape[1] if backend == "torch-bf16" else max(centroids.shape)
+    for block in points.split(_rows_per_block(width)):
         rows = slice(start, start + len(block))
         nearest[rows], distances[rows] = search(block)
         start += len(block)
@@ -242,7 +250,7 @@ def _rows_per_block(width: int) -> int:
     return max(1, BLOCK_ELEMENTS // width)
 
 
-def _search_torch(centroids: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def _search_torch(centroids: Tensor) -> Search:
     norms = centroids.square().sum(dim=1)
 
     def search(block: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,7 +260,7 @@ def _search_torch(centroids: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]
     return search
 
 
-def _search_faiss(centroids: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def _search_faiss(centroids: Tensor) -> Search:
     index = _import_faiss().IndexFlatL2(centroids.shape[1])
     index.add(centroids.detach().cpu().float().contiguous().numpy())
 
@@ -264,20 +272,40 @@ def _search_faiss(centroids: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]
     return search
 
 
+SEARCHES: dict[str, Callable[[Tensor], Search]] = {
+    "torch": _search_torch,
+    "torch-bf16": Bfloat16Search,
+    "faiss": _search_faiss,
+}
+
+
 def _resolve(backend: Backend, points: Rows, n: int, k: int) -> str:
+    """The back-end that runs: the one asked for, or the fastest."""
+    if backend not in ("auto", *SEARCHES):
+        raise ValueError(f"backend must be one of 'auto', {', '.join(map(repr, SEARCHES))}; got {backend!r}")
+    has_bfloat16 = points.dtype == torch.float32 and is_supported(points.device)
+    if backend == "torch-bf16" and not has_bfloat16:
+        raise ValueError(
+            "backend='torch-bf16' needs float32 points on a CPU with bfloat16 instructions; "
+            f"got {points.dtype} on {points.device}, in which it cannot run: use backend='auto'"
+        )
     if backend == "faiss":
         _import_faiss()
-    if backend in ("torch", "faiss"):
-        return backend
     if backend != "auto":
-        raise ValueError(f"backend must be 'auto', 'torch' or 'faiss'; got {backend!r}")
-    if points.device.type != "cpu" or n * points.shape[1] * k < FAISS_WORK:
-        return "torch"
+        return backend
+    d = points.shape[1]
+    work = n * k * d
+    if has_bfloat16 and k >= BFLOAT16_CLUSTERS and d >= BFLOAT16_WIDTH and work >= BFLOAT16_WORK:
+        return "torch-bf16"
+    return "faiss" if points.device.type == "cpu" and work >= FAISS_WORK and _has_faiss() else "torch"
+
+
+def _has_faiss() -> bool:
     try:
         _import_faiss()
     except ValueError:
-        return "torch"
-    return "faiss"
+        return False
+    return True
 
 
 def _import_faiss() -> Any:

@@ -16,7 +16,7 @@ from dclib.config import ClusterConfig
 from dclib.distributed import all_reduce_sum, end_team, make_team, shard, wait_for_all, world_size
 
 POINTS_PER_CLUSTER = 39  # below this many points a cluster, FAISS and experience call a clustering under-sampled
-BACKENDS = ("faiss", "torch")
+BACKENDS = ("faiss", "torch", "torch-bf16")
 
 
 @dataclass(frozen=True)
