@@ -33,8 +33,8 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dclib.cluster.bfloat16_search import is_supported
 from dclib.cluster.kmeans import Backend, assign, draw_rows, kmeans
+from dclib.cluster.nearest import has_bfloat16
 from dclib.config import config_hash
 from dclib.presets import project_root
 from dclib.randomness import generator
@@ -129,7 +129,7 @@ def measure(options: argparse.Namespace, used: dict[str, Any]) -> tuple[dict[str
     few = points[: options.loop_points]
     ways: dict[str, Way] = {
         **{b: with_backend(b, used) for b in (OURS, "torch", "faiss")},
-        **({"torch-bf16": with_backend("torch-bf16", used)} if is_supported(points.device) else {}),
+        **({"torch-bf16": with_backend("torch-bf16", used)} if has_bfloat16(points.dtype, points.device) else {}),
         "FAISS": by_faiss,
         "scikit-learn": with_scikit_learn(used),
         **dict(zip(LOOPS, (by_clusters, by_batches), strict=True)),

@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 from tensor_watch import MadeTensors
 
 from dclib.cluster import kmeans as module
+from dclib.cluster import nearest as nearest_module
 from dclib.cluster.kmeans import assign, kmeans, update_centroids
 from dclib.records import read_records, select
 
@@ -253,6 +254,7 @@ def test_blocked_passes_equal_whole_ones(block, monkeypatch):
     points = unit_points(100, 5)
     whole = kmeans(points, 6, generator=rng(), initial=points[:6], backend="torch")
     monkeypatch.setattr(module, "BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(nearest_module, "CPU_SCORES", block)
     blocked = kmeans(points, 6, generator=rng(), initial=points[:6], backend="torch")
     assert torch.equal(blocked.assignments, whole.assignments)
     torch.testing.assert_close(blocked.centroids, whole.centroids, rtol=0, atol=1e-14)  # matmul of other shapes
@@ -261,6 +263,7 @@ def test_blocked_passes_equal_whole_ones(block, monkeypatch):
 @pytest.mark.parametrize(("k", "d"), [(2, 50), (50, 2), (10, 10)])
 def test_a_pass_holds_a_block_whatever_k_and_d(k, d, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ELEMENTS", 1000)
+    monkeypatch.setattr(nearest_module, "CPU_SCORES", 1000)
     points = unit_points(2000, d)
     with MadeTensors() as watch:
         nearest, _ = assign(points, points[:k])
@@ -368,22 +371,13 @@ def test_zero_points_end_without_an_error():
 # --- which back-end runs, and what is refused
 
 
-def test_auto_takes_faiss_for_large_problems_where_it_is(monkeypatch):
-    points = unit_points(50, 4)
-    assert kmeans(points, 3, generator=rng()).backend == "torch"
-    monkeypatch.setattr(module, "FAISS_WORK", 0)
-    assert kmeans(points, 3, generator=rng()).backend == "faiss"
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    assert kmeans(points, 3, generator=rng()).backend == "torch"
-
-
 @pytest.mark.parametrize("supported", [False, True])
-def test_auto_takes_bfloat16_for_large_problems_in_float32_where_the_cpu_has_it(supported, monkeypatch):
+def test_auto_takes_bfloat16_for_many_wide_centroids_in_float32_where_the_machine_has_it(supported, monkeypatch):
     points = unit_points(50, 4)
-    monkeypatch.setattr(module, "is_supported", lambda device: supported)
-    monkeypatch.setattr(module, "FAISS_WORK", 10**9)
+    capabilities = {"avx512_bf16": supported}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert kmeans(points.float(), 3, generator=rng()).backend == "torch"
-    for size in ("BFLOAT16_CLUSTERS", "BFLOAT16_WIDTH", "BFLOAT16_WORK"):
+    for size in ("BFLOAT16_CLUSTERS", "BFLOAT16_WIDTH"):
         monkeypatch.setattr(module, size, 0)
     assert kmeans(points.float(), 3, generator=rng()).backend == ("torch-bf16" if supported else "torch")
     assert kmeans(points, 3, generator=rng()).backend == "torch"  # of float64

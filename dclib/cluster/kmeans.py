@@ -5,28 +5,21 @@ The points of the method are unit vectors, the centroids are plain means and are
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from dclib.cluster.bfloat16_search import Bfloat16Search, is_supported
+from dclib.cluster.nearest import SEARCHES, has_bfloat16, import_faiss
 from dclib.cluster.stored_rows import Rows
 from dclib.distributed import Team, all_reduce_max, all_reduce_sum, everyone
 
 Backend = Literal["auto", "torch", "torch-bf16", "faiss"]
-Search = Callable[[Tensor], tuple[Tensor, Tensor]]  # of points: numbers of the nearest centroids, squared distances
-BLOCK_ELEMENTS = 2**23  # rows times centroids, or times d, held at once by an E step: 32 MiB in float32
+BLOCK_ELEMENTS = 2**23  # rows times d, read at once: 32 MiB in float32
 SPLIT_STEP = 1 / 16  # how far each half of a split moves, as a share of the way to the donor's farthest point
 COPIES = 1e-6  # square of the reach, in units of the points' scale, below which a cluster holds copies of one point
-# sizes from which products in bfloat16 outweigh the rest of that search, which every point pays: with 256 clusters or
-# 64 dimensions it was behind, with 1,000 clusters in 256 dimensions ahead. Tried on a Zen 4 CPU that had other work, by
-# timing assign() on 1,000 and 10,000 points in 16, 64 and 256 dimensions and 4 to 1,000 clusters
-BFLOAT16_CLUSTERS, BFLOAT16_WIDTH, BFLOAT16_WORK = 512, 128, 2**30  # k, d, n * k * d
-FAISS_WORK = 2**31  # n * k * d from which FAISS's CPU kernels are worth their copies
+BFLOAT16_CLUSTERS, BFLOAT16_WIDTH = 512, 128  # k and d from which products in bfloat16 are faster
 SETTLING_ROUNDS = 10  # at most this many repairs of empty clusters after the last update
 
 
@@ -88,7 +81,7 @@ def kmeans(
         initial = rows_of(points, draw_rows(shards.total, k, generator), shards)
     elif initial.shape != (k, points.shape[1]):
         raise ValueError(f"initial must be ({k}, {points.shape[1]}); got {tuple(initial.shape)}")
-    return _lloyd(points, initial, n_iter, _resolve(backend, points, shards.total, k), shards)
+    return _lloyd(points, initial, n_iter, _resolve(backend, points, k), shards)
 
 
 @dataclass(frozen=True)
@@ -139,15 +132,13 @@ def check_points(points: Rows, k: int, total: int) -> None:
 def assign(points: Rows, centroids: Tensor, backend: str = "torch") -> tuple[Tensor, Tensor]:
     """E step: nearest centroid (n,) int64 and squared distance to it (n,), ties to the lower number.
 
-    Only a block of rows by k is ever held, whatever n.
+    Only a block of rows by d and one of rows by k are ever held, whatever n.
     """
     search = SEARCHES[backend](centroids)
     nearest = torch.empty(len(points), dtype=torch.int64, device=centroids.device)
     distances = torch.empty(len(points), dtype=centroids.dtype, device=centroids.device)
     start = 0
-    # the bfloat16 search splits rows and centroids by itself
-    width = centroids.shape[1] if backend == "torch-bf16" else max(centroids.shape)
-    for block in points.split(_rows_per_block(width)):
+    for block in points.split(_rows_per_block(centroids.shape[1])):
         rows = slice(start, start + len(block))
         nearest[rows], distances[rows] = search(block)
         start += len(block)
@@ -250,71 +241,19 @@ def _rows_per_block(width: int) -> int:
     return max(1, BLOCK_ELEMENTS // width)
 
 
-def _search_torch(centroids: Tensor) -> Search:
-    norms = centroids.square().sum(dim=1)
-
-    def search(block: Tensor) -> tuple[Tensor, Tensor]:
-        score, index = torch.addmm(norms, block, centroids.T, alpha=-2).min(dim=1)
-        return index, (score + block.square().sum(dim=1)).clamp(min=0)
-
-    return search
-
-
-def _search_faiss(centroids: Tensor) -> Search:
-    index = _import_faiss().IndexFlatL2(centroids.shape[1])
-    index.add(centroids.detach().cpu().float().contiguous().numpy())
-
-    def search(block: Tensor) -> tuple[Tensor, Tensor]:
-        _, found = index.search(block.detach().cpu().float().contiguous().numpy(), 1)
-        nearest = torch.from_numpy(found[:, 0]).to(block.device)
-        return nearest, (block - centroids[nearest]).square().sum(dim=1)  # its own are in float32, whatever the points
-
-    return search
-
-
-SEARCHES: dict[str, Callable[[Tensor], Search]] = {
-    "torch": _search_torch,
-    "torch-bf16": Bfloat16Search,
-    "faiss": _search_faiss,
-}
-
-
-def _resolve(backend: Backend, points: Rows, n: int, k: int) -> str:
+def _resolve(backend: Backend, points: Rows, k: int) -> str:
     """The back-end that runs: the one asked for, or the fastest."""
     if backend not in ("auto", *SEARCHES):
         raise ValueError(f"backend must be one of 'auto', {', '.join(map(repr, SEARCHES))}; got {backend!r}")
-    has_bfloat16 = points.dtype == torch.float32 and is_supported(points.device)
-    if backend == "torch-bf16" and not has_bfloat16:
+    has_products = has_bfloat16(points.dtype, points.device)
+    if backend == "torch-bf16" and not has_products:
         raise ValueError(
-            "backend='torch-bf16' needs float32 points on a CPU with bfloat16 instructions; "
-            f"got {points.dtype} on {points.device}, in which it cannot run: use backend='auto'"
+            "backend='torch-bf16' needs float32 points, on a CPU with bfloat16 instructions or a GPU of compute "
+            f"capability 8.0 with Triton; got {points.dtype} on {points.device}: use backend='auto'"
         )
     if backend == "faiss":
-        _import_faiss()
+        import_faiss()
     if backend != "auto":
         return backend
-    d = points.shape[1]
-    work = n * k * d
-    if has_bfloat16 and k >= BFLOAT16_CLUSTERS and d >= BFLOAT16_WIDTH and work >= BFLOAT16_WORK:
-        return "torch-bf16"
-    return "faiss" if points.device.type == "cpu" and work >= FAISS_WORK and _has_faiss() else "torch"
-
-
-def _has_faiss() -> bool:
-    try:
-        _import_faiss()
-    except ValueError:
-        return False
-    return True
-
-
-def _import_faiss() -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecation notices of its generated bindings
-            import faiss
-    except ImportError as error:
-        raise ValueError(
-            f"backend='faiss' needs FAISS, which cannot be imported ({error}); install faiss-cpu or use backend='torch'"
-        ) from None
-    return faiss
+    pays = k >= BFLOAT16_CLUSTERS and points.shape[1] >= BFLOAT16_WIDTH
+    return "torch-bf16" if has_products and pays else "torch"

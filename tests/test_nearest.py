@@ -1,5 +1,8 @@
-"""Nearest centroids through bfloat16: bounds hold, and float64 finds no nearer centroid, on easy and hard points."""
+"""The nearest centroid: products are not further off than said, and float64 finds none nearer, on hard points too."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -8,11 +11,13 @@ from tensor_watch import MadeTensors
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dclib.cluster import bfloat16_search as module
-from dclib.cluster.bfloat16_search import ROUNDING, Bfloat16Search, is_supported
+from dclib.cluster import nearest as module
 from dclib.cluster.kmeans import assign, kmeans
+from dclib.cluster.nearest import GROUPS, ROUNDING, Bfloat16Search, PlainSearch, has_bfloat16
 
-needs_bfloat16 = pytest.mark.skipif(not is_supported(torch.device("cpu")), reason="the CPU has no bfloat16 products")
+needs_bfloat16 = pytest.mark.skipif(
+    not has_bfloat16(torch.float32, torch.device("cpu")), reason="the CPU has no bfloat16 products"
+)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -76,15 +81,26 @@ def hard(request):
     return CASES[request.param]()
 
 
-def test_no_distance_is_below_its_bound(hard):
+def scores_of(search: Bfloat16Search, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Every score as the CPU's products give it (n, k), and the exact one, of the centred points in float64."""
+    rounded = (points - search.centre).bfloat16()
+    factor = search.factor[:, : len(search.centroids)]
+    found = torch.cat([rounded, rounded.new_ones(len(points), 2)], dim=1) @ factor
+    centred = (search.centroids - search.centre).double()
+    return found.double(), centred.square().sum(dim=1) - 2 * (points - search.centre).double() @ centred.T
+
+
+def test_no_score_is_further_off_than_said(hard):
     points, centroids = hard
     search = Bfloat16Search(centroids)
-    bounds = (module.left_factor(points - search.centre) @ search.factors[0]).double()
-    exact = exact_distances(points, centroids)
-    assert (bounds * (1 - ROUNDING) <= exact).all()  # for bounds that are above zero
-    # and none is far below: 4 lengths' shares of a rounding, both ways, and the margins of float32
-    sizes = exact_distances(points, search.centre.unsqueeze(0)) + exact_distances(centroids, search.centre[None]).T
-    assert (bounds >= exact - 6 * ROUNDING * sizes).all()
+    centred = points - search.centre
+    lengths, errors = centred.norm(dim=1), (centred - centred.bfloat16()).norm(dim=1)
+    uncertainty = search._uncertainty(lengths, errors).double().unsqueeze(1)
+    found, exact = scores_of(search, points)
+    assert ((found - exact).abs() <= uncertainty + 1.01 * ROUNDING * found.abs()).all()
+    # and not much more is said than can be: two lengths' shares of a rounding, twice, and the margins of float32
+    most = 5 * ROUNDING * (lengths * search.length) + 1e-3 * (lengths + search.length).square()
+    assert (search._uncertainty(lengths, errors) <= most).all()
 
 
 def test_float64_finds_none_nearer(hard):
@@ -112,50 +128,61 @@ def test_differs_from_the_plain_path_only_in_ties(hard):
     assert len(differ) <= int(tied.sum())
 
 
-def test_ordinary_points_differ_nowhere_and_few_centroids_are_measured(monkeypatch):
-    measured = []
-    measure = module.Nearest.measure
+def test_ordinary_points_differ_nowhere_and_few_calls_are_close(monkeypatch):
+    again = []
+    plain = module.PlainSearch.__call__
     monkeypatch.setattr(
-        module.Nearest,
-        "measure",
-        lambda self, rows, numbers: (measured.append(len(rows)), measure(self, rows, numbers)),
+        module.PlainSearch, "__call__", lambda self, points: (again.append(len(points)), plain(self, points))[1]
     )
     points = groups(4000, 128)
     centroids = points[:200].clone()
     for _ in range(3):
         nearest, _ = Bfloat16Search(centroids)(points)
+        close = again.pop()
         assert int((nearest != assign(points, centroids)[0]).sum()) == 0
+        again.clear()
         centroids = torch.stack([points[nearest == c].mean(dim=0) for c in range(200)])
-    assert sum(measured) < 3 * 2 * len(points)  # on average less than two of 200
+    # 200 centroids in 12 groups: several are about as near as the nearest
+    assert 0 < close < len(points) / 2
 
 
-def test_ties_go_to_the_lower_number(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 4)
-    centroids = groups(3, 8).repeat(5, 1)
-    nearest, _ = Bfloat16Search(centroids)(groups(100, 8))
+@pytest.mark.parametrize("search", [PlainSearch, Bfloat16Search])
+@pytest.mark.parametrize("copies", [5, 100])
+def test_ties_go_to_the_lower_number(search, copies):
+    centroids = groups(3, 8).repeat(copies, 1)
+    nearest, _ = search(centroids)(groups(100, 8))
     assert set(nearest.tolist()) <= {0, 1, 2}
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 64])
-@pytest.mark.parametrize("elements", [1, 100, 5000])
-def test_blocks_and_chunks_change_nothing(chunk, elements, monkeypatch):
+@pytest.mark.parametrize("k", [256, 257, 300, 1000])
+def test_the_minimum_by_groups_is_the_minimum(k):
+    # small integers, so that every row has ties and every sum is exact
+    points = torch.randint(-2, 3, (200, 6), generator=rng()).float()
+    centroids = torch.randint(-2, 3, (k, 6), generator=rng(1)).float()
+    search = PlainSearch(centroids)
+    assert search.by_groups
+    exact = torch.cdist(points.double(), centroids.double()).square().round()
+    assert torch.equal(search(points)[0], exact.argmin(dim=1))
+    assert torch.equal(search(points)[1], exact.amin(dim=1).float())
+
+
+def test_the_two_lowest_by_groups_are_the_two_lowest():
+    scores = torch.randn(300, 7 * GROUPS, generator=rng())
+    lowest, columns, second = module.two_lowest_by_groups(scores.clone())
+    ranked = scores.sort(dim=1)
+    assert torch.equal(columns, ranked.indices[:, 0])
+    assert torch.equal(torch.stack([lowest, second], dim=1), ranked.values[:, :2])
+
+
+@pytest.mark.parametrize("search", [PlainSearch, Bfloat16Search])
+@pytest.mark.parametrize("scores", [1, 100, 5000])
+def test_blocks_change_nothing(search, scores, monkeypatch):
     points = groups(150, 20)
-    whole = Bfloat16Search(points[:40])(points)
-    monkeypatch.setattr(module, "CHUNK", chunk)
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", elements)
-    nearest, squared = Bfloat16Search(points[:40])(points)
+    whole = search(points[:40])(points)
+    monkeypatch.setattr(module, "CPU_SCORES", scores)
+    nearest, squared = search(points[:40])(points)
     assert torch.equal(nearest, whole[0])
-    torch.testing.assert_close(squared, whole[1], rtol=1e-6, atol=0)  # sums of 20 squares, if added in another order
-
-
-@pytest.mark.parametrize("most", [0, 1, 2])
-def test_float32_takes_over_where_bounds_are_too_close(most, monkeypatch):
-    monkeypatch.setattr(module, "MOST_MEASURED", most)
-    points, centroids = CASES["no groups"]()
-    search = Bfloat16Search(centroids)
-    nearest, _ = search(points)
-    assert search.gave_up == (most == 0)
-    assert torch.equal(nearest, assign(points, centroids)[0])
+    torch.testing.assert_close(squared, whole[1], rtol=1e-5, atol=1e-6)  # products of other shapes, of unit vectors
 
 
 def test_gives_up_where_nothing_can_be_told():
@@ -172,14 +199,15 @@ def test_points_whose_squares_overflow_get_an_answer():
     assert torch.isinf(squared).all()
 
 
-def test_a_pass_holds_a_block_whatever_n_and_k(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 20)
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 1000)
-    points = groups(1000, 10)
-    search = Bfloat16Search(points[:100])
+@pytest.mark.parametrize("search", [PlainSearch, Bfloat16Search])
+def test_a_pass_holds_a_block_whatever_n_and_k(search, monkeypatch):
+    monkeypatch.setattr(module, "CPU_SCORES", 4000)
+    points = groups(2000, 10)
+    ready = search(points[:300])
     with MadeTensors() as watch:
-        search(points)
-    assert watch.largest() <= 1000  # n by k is 100,000
+        ready(points)
+    # n by k is 600,000; points whose call is close are gathered, n by d
+    assert watch.largest() <= (20_000 if search is Bfloat16Search else 4000 + 20 * 13)
 
 
 def test_no_points_find_nothing():
@@ -217,3 +245,43 @@ def test_threads_change_nothing():
 def test_needs_float32():
     with pytest.raises(ValueError, match=r"needs float32 points.*got torch.float64 on cpu.*use backend='auto'"):
         kmeans(groups(20, 3).double(), 2, generator=rng(), backend="torch-bf16")
+
+
+KERNEL = """
+import torch
+from dclib.cluster.two_lowest import two_lowest
+draws = torch.Generator().manual_seed(0)
+for n, k, d, dtype in [(300, 200, 70, torch.float32), (5, 1, 3, torch.float32), (130, 129, 64, torch.float16)]:
+    points, centroids = (torch.randn(rows, d, generator=draws).to(dtype) for rows in (n, k))
+    norms = centroids.float().square().sum(dim=1)
+    lowest, numbers, second = two_lowest(points, centroids, norms)
+    exact = norms.double() - 2 * points.double() @ centroids.double().T
+    ranked = torch.cat([exact, torch.full((n, 1), torch.inf)], dim=1).sort(dim=1)
+    assert torch.equal(numbers, ranked.indices[:, 0]), (numbers, ranked.indices[:, 0])
+    found = torch.stack([lowest, second], dim=1).double()
+    # sums of d products in float32; no two of these scores are as close
+    torch.testing.assert_close(found, ranked.values[:, :2], rtol=1e-5, atol=1e-4)
+same = torch.ones(3, 4).repeat(300, 1)
+assert (two_lowest(same, same, same.square().sum(dim=1))[1] == 0).all()
+assert two_lowest(same[:0], same, same.square().sum(dim=1))[0].shape == (0,)
+print("equal")
+"""
+
+
+def test_the_kernel_of_gpus_finds_the_two_lowest_in_tritons_interpreter():
+    pytest.importorskip("triton")
+    ran = subprocess.run(
+        [sys.executable, "-c", KERNEL], capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"}
+    )
+    assert ran.stdout == "equal\n", ran.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_what_the_cpu_finds():
+    points = groups(5000, 130).cuda()
+    nearest, squared = Bfloat16Search(points[:600])(points)
+    exact = exact_distances(points, points[:600])
+    found = exact.gather(1, nearest.unsqueeze(1)).squeeze(1)
+    assert (found <= exact.amin(dim=1) + 1e-6).all()
+    torch.testing.assert_close(squared.double(), found, rtol=0, atol=1e-5)
