@@ -21,6 +21,8 @@ SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 # whatever environment the caller has active must not be seen
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX UV_PROJECT_ENVIRONMENT
+# a page would start by compiling torch's thousand modules, each time
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: book test benchmarks format lock clean help
 

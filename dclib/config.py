@@ -78,9 +78,10 @@ class TrainConfig:
     decay_from: float = 1.0  # fraction of the steps after which lr falls linearly; 1 means never
     final_lr: float = 0.02  # fraction of lr that it falls to at the end
     crop_area: float = 0.08  # smallest share of the image's area a random crop may keep
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     # of the network's and heads' matrix products, in steps and in the features that are clustered. Weights, momentum,
-    # checkpoints, batch-norm statistics, losses and the clustering itself are float32 in either case
+    # checkpoints, batch-norm statistics, losses and the clustering itself are float32 in either case. auto: bfloat16
+    # where the machine has instructions for it
     accumulate: int = 1  # parts a batch is taken in, one after the other, to fit a smaller memory
     # gradients are those of the whole batch but for batch norm, whose statistics are those of each part, and whose
     # running averages move as many times a step
@@ -100,7 +101,7 @@ class TrainConfig:
         _need(0 <= self.momentum < 1, "momentum in [0, 1)", self.momentum)
         _need(0 <= self.weight_decay < math.inf, "weight_decay >= 0 and finite", self.weight_decay)
         _need(0 < self.crop_area <= 1, "crop_area in (0, 1]", self.crop_area)
-        _need(self.precision in ("float32", "bfloat16"), "precision float32 or bfloat16", self.precision)
+        _need(self.precision in ("float32", "bfloat16", "auto"), "precision float32, bfloat16 or auto", self.precision)
         _need(
             1 <= self.accumulate <= self.batch_size // 2,
             f"accumulate from 1 to {self.batch_size // 2}, for two images of a batch in each part",

@@ -178,6 +178,13 @@ def test_bfloat16_and_parts_of_a_batch_need_less():
     assert (quarter.device_bytes - weights) / (exact.device_bytes - weights) == pytest.approx(1 / 4)
     assert half.parts["convolutions"] == pytest.approx(exact.parts["convolutions"] / 2)  # tensor cores
     assert quarter.parts["overhead"] == pytest.approx(4 * exact.parts["overhead"])
+    auto = dataclasses.replace(config, train=dataclasses.replace(config.train, precision="auto"))
+    for gain, as_one in ((1.0, config), (2.0, low)):
+        machine = dataclasses.replace(work.hardware, bfloat16_gain=gain)
+        one, other = (
+            phases.training_phase(dataclasses.replace(work, config=c, hardware=machine)) for c in (auto, as_one)
+        )
+        assert one == other
     on = {c.train.precision: phases.evaluation_phase(dataclasses.replace(work, config=c)) for c in (config, low)}
     assert on["float32"] == on["bfloat16"]  # what is measured is measured in float32
 

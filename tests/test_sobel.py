@@ -74,6 +74,13 @@ def test_sobel_does_not_see_a_change_of_colour_that_keeps_the_grey():
     torch.testing.assert_close(stem(other), stem(image), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["sobel", "rgb", "folded"])
+def test_levels_in_bytes_are_those_of_their_float_share(kind):
+    images = torch.arange(256).repeat(12).view(4, 3, 16, 16)
+    stem = Stem(kind)
+    assert torch.equal(stem(images.to(torch.uint8)), stem(images.float() / 255))
+
+
 def test_the_rgb_stem_pads_normalised_colour_with_zeros():
     images = random_images(2, 3, 5, 6)
     padded = Stem("rgb")(images)

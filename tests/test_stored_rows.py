@@ -124,7 +124,7 @@ def test_files_hold_all_rows_once_and_whole_batches(n):
     assert all(a.stop == b.start and len(b) > 0 for a, b in zip(files, files[1:], strict=False))
     assert {len(rows) for rows in files[:-1]} <= {stored.rows_per_file}
     assert stored.rows_per_file % 256 == 0  # images of a batch of features
-    assert stored.rows_per_file <= 16_384
+    assert stored.rows_per_file <= 4_096
 
 
 def share(place: int, size: int, n_files: int) -> range:

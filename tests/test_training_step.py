@@ -315,9 +315,29 @@ def test_a_run_goes_on_in_its_precision(pixels, tmp_path, monkeypatch):
     assert all(math.isfinite(row["loss"]) for row in resumed.history if "loss" in row)
 
 
+@pytest.mark.parametrize(
+    ("instructions", "chosen"),
+    [
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+        ({"avx2": True}, "float32"),
+        ({}, "float32"),
+    ],
+)
+def test_auto_is_bfloat16_where_the_machine_has_instructions_for_it(
+    instructions, chosen, pixels, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    auto, same = (
+        pretrain(pixels, replace(CONFIG, train=replace(CONFIG.train, precision=p)), folder=tmp_path / p, report=silent)
+        for p in ("auto", chosen)
+    )
+    assert all(torch.equal(value, weights(same)[name]) for name, value in weights(auto).items())
+
+
 def test_other_precisions_are_refused():
     for word in ("float16", "half", "bf16", ""):
-        with pytest.raises(ValueError, match=f"need precision float32 or bfloat16; got {word}"):
+        with pytest.raises(ValueError, match=f"need precision float32, bfloat16 or auto; got {word}"):
             TrainConfig(precision=word)
 
 

@@ -315,7 +315,7 @@ def test_a_broken_archive_is_replaced_photo_by_photo_in_training(tmp_path):
     views = torch.cat(list(pixels.centre_batches(7)))
     assert pixels.unreadable == tuple(f"{n:08d}" for n in range(1_000, 1_020))
     # each photo is of its number's grey; JPEG may miss it by two levels
-    shown = (255 * views).mean(dim=(1, 2, 3))
+    shown = views.float().mean(dim=(1, 2, 3))
     greys = torch.tensor([number % 251 for number in numbers])
     assert (shown - greys)[[*range(20), *range(40, 60)]].abs().max() <= 2
     readable = greys[[*range(20), *range(40, 60)]]

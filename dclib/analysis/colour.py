@@ -34,7 +34,7 @@ class ColourSpread:
 
 def mean_colours(pixels: Pixels) -> NDArray[np.float64]:
     """Mean red, green and blue of every image's centre crop, the part that is clustered: (n, 3), levels 0 to 255."""
-    parts = [255 * batch.double().mean(dim=(2, 3)).numpy() for batch in pixels.centre_batches(BATCH)]
+    parts = [batch.double().mean(dim=(2, 3)).numpy() for batch in pixels.centre_batches(BATCH)]
     return np.concatenate(parts)
 
 

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dclib.precision import multiplies_in_bfloat16
+
 ROUNDING = 2.0**-8  # a number that becomes bfloat16 changes by at most this share of it
 FLOAT32_ROUNDING = 2.0**-24
 # scores held at once: few enough for a CPU's caches, enough to keep a GPU busy
@@ -179,13 +181,10 @@ SEARCHES: dict[str, Callable[[Tensor], Search]] = {
 }
 
 
-def has_bfloat16(points_dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether ``device`` multiplies in bfloat16 faster than in float32, adds up in float32, and points are float32."""
-    if device.type == "cuda":
-        has_triton = importlib.util.find_spec("triton") is not None
-        return points_dtype == torch.float32 and has_triton and torch.cuda.get_device_capability(device) >= (8, 0)
-    found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in the oldest versions of torch
-    return points_dtype == torch.float32 and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+def has_bfloat16(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether points of this type on ``device`` can be searched by :class:`Bfloat16Search` to any good."""
+    has_kernel = device.type == "cpu" or importlib.util.find_spec("triton") is not None
+    return dtype == torch.float32 and has_kernel and multiplies_in_bfloat16(device)
 
 
 def import_faiss() -> Any:

@@ -22,7 +22,7 @@ from dclib.records import make_folder, write_atomically
 
 DTYPES: dict[str, np.dtype[np.floating]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 FILES = 256  # files of a matrix, about, unless that makes them too small or too large
-SMALLEST_FILE, LARGEST_FILE = 256, 16_384  # rows
+SMALLEST_FILE, LARGEST_FILE = 256, 4_096  # rows
 CHECKSUM_BYTES = 4
 
 

@@ -67,7 +67,7 @@ class Pixels:
     def centre_batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
         """The clustering pass: images ``start`` to ``stop``, by default all, once and in order, centre-cropped.
 
-        (b, 3, size, size) in [0, 1]; an empty range has no batch. An image's view does not depend on the range.
+        (b, 3, size, size) uint8; an empty range has no batch. An image's view does not depend on the range.
         """
         stop = len(self) if stop is None else stop
         if not 0 <= start <= stop <= len(self):
@@ -79,7 +79,7 @@ class Pixels:
             yield from self._stream(cut, jobs)
             return
         for rows in ranges:
-            yield _centre(self.decoded[rows.start : rows.stop], self.size).float() / 255
+            yield _centre(self.decoded[rows.start : rows.stop], self.size).clone()
 
     def crop_batches(
         self,
@@ -89,6 +89,8 @@ class Pixels:
         places: Sequence[Tensor] | None = None,
     ) -> Iterator[Tensor]:
         """The training pass, before the quarter turn: random crops and flips of the given rows.
+
+        (b, 3, size, size): uint8 where images are decoded as they are used, else float in [0, 1].
 
         Args:
             batches: Row numbers (b,) of each batch.

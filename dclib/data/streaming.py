@@ -134,7 +134,7 @@ class Stream(Dataset[Decoded]):
 def decode_batches(
     stream: Stream, jobs: Iterable[Job], workers: int, unreadable: Unreadable | None
 ) -> Iterator[Tensor]:
-    """Batches (b, 3, size, size) in [0, 1], decoded in ``workers`` processes, or in this one if there are none.
+    """Batches (b, 3, size, size) uint8, decoded in ``workers`` processes, or in this one if there are none.
 
     Raises:
         ValueError: too many images are unreadable.
@@ -151,7 +151,7 @@ def decode_batches(
             unreadable.add(failed)
         if pixels is None:
             raise ValueError(_nothing_to_read(stream.images, failed[-TRIES]))
-        yield pixels.float() / 255
+        yield pixels
 
 
 def refuse_too_many(images: ImageSet, rows: list[int], limit: float, listed: Path | None = None) -> None:

@@ -220,7 +220,7 @@ def crop_whole(
             image = kept[row]
             sides = torch.tensor([image.height]), torch.tensor([image.width])
             cut.append(crop_image(image, draw_crops(*sides, crop_area, generator(seed, place)), 0, pixels.size))
-        yield torch.stack(cut).float() / 255
+        yield torch.stack(cut)
 
 
 def keep_decoded(pixels: Pixels, memory_gb: float) -> list[Image.Image]:

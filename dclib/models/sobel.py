@@ -23,11 +23,11 @@ SOBEL_KERNELS = (
 class Stem(nn.Module):
     """Normalise, pad with the mean colour, and for ``"sobel"`` take the gradients of the grey image.
 
-    On the grid of 226, DeeperCluster's, (b, 3, h, w) in [0, 1] becomes (b, 2, h + 2, w + 2) for ``"sobel"`` and
-    (b, 3, h + 2, w + 2) for ``"rgb"``: both run on the same grid, 226 pixels for an input of 224. Padding is 2
-    before the unpadded 3x3 Sobel, or 1 without it. On that of 224, DeepCluster-v1's, each is one pixel less on
-    every side. ``"folded"`` keeps colour and pads for a 5x5 first convolution that has Sobel inside it. Nothing
-    here is trained. Grey is the plain mean of the three normalised channels, not luma.
+    On the grid of 226, DeeperCluster's, (b, 3, h, w), float in [0, 1] or uint8, becomes (b, 2, h + 2, w + 2) for
+    ``"sobel"`` and (b, 3, h + 2, w + 2) for ``"rgb"``: both run on the same grid, 226 pixels for an input of 224.
+    Padding is 2 before the unpadded 3x3 Sobel, or 1 without it. On that of 224, DeepCluster-v1's, each is one pixel
+    less on every side. ``"folded"`` keeps colour and pads for a 5x5 first convolution that has Sobel inside it.
+    Nothing here is trained. Grey is the plain mean of the three normalised channels, not luma.
 
     Source: released code, src/model_factory.py; DeepCluster's, models/vgg16.py.
     """
@@ -47,6 +47,8 @@ class Stem(nn.Module):
         self.register_buffer("kernels", torch.tensor(SOBEL_KERNELS).unsqueeze(1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:  # a quarter of the bytes until here, and on the way to a device
+            images = images.float().div_(255)
         normalised = (images - self.mean) / self.std
         if self.kind != "sobel":
             return F.pad(normalised, (self.padding,) * 4)

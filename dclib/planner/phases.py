@@ -27,7 +27,7 @@ DOUBLE = 8  # bytes
 FEATURE_BATCH = 256  # images of a forward pass without gradients: train.features and evaluate.linear_probe
 BLOCK_ROWS = 4096  # rows that a whitening holds in float64: cluster.whitening
 BLOCK_ELEMENTS = 2**23  # numbers of an E step at once: cluster.kmeans
-LARGEST_FILE = 16_384  # rows of a file of stored features: cluster.stored_rows
+LARGEST_FILE = 4_096  # rows of a file of stored features: cluster.stored_rows
 SAVE_EVERY = 60.0  # seconds between two checkpoints: train.pretrain
 EIGH = 9  # d^3 of them are the FLOPs of eigenvalues with vectors, at a tenth of the rate of a product
 EIGH_SHARE = 0.1
@@ -82,7 +82,7 @@ def features_phase(work: Workload) -> Phase:
     stored = stored_bytes(work, d)
     parts, beside = input_seconds(work, work.share, work.n_images)
     parts |= {
-        "network": forward_seconds(work, network, work.share, work.config.train.precision),
+        "network": forward_seconds(work, network, work.share, work.precision),
         "disk": stored / work.processes / work.hardware.disk_rate,
         "overhead": -(-work.share // FEATURE_BATCH) * work.hardware.overhead,
     }
@@ -150,7 +150,7 @@ def second_level_phase(work: Workload) -> Phase:
 def training_phase(work: Workload) -> Phase:
     """All epochs: forward, back, gradients averaged, update."""
     machine, network, heads, batch = work.hardware, work.network, work.heads, work.local_batch
-    conv_flops, linear_flops = machine.product_rates(work.config.train.precision)
+    conv_flops, linear_flops = machine.product_rates(work.precision)
     trunk_bytes = FLOAT * (network.parameters + heads.super_parameters)
     head_bytes = FLOAT * work.held_heads * heads.sub_parameters
     sharers = max(1, work.processes // heads.n_super_classes) if work.is_sharded else work.processes

@@ -29,9 +29,15 @@ class Workload:
     n_classes: int  # of the labelled images
 
     @property
+    def precision(self) -> str:
+        """In which the network is trained: ``"auto"`` is what the hardware is faster in."""
+        chosen = self.config.train.precision
+        return ("bfloat16" if self.hardware.bfloat16_gain > 1 else "float32") if chosen == "auto" else chosen
+
+    @property
     def network(self) -> NetworkSize:
         """The trunk in the precision that it is trained in."""
-        return network_size(self.config.model, self.config.train.precision)
+        return network_size(self.config.model, self.precision)
 
     @property
     def heads(self) -> HeadsSize:
@@ -116,7 +122,7 @@ def resident_bytes(work: Workload) -> float:
 
 def copied_bytes(work: Workload, weights: int) -> float:
     """Of so many weights' copies in the precision of products."""
-    return 0.0 if work.config.train.precision == "float32" else MAP_BYTES[work.config.train.precision] * weights
+    return 0.0 if work.precision == "float32" else MAP_BYTES[work.precision] * weights
 
 
 def checkpoint_bytes(work: Workload) -> float:

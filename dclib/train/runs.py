@@ -18,6 +18,7 @@ from dclib.data.samplers import images_shown
 from dclib.distributed import from_main, is_main, main_first
 from dclib.models.released import file_digest, load_released
 from dclib.models.vgg import Trunk
+from dclib.precision import chosen_precision
 from dclib.presets import data_root, runs_folder
 from dclib.randomness import generator
 from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
@@ -144,7 +145,7 @@ def pretrain_method(
         [pixels],
         place,
         seconds=state.clock.seconds,
-        notes=state.notes,
+        notes={**state.notes, "precision": chosen_precision(config.train.precision, place)},
         settings=config_hash(pixels.identity, pool.identity, common_clustering(preset)),
         rooms=(*ROOMS, "train/health", "train/runs"),
     )

@@ -17,7 +17,7 @@ from dclib.records import code_hash
 DATA_ROOMS = ("data/images", "data/photo_crops", "data/pixels", "data/samplers", "data/streaming", "data/transforms")
 TRAIN_ROOMS = ("train/clustering", "train/features", "train/placement", "train/pretrain", "train/state")
 MODEL_ROOMS = ("models/batch_norm", "models/device", "models/heads", "models/sobel", "models/vgg")
-ROOMS = ("randomness", "distributed", *DATA_ROOMS, *MODEL_ROOMS, "cluster", *TRAIN_ROOMS)
+ROOMS = ("randomness", "distributed", "precision", *DATA_ROOMS, *MODEL_ROOMS, "cluster", *TRAIN_ROOMS)
 
 
 @dataclass(frozen=True)
