@@ -14,6 +14,7 @@ VENV   ?= .venv
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BENCHMARKS := kmeans training_step pipeline probes whitening_memory growth clustering_growth zip_reading metadata_import phases plan_accuracy kill_test
 CODE   := dclib tests notebooks $(wildcard benchmarks)
 
 # one process a core, and a file's tests, or a notebook's cells, in one of them; more than four compete for memory
@@ -44,8 +45,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
 
 benchmarks: $(STAMP)
-	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do \
-		echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix $(CODE)

@@ -26,14 +26,14 @@ from typing import Any
 from unittest import mock
 
 import torch
+from measuring import benchmark_card, forget_peak, record_path, resident
 
 from dclib.cluster import pseudo_labels
 from dclib.cluster.pseudo_labels import cluster_features
 from dclib.cluster.stored_rows import StoredRows
-from dclib.config import ClusterConfig, config_hash
-from dclib.presets import project_root
+from dclib.config import ClusterConfig
 from dclib.randomness import generator
-from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.records import Record, write_records
 from dclib.train.runs import device_name
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -41,7 +41,6 @@ WIDTH = 256
 CONFIG = ClusterConfig(n_super=2, n_sub=500, pca_dim=WIDTH, n_iter=10)
 MIDDLES = 2_000  # of the mixture
 SPREAD = 1.0  # of a group, in units of that of the middles
-OUTPUT = "clustering_growth.json"
 PRECISIONS = ("float16", "float32")
 WHOLE = "all"
 PHASES = {"whitening": "whiten", "level 1": "_first_level", "level 2": "_second_level"}
@@ -86,17 +85,6 @@ def with_clock(call: Callable[..., Any], found: dict[str, Any], phase: str) -> C
     return timed
 
 
-def forget_peak() -> None:
-    """Let the kernel count the peak from now."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def resident(which: str) -> float:
-    """Resident memory of this process, anonymous and of files, MB: ``VmRSS`` now, ``VmHWM`` at most."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{which}:"))
-
-
 def measure_in_child(n: int, precision: str, folder: Path) -> dict[str, Any]:
     """:func:`measure` in a fresh process, whose libraries and heap are those of any other."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="clustering-") as place:
@@ -124,7 +112,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of images")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS[:1])
     parser.add_argument("--folder", type=Path, help="where to keep features meanwhile; a temporary folder unless given")
-    parser.add_argument("--output", type=Path, default=project_root() / "results" / "benchmarks" / OUTPUT)
+    parser.add_argument("--output", type=Path, default=record_path("clustering_growth"))
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -133,19 +121,10 @@ def main() -> None:
         return
     start = time.monotonic()
     found = {(n, p): measure_in_child(n, p, options.folder) for p in options.precisions for n in sorted(options.sizes)}
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method=DATA,
-        seed=0,
-        config_hash=config_hash(CONFIG, WIDTH, MIDDLES, SPREAD),
-        data_hash="",
-        code_hash=code_hash("cluster", "records"),
-        device=device_name(torch.device("cpu")),
-        seconds=round(time.monotonic() - start, 1),
-        config=asdict(CONFIG),
-        notes={"width": WIDTH, "kmeans_backend": ", ".join(sorted({f["backend"] for f in found.values()}))},
-    )
+    settings = {**asdict(CONFIG), "width": WIDTH, "middles": MIDDLES, "spread": SPREAD}
+    backends = ", ".join(sorted({f["backend"] for f in found.values()}))
+    device = device_name(torch.device("cpu"))
+    card = benchmark_card(settings, ("cluster", "records"), start, device=device, kmeans_backend=backends)
     write_records(options.output, card, [r for (n, p), values in found.items() for r in records_of(n, p, values)])
 
 

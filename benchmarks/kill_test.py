@@ -35,14 +35,13 @@ from typing import Any
 import torch
 import torch._dynamo  # optimisers import it when first made; here, it is there for every sitting
 import yaml
+from measuring import benchmark_card, record_path
 
 from dclib import __main__ as door
 from dclib.cluster import pseudo_labels
-from dclib.config import config_hash
 from dclib.data.pocket.world import make_pocket_world
 from dclib.evaluate import runs as evaluation
-from dclib.presets import project_root
-from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.records import Record, write_records
 from dclib.train import clustering
 from dclib.train import pretrain as loop
 from dclib.train import runs as pretraining
@@ -297,18 +296,9 @@ def write(path: Path, seconds: float, hits: Mapping[str, int], compared: Mapping
     total = sum(hits.values())
     records = [Record(name="kills", value=hits[name], unit="kills", n=total, keys={"phase": name}) for name in NAMES]
     records += [Record(name="compared", value=compared[what], unit=what, n=total) for what in compared]
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method=DATA,
-        seed=0,
-        config_hash=config_hash(PRESET, POOL_IMAGES, SAVE_EVERY),
-        data_hash="",
-        code_hash=code_hash(*ROOMS, "train", "evaluate/linear_probe", "evaluate/runs"),
-        device="cpu (1 thread)",
-        seconds=round(seconds, 1),
-        config=PRESET,
-    )
+    settings = {**PRESET, "images": POOL_IMAGES, "save_every": SAVE_EVERY}
+    rooms = (*ROOMS, "train", "evaluate/linear_probe", "evaluate/runs")
+    card = benchmark_card(settings, rooms, time.monotonic() - seconds, device="cpu (1 thread)")
     write_records(path, card, records)
 
 
@@ -323,7 +313,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the aims and moments")
     parser.add_argument("--images", type=Path, help="pool/, objects/ and scenes/; a pocket world unless given")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder unless given")
-    parser.add_argument("--output", type=Path, default=project_root() / "results" / "benchmarks" / "kill_test.json")
+    parser.add_argument("--output", type=Path, default=record_path("kill_test"))
     options = parser.parse_args()
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="kill-test-") as name:

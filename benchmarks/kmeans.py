@@ -17,9 +17,6 @@ a time, as the code published with the paper does, and means by a loop through t
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -29,16 +26,16 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
+from measuring import benchmark_card, record_path, side_by_side
 from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dclib.cluster.kmeans import Backend, assign, draw_rows, kmeans
+from dclib.cluster.kmeans import Backend, assign, draw_rows, kmeans, update_centroids
 from dclib.cluster.nearest import has_bfloat16
-from dclib.config import config_hash
-from dclib.presets import project_root
 from dclib.randomness import generator
-from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.records import Record, write_records
+from dclib.train.runs import device_name
 
 MIDDLES = 2_000  # of groups
 SPREAD = 1.0  # of a group, in units of that of the middles
@@ -144,26 +141,18 @@ def measure(options: argparse.Namespace, used: dict[str, Any]) -> tuple[dict[str
             if repeat == 0:
                 inertia[name] = float(assign(own, centroids)[1].double().mean())
             print(f"repeat {repeat + 1}, {name}: {seconds[name][-1]:.3f} s an update", flush=True)
-    once = float(assign(few, with_backend("torch", {})(few, initial, 1))[1].double().mean())
+    updated, _ = update_centroids(few, assign(few, initial)[0], initial)  # leaves the centroids of empty clusters alone
+    once = float(assign(few, updated)[1].double().mean())
     return seconds, {name: found / (once if name in LOOPS else inertia["torch"]) - 1 for name, found in inertia.items()}
 
 
-def records_of(seconds: dict[str, list[float]], inertia: dict[str, float], repeats: int) -> list[Record]:
-    """Median, lowest and highest seconds of each way; how many times longer than ours; inertia beside plain float32."""
-    records = []
-    ours = statistics.median(seconds[OURS])
-    for way, values in seconds.items():
-        found = {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
-        ratio = found["median"] / ours
-        print(
-            f"{way:20} {found['median']:8.3f} s an update ({found['lowest']:.3f} to {found['highest']:.3f}), "
-            f"{ratio:.2f} times ours; inertia {inertia[way]:+.5%}"
-        )
-        for statistic, value in found.items():
-            keys = {"way": way, "statistic": statistic}
-            records.append(Record(name="seconds_per_update", value=value, unit="s", n=repeats, keys=keys))
-        records.append(Record(name="times_ours", value=ratio, unit="1", n=repeats, keys={"way": way}))
-        records.append(Record(name="inertia_beside_torch", value=inertia[way], unit="1", n=1, keys={"way": way}))
+def records_of(seconds: dict[str, list[float]], inertia: dict[str, float], options: argparse.Namespace) -> list[Record]:
+    """Seconds of each way beside ours, and how far its inertia is from that of plain float32."""
+    work = f"an update of {options.k:,} centroids by {options.n:,} points of {options.d} dimensions"
+    records = side_by_side("kmeans", work, seconds, "s", ours=OURS)
+    for way, value in inertia.items():
+        print(f"inertia of {way}: {value:+.5%} beside plain float32")
+        records.append(Record(name="inertia_beside_torch", value=value, unit="1", n=1, keys={"way": way}))
     return records
 
 
@@ -173,35 +162,24 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=256, help="dimensions")
     parser.add_argument("--k", type=int, default=1_000, help="clusters")
     parser.add_argument("--iterations", type=int, default=10, help="updates")
-    parser.add_argument("--loop-points", type=int, default=5_000, help="points of the plain loops")
+    parser.add_argument("--loop-points", type=int, default=10_000, help="points of the plain loops")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=project_root() / "results" / "benchmarks" / "kmeans.json")
+    parser.add_argument("--output", type=Path, default=record_path("kmeans"))
     options = parser.parse_args()
     start, used = time.monotonic(), dict[str, Any]()
     seconds, inertia = measure(options, used)
     settings = {name: value for name, value in vars(options).items() if name != "output"}
-    threads = torch.get_num_threads()
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method=DATA,
+    card = benchmark_card(
+        {**settings, "middles": MIDDLES, "spread": SPREAD},
+        ("cluster", "precision"),
+        start,
+        device=device_name(torch.device("cpu")),
         seed=options.seed,
-        config_hash=config_hash(settings, MIDDLES, SPREAD),
-        data_hash="",
-        code_hash=code_hash("cluster"),
-        device=f"cpu ({threads} thread{'s'[: threads != 1]})",
-        seconds=round(time.monotonic() - start, 1),
-        config=settings,
-        notes={
-            "auto_took": used[OURS],
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 1),  # programs that wanted the cores at the end, this one included
-            "machine": platform.machine(),
-            "scikit_learn_updates": used["scikit-learn"],
-        },
+        auto_took=used[OURS],
+        scikit_learn_updates=used["scikit-learn"],
     )
-    write_records(options.output, card, records_of(seconds, inertia, options.repeats))
+    write_records(options.output, card, records_of(seconds, inertia, options))
     worst = max(inertia, key=lambda way: abs(inertia[way]))
     if abs(inertia[worst]) > INERTIA_TOLERANCE:
         raise SystemExit(

@@ -23,10 +23,9 @@ from pathlib import Path
 from urllib.parse import quote_plus
 
 import numpy as np
+from measuring import benchmark_card, record_path
 
-from dclib.config import config_hash
-from dclib.presets import project_root
-from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.records import Record, write_records
 
 TAGS, USERS, CAMERAS, CLUSTERS = 1_000_000, 200_000, 2_000, 1_000
 FIRST_NUMBER = 10_000_000
@@ -177,19 +176,12 @@ def run_all(lines: int, slice_lines: int, folder: Path, compressed: bool) -> Non
     records = [record for step, values in found.items() for record in records_of(step, values)]
     sizes = (("file_size", size), ("table_size", table.stat().st_size))
     records += [Record(name=name, value=round(value / 1e6, 3), unit="MB", n=lines) for name, value in sizes]
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method=DATA,
-        seed=0,
-        config_hash=config_hash(lines, slice_lines, compressed, TAGS, USERS, CAMERAS, CLUSTERS, MALFORMED),
-        data_hash="",
-        code_hash=code_hash(*ROOMS),
-        device=f"cpu ({os.cpu_count()} cores)",
-        seconds=round(time.monotonic() - start, 1),
-        notes={"lines": lines, "slice": slice_lines, "compressed": compressed, "clusters": CLUSTERS},
-    )
-    write_records(project_root() / "results" / "benchmarks" / "metadata_import.json", card, records)
+    settings = {
+        **{"lines": lines, "slice": slice_lines, "compressed": compressed, "tags": TAGS, "users": USERS},
+        **{"cameras": CAMERAS, "clusters": CLUSTERS, "malformed": MALFORMED},
+    }
+    card = benchmark_card(settings, ROOMS, start, device=f"cpu ({os.cpu_count()} cores)")
+    write_records(record_path("metadata_import"), card, records)
 
 
 def main() -> None:

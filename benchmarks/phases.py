@@ -15,7 +15,6 @@ import argparse
 import io
 import itertools
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import benchmark_card, record_path
 from numpy.typing import NDArray
 from PIL import Image
 from plan_accuracy import peak_in_child
@@ -30,15 +30,14 @@ from plan_accuracy import peak_in_child
 from dclib.cluster.kmeans import assign
 from dclib.cluster.stored_rows import StoredRows
 from dclib.cluster.whitening import fit_pca_whitening
-from dclib.config import ModelConfig, config_hash
+from dclib.config import ModelConfig
 from dclib.data.photo_crops import crop_photo
 from dclib.data.transforms import crop_batch, draw_crops
 from dclib.models.vgg import Trunk
 from dclib.planner.hardware import CPU, GPUS, Hardware
 from dclib.planner.network import network_size
 from dclib.planner.phases import FUSED_PASSES, MAP_PASSES, TRAINING_MAP_PASSES
-from dclib.presets import project_root
-from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.records import Record, write_records
 from dclib.train.runs import device_name
 
 SIZES = (  # width, side, batch
@@ -190,7 +189,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--hardware", default="cpu", choices=list(table), help="the planner's name for it")
     parser.add_argument("--least", type=float, default=1.0, help="seconds for each of the 17 measurements")
-    parser.add_argument("--out", type=Path, help="default: results/benchmarks/phases-HARDWARE.json")
+    parser.add_argument("--output", type=Path, help="default: results/benchmarks/phases-HARDWARE.json")
     options = parser.parse_args()
     # first, for a child has never held less than its parent held then; imports alone are not it, since kernels and
     # their scratch memory come with the first pass through a network
@@ -206,28 +205,13 @@ def main() -> None:
         **image_rates(options.least),
         **memories(device, base),
     }
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method=DATA,
-        seed=0,
-        config_hash=config_hash(list(sizes), options.least, options.hardware),
-        data_hash="",
-        code_hash=code_hash(*ROOMS),
-        device=device_name(device),
-        seconds=round(time.monotonic() - began, 1),
-        config={"hardware": options.hardware, "least": options.least, "sizes": [list(size) for size in sizes]},
-        notes={
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 1),  # programs that wanted the cores at the end, this one included
-            "machine": platform.machine(),
-        },
-    )
+    settings = {"hardware": options.hardware, "least": options.least, "sizes": [list(size) for size in sizes]}
+    card = benchmark_card(settings, ROOMS, began, device=device_name(device))
     records = [Record(name=name, value=value, unit=UNITS[name], n=1) for name, value in found.items()]
     for record in records:
         print(f"{record.name}: {record.value:,.4g} {record.unit}")
-    default = project_root() / "results" / "benchmarks" / f"phases-{options.hardware}.json"
-    write_records(options.out or default, card, records)
+    default = record_path(f"phases-{options.hardware}")
+    write_records(options.output or default, card, records)
 
 
 if __name__ == "__main__":

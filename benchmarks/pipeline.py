@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
-import platform
 import tempfile
 import time
 import zipfile
@@ -23,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import benchmark_card, record_path, side_by_side, summary
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms
-from zip_reading import read_by_zipfile, summary
+from zip_reading import read_by_zipfile
 
-from dclib.config import DataConfig, config_hash
+from dclib.config import DataConfig
 from dclib.data.images import ImageSet, open_encoded
 from dclib.data.photo_crops import crop_photo, reduction
 from dclib.data.pixels import load_pixels
@@ -36,9 +35,8 @@ from dclib.data.transforms import draw_crops
 from dclib.data.yfcc import open_yfcc
 from dclib.data.zip_index import archive_path
 from dclib.models.sobel import IMAGENET_MEAN, IMAGENET_STD
-from dclib.presets import project_root
 from dclib.randomness import generator
-from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.records import Record, write_records
 
 SIDES = ((500, 375), (1600, 1200))  # of the photographs, pixels
 SIZE, AREA = 224, 0.08  # of the crops: side, and the smallest share of the image
@@ -166,12 +164,9 @@ def measure(root: Path, sides: tuple[int, int], options: argparse.Namespace) -> 
                     rates[way].append(n / taken)
                 for stage, taken in stage_seconds(images, rows, seconds[OURS]).items():
                     stages[stage].append(1000 * taken / n)
-    photo, records = f"{sides[0]} x {sides[1]}", []
-    for way, values in rates.items():
-        records += summary("pipeline_images_per_second", values, "images/s", options.reads, way=way, photo=photo)
-    for way in (THEIRS, INDEXED):
-        ratios = [one / other for one, other in zip(rates[OURS], rates[way], strict=True)]
-        records += summary("pipeline_speedup", ratios, "1", options.reads, over=way, photo=photo)
+    photo, records = f"{sides[0]} x {sides[1]}", list[Record]()
+    work = f"photographs of {photo} pixels to crops of {SIZE}"
+    records += side_by_side("pipeline", work, rates, "images/s", ours=OURS, more_is_better=True)
     for stage, values in stages.items():
         records += summary("pipeline_stage_time", values, "ms", options.reads, stage=stage, photo=photo)
     size = float(images.reader.sizes(images.ids).mean())
@@ -187,33 +182,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=project_root() / "results" / "benchmarks" / "pipeline.json")
+    parser.add_argument("--output", type=Path, default=record_path("pipeline"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     began, records = time.monotonic(), []
     for sides in SIDES:
         with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
             records += measure(Path(folder), sides, options)
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method=DATA,
-        seed=options.seed,
-        config_hash=config_hash(options.archives, options.per_archive, options.reads, options.batch, options.repeats),
-        data_hash="",
-        code_hash=code_hash(*ROOMS),
-        device="cpu (1 thread)",
-        seconds=round(time.monotonic() - began, 1),
-        config={"archives": options.archives, "photos_in_each": options.per_archive, "batch": options.batch},
-        notes={
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 1),  # programs that wanted the cores at the end, this one included
-            "machine": platform.machine(),
-            "quality": QUALITY,
-            "repeats": options.repeats,
-        },
-    )
-    write_records(options.out, card, records)
+    names = ("archives", "per_archive", "pictures", "reads", "batch", "repeats")
+    settings = {**{name: getattr(options, name) for name in names}, "quality": QUALITY}
+    card = benchmark_card(settings, ROOMS, began, device="cpu (1 thread)", seed=options.seed)
+    write_records(options.output, card, records)
 
 
 if __name__ == "__main__":

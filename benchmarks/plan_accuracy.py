@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -26,16 +25,17 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from measuring import benchmark_card, record_path
 
 from dclib.cluster import pseudo_labels
-from dclib.config import ClusterConfig, DataConfig, MethodConfig, ModelConfig, ProbeConfig, TrainConfig, config_hash
+from dclib.config import ClusterConfig, DataConfig, MethodConfig, ModelConfig, ProbeConfig, TrainConfig
 from dclib.data.images import ImageSet, NumberedIds
 from dclib.data.pixels import Pixels
 from dclib.planner.hardware import Hardware, hardware_named
 from dclib.planner.plan import plan_work
 from dclib.planner.workload import Workload
 from dclib.presets import project_root
-from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.records import Record, write_records
 from dclib.train import clustering, pretrain
 from dclib.train.runs import device_name
 
@@ -165,32 +165,19 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", default=list(RUNS), choices=list(RUNS), help="default: all")
     parser.add_argument("--child", choices=[*RUNS, *TINY], help=argparse.SUPPRESS)
     parser.add_argument("--records", type=Path, help="folder of the record of benchmarks/phases.py")
-    default = project_root() / "results" / "benchmarks" / "plan_accuracy.json"
-    parser.add_argument("--out", type=Path, default=default)
+    default = record_path("plan_accuracy")
+    parser.add_argument("--output", type=Path, default=default)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(run_once(options.child)))
         return
     began, hardware = time.monotonic(), hardware_named("this", options.records)
     records = [record for name in options.runs for record in compare(name, hardware)]
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method=DATA,
-        seed=0,
-        config_hash=config_hash(RUNS, options.runs, EPOCHS),
-        data_hash="",
-        code_hash=code_hash("cluster", "models", "planner", "train"),
-        device=device_name(torch.device("cpu")),
-        seconds=round(time.monotonic() - began, 1),
-        config={"runs": options.runs, "planned for": hardware.name},
-        notes={
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 1),  # programs that wanted the cores at the end, this one included
-            "machine": platform.machine(),
-        },
-    )
-    write_records(options.out, card, records)
+    settings = {"runs": options.runs, "sizes": {name: repr(run) for name, run in RUNS.items()}, "epochs": EPOCHS}
+    device = device_name(torch.device("cpu"))
+    rooms = ("cluster", "models", "planner", "train")
+    card = benchmark_card(settings, rooms, began, device=device, planned_for=hardware.name)
+    write_records(options.output, card, records)
 
 
 if __name__ == "__main__":

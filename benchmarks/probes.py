@@ -11,8 +11,6 @@ extremes over repeats go to ``results/benchmarks/probes.json``. Linux only, for 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -21,16 +19,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from clustering_growth import forget_peak, resident
+from measuring import benchmark_card, forget_peak, record_path, resident, side_by_side
 from torch import Tensor
-from zip_reading import summary
 
-from dclib.config import ModelConfig, ProbeConfig, config_hash
+from dclib.config import ModelConfig, ProbeConfig
 from dclib.evaluate.linear_probe import OBJECTS_LR, LinearProbes, pool_activations, pool_kernel
 from dclib.models.vgg import N_CONV, Trunk
-from dclib.presets import project_root
 from dclib.randomness import generator
-from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.records import Record, write_records
 from dclib.train.runs import device_name
 
 TOGETHER, LAST, APART = "13 in one pass", "conv13 alone", "13 runs"
@@ -78,7 +74,7 @@ def measure(trunk: Trunk, options: argparse.Namespace) -> list[Record]:
     draws, shape = generator(0, "images"), (options.batch, 3, options.size, options.size)
     batches = [torch.rand(shape, generator=draws) for _ in range(options.steps)]
     batches = [batch.contiguous(memory_format=torch.channels_last) for batch in batches]
-    n, seconds = options.batch * options.steps, defaultdict[str, list[float]](list)
+    seconds = defaultdict[str, list[float]](list)
 
     def alone(layer: int) -> float:
         return probe_seconds(pool_one(trunk, layer), OBJECTS_LR[layer - 1 : layer], batches, options.classes)
@@ -88,12 +84,8 @@ def measure(trunk: Trunk, options: argparse.Namespace) -> list[Record]:
         seconds[TOGETHER].append(probe_seconds(pool_all(trunk), OBJECTS_LR, batches, options.classes))
         seconds[LAST].append(alone(N_CONV))
         seconds[APART].append(seconds[LAST][-1] + sum(alone(layer) for layer in range(1, N_CONV)))
-    records = []
-    for way, values in seconds.items():
-        records += summary("probe_seconds", values, "s", n, way=way)
-    for way in (LAST, APART):
-        ratios = [one / other for one, other in zip(seconds[TOGETHER], seconds[way], strict=True)]
-        records += summary("probe_time_ratio", ratios, "1", n, way=TOGETHER, over=way)
+    work = f"{options.steps} steps of {options.batch} images of {options.size} pixels"
+    records = side_by_side("probes", work, seconds, "s", ours=TOGETHER)
     held = torch.no_grad()(lambda images: pool_activations(list(trunk.conv_activations(images))))
     for maps, pooled in (("pooled as they are made", pool_all(trunk)), ("all 13 kept", held)):
         value = peak_memory(pooled, batches[0])
@@ -110,32 +102,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=project_root() / "results" / "benchmarks" / "probes.json")
+    parser.add_argument("--output", type=Path, default=record_path("probes"))
     options = parser.parse_args()
     began = time.monotonic()
     model = ModelConfig(width=options.width, image_size=options.size, hidden_dim=8, feature_dim=8)
     trunk = Trunk(model, generator(0, "trunk")).eval().to(memory_format=torch.channels_last)
     records = measure(trunk, options)
-    settings = {name: getattr(options, name) for name in ("width", "size", "classes", "batch", "steps")}
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method=DATA,
-        seed=0,
-        config_hash=config_hash(settings, options.repeats),
-        data_hash="",
-        code_hash=code_hash(*ROOMS),
-        device=device_name(torch.device("cpu")),
-        seconds=round(time.monotonic() - began, 1),
-        config=settings,
-        notes={
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 1),  # programs that wanted the cores at the end, this one included
-            "machine": platform.machine(),
-            "repeats": options.repeats,
-        },
-    )
-    write_records(options.out, card, records)
+    settings = {name: getattr(options, name) for name in ("width", "size", "classes", "batch", "steps", "repeats")}
+    card = benchmark_card(settings, ROOMS, began, device=device_name(torch.device("cpu")))
+    write_records(options.output, card, records)
 
 
 if __name__ == "__main__":

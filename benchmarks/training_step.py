@@ -3,7 +3,7 @@
     python benchmarks/training_step.py              # VGG-16 at 64 pixels, batches of 64: a few minutes on two cores
     python benchmarks/training_step.py --compile    # with torch.compile on top, whose first step is timed as well
 
-``plain`` is what one would write first: float32, PyTorch's usual memory format, SGD as it comes, the images of each
+``plain float32`` is what one would write first: PyTorch's usual memory format, SGD as it comes, the images of each
 head looked for by their label. The others are ``train_step`` and ``feature_batches`` in either precision. All take
 turns in one process, so that what disturbs one disturbs all. Medians, fastest and slowest go to
 ``results/benchmarks/training_step.json``, beside the rate of matrix products in the same run, the limit of what a
@@ -13,8 +13,6 @@ step can reach, and the loss of each one's first step. Nothing else should be ru
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -24,24 +22,25 @@ from statistics import median
 import numpy as np
 import torch
 import torch.nn.functional as F
+from measuring import benchmark_card, record_path, side_by_side
 from plan_accuracy import Nothing
 from torch import Tensor
 
-from dclib.config import ClusterConfig, MethodConfig, ModelConfig, TrainConfig, config_hash
+from dclib.config import ClusterConfig, MethodConfig, ModelConfig, TrainConfig
 from dclib.data.images import ImageSet, NumberedIds
 from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan
 from dclib.data.transforms import quarter_turn
 from dclib.planner.network import network_size
-from dclib.presets import project_root
 from dclib.randomness import generator
-from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.records import Record, write_records
 from dclib.train.features import FEATURE_BATCH, feature_batches
 from dclib.train.pretrain import plan_next_epoch, train_step
 from dclib.train.runs import device_name
 from dclib.train.state import State
 
-PLAIN, PRECISIONS = "plain", ("float32", "bfloat16")
+PLAIN, PRECISIONS = "plain float32", ("float32", "bfloat16")
+BEST = PRECISIONS[-1]
 STEP, FEATURES, PRODUCT = "training step", "features", "matrix product"
 PRODUCT_SIDE = 2048
 ROOMS = ("distributed", "models", "train/features", "train/pretrain", "train/state")
@@ -144,26 +143,23 @@ def take_turns(variants: dict[str, Works], repeats: int, device: torch.device) -
     return seconds, losses
 
 
-def records_of(seconds: Times, flops: dict[str, float], repeats: int) -> list[Record]:
-    """The times of each work and variant, how much faster than the plain one it is, and its rate."""
-    records: list[Record] = []
-
-    def add(name: str, value: float, unit: str, n: int = repeats, **keys: str | int) -> None:
-        records.append(Record(name=name, value=float(f"{value:.4g}"), unit=unit, n=n, keys=keys))
-
-    for (what, variant), (first, *times) in seconds.items():
-        keys = {"work": what, "variant": variant}
-        add("seconds", first, "s", 1, **keys, statistic="first")
-        for statistic, of in {"median": median, "fastest": min, "slowest": max}.items():
-            add("seconds", of(times), "s", **keys, statistic=statistic)
-        rate = flops[what] / median(times)
-        add("rate", rate, "FLOP/s", **keys)
-        shown = f"{what}, {variant}: {median(times):.3f} s ({min(times):.3f} to {max(times):.3f})"
-        if (what, PLAIN) in seconds:
-            speedup = median(seconds[what, PLAIN][1:]) / median(times)
-            add("speedup", speedup, "1", **keys)
-            shown += f", {speedup:.2f} times as fast as plain"
-        print(f"{shown}, {rate / 1e9:.0f} GFLOP/s; the first {first:.2f} s")
+def records_of(seconds: Times, options: argparse.Namespace) -> list[Record]:
+    """The times of each work beside those of the plain way, and what share of the products' rate each reaches."""
+    size = network_size(config_of(options.width, options.side, options.batch, options.n_sub).model)
+    flops = {STEP: options.batch * size.training_flops, FEATURES: options.batch * size.forward_flops}
+    flops[PRODUCT] = 2.0 * PRODUCT_SIDE**3
+    network = "VGG-16" if options.width == 1 else f"VGG-16 of width {options.width:g}"
+    images = f"{options.batch} images of {options.side} pixels, {network}"
+    records = []
+    for work in (STEP, FEATURES):
+        ways = {way: times for (what, way), (_, *times) in seconds.items() if what == work}
+        records += side_by_side("training_step", f"{work}: {images}", ways, "s", ours=BEST)
+    for (work, way), (first, *times) in seconds.items():
+        keys: dict[str, str | int] = {"work": work, "way": way}
+        records.append(Record(name="first_call", value=first, unit="s", n=1, keys=keys))
+        rate = flops[work] / median(times)
+        records.append(Record(name="rate", value=rate, unit="FLOP/s", n=len(times), keys=keys))
+        print(f"{work}, {way}: {rate / 1e9:.0f} GFLOP/s; the first {first:.2f} s")
     return records
 
 
@@ -188,37 +184,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--compile", action="store_true", help="also time steps through torch.compile")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--output", type=Path, default=project_root() / "results" / "benchmarks" / "training_step.json")
+    parser.add_argument("--output", type=Path, default=record_path("training_step"))
     options = parser.parse_args()
     began, device = time.monotonic(), torch.device(options.device)
     config = config_of(options.width, options.side, options.batch, options.n_sub)
     seconds, losses = take_turns(variants_of(config, device, options.compile), options.repeats, device)
-    size = network_size(config.model)
-    flops = {STEP: options.batch * size.training_flops, FEATURES: options.batch * size.forward_flops}
-    records = records_of(seconds, {**flops, PRODUCT: 2.0 * PRODUCT_SIDE**3}, options.repeats)
+    records = records_of(seconds, options)
     records += [
-        Record(name="loss", value=loss, unit="nats", n=options.batch, keys={"variant": variant})
-        for variant, loss in losses.items()
+        Record(name="loss", value=loss, unit="nats", n=options.batch, keys={"way": way}) for way, loss in losses.items()
     ]
-    print(", ".join(f"first loss of {variant} {loss:.5f}" for variant, loss in losses.items()))
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method=DATA,
-        seed=0,
-        config_hash=config_hash(config, options.repeats, PRODUCT_SIDE),
-        data_hash="",
-        code_hash=code_hash(*ROOMS),
-        device=device_name(device),
-        seconds=round(time.monotonic() - began, 1),
-        config=asdict(config),
-        notes={
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 1),  # programs that wanted the cores at the end, this one included
-            "machine": platform.machine(),
-            "instructions": torch.backends.cpu.get_cpu_capability(),
-        },
-    )
+    print(", ".join(f"first loss of {way} {loss:.5f}" for way, loss in losses.items()))
+    instructions = torch.backends.cpu.get_cpu_capability()
+    settings = {"repeats": options.repeats, "product_side": PRODUCT_SIDE, **asdict(config)}
+    card = benchmark_card(settings, ROOMS, began, device=device_name(device), instructions=instructions)
     write_records(options.output, card, records)
 
 

@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import platform
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -25,15 +23,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from measuring import benchmark_card, record_path, summary
 from PIL import Image
 from tqdm import tqdm
 
-from dclib.config import config_hash
 from dclib.data.images import decode_rgb
 from dclib.data.yfcc import ZipReader, open_yfcc
 from dclib.data.zip_index import FOLDER, PER_ARCHIVE, archive_path, find_archives, open_index
-from dclib.presets import project_root
-from dclib.records import DATA, Record, RunCard, code_hash, write_records
+from dclib.records import Record, write_records
 
 PICTURES = 64  # different ones; each photo is one of them with its number behind the end, which decoders pass over
 SIDES = (180, 240)  # of a picture, pixels
@@ -140,16 +137,6 @@ def memory() -> dict[str, float]:
     }
 
 
-def summary(name: str, values: list[float], unit: str, n: int, **keys: str) -> list[Record]:
-    """Median, lowest and highest of a few measurements."""
-    found = {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
-    print(f"{name} {keys or ''}: {found['median']:,.4g} {unit} ({found['lowest']:,.4g} to {found['highest']:,.4g})")
-    return [
-        Record(name=name, value=value, unit=unit, n=n, keys={**keys, "statistic": statistic})
-        for statistic, value in found.items()
-    ]
-
-
 def measure(root: Path, options: argparse.Namespace) -> list[Record]:
     """Everything, ``options.repeats`` times."""
     rng, found = np.random.default_rng(options.seed), defaultdict[tuple[str, ...], list[float]](list)
@@ -186,27 +173,18 @@ def run(root: Path, options: argparse.Namespace) -> None:
     print(f"wrote {options.archives} archives of {options.photos // options.archives} photos each")
     records = measure(root, options)
     images = open_yfcc(root)
-    card = RunCard(
-        stage="benchmark",
-        preset="benchmarks",
-        method=DATA,
-        seed=options.seed,
-        config_hash=config_hash(options.archives, options.photos, options.reads, options.repeats),
-        data_hash=images.fingerprint,
-        code_hash=code_hash(*ROOMS),
+    settings = {name: getattr(options, name) for name in ("archives", "photos", "reads", "repeats")}
+    card = benchmark_card(
+        settings,
+        ROOMS,
+        began,
         device="cpu (1 thread)",
-        seconds=round(time.monotonic() - began, 1),
-        config={"archives": options.archives, "photos": options.photos, "reads": options.reads},
-        notes={
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 1),  # programs that wanted the cores at the end, this one included
-            "machine": platform.machine(),
-            "mean_photo_bytes": round(float(images.reader.sizes(images.ids).mean())),
-            "repeats": options.repeats,
-            "same_bytes": f"all of {options.reads * options.repeats} photos read",
-        },
+        seed=options.seed,
+        data_hash=images.fingerprint,
+        mean_photo_bytes=round(float(images.reader.sizes(images.ids).mean())),
+        same_bytes=f"all of {options.reads * options.repeats} photos read",
     )
-    write_records(options.out, card, records)
+    write_records(options.output, card, records)
 
 
 def main() -> None:
@@ -217,7 +195,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the archives are written and left; default: temporary")
-    parser.add_argument("--out", type=Path, default=project_root() / "results" / "benchmarks" / "zip_reading.json")
+    parser.add_argument("--output", type=Path, default=record_path("zip_reading"))
     options = parser.parse_args()
     if options.folder:
         run(options.folder, options)

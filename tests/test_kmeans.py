@@ -1,8 +1,6 @@
 """k-means: plain loops, scikit-learn, FAISS against torch, empty clusters, invariants and bad input."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from tensor_watch import MadeTensors
 from dclib.cluster import kmeans as module
 from dclib.cluster import nearest as nearest_module
 from dclib.cluster.kmeans import assign, kmeans, update_centroids
-from dclib.records import read_records, select
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -404,19 +401,3 @@ def test_asking_for_a_missing_faiss_says_what_to_do(monkeypatch):
 def test_bad_input_is_refused(points, options, message):
     with pytest.raises(ValueError, match=message):
         kmeans(points, generator=rng(), **options)
-
-
-def test_the_benchmark_runs_and_records(tmp_path):
-    root = Path(__file__).resolve().parent.parent
-    sizes = ["--n", "900", "--d", "12", "--k", "10", "--iterations", "2", "--loop-points", "300", "--repeats", "2"]
-    command = [sys.executable, root / "benchmarks" / "kmeans.py", *sizes, "--output", tmp_path / "kmeans.json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
-    assert done.returncode == 0, done.stderr
-    records = read_records(tmp_path)
-    for way in ("auto", "torch", "faiss", "FAISS", "scikit-learn", "loop over clusters", "batches of 48"):
-        (beside,) = select(records, "inertia_beside_torch", way=way)
-        assert abs(beside.value) < 1e-3  # as the target has it; of float32 and other sums
-        (median,) = select(records, "seconds_per_update", way=way, statistic="median")
-        assert (median.n, median.card.stage) == (2, "benchmark")
-        assert median.value > 0
-    assert median.card.notes["auto_took"] == "torch"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,7 +34,6 @@ from dclib.models import batch_norm
 from dclib.models.batch_norm import BatchNorm2d
 from dclib.models.device import products_in
 from dclib.models.sobel import Stem
-from dclib.records import read_records, select
 from dclib.train import features, placement
 from dclib.train import pretrain as loop
 from dclib.train.features import extract_features, feature_batches
@@ -435,29 +431,3 @@ def test_a_step_never_waits_for_a_gpu(pixels, config):
         train_step(state, *_of(pixels, plan, 0), config.train)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-# --- the benchmark
-
-
-def test_the_benchmark_runs_and_records(tmp_path):
-    script = ROOT / "benchmarks" / "training_step.py"
-    sizes = ["--width", "0.0625", "--side", "32", "--batch", "8", "--n-sub", "5", "--repeats", "2"]
-    command = [sys.executable, script, *sizes, "--output", tmp_path / "out.json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    records = read_records(tmp_path)
-    for work in ("training step", "features"):
-        for variant in ("plain", "float32", "bfloat16"):
-            fastest, median, slowest = (
-                select(records, "seconds", work=work, variant=variant, statistic=statistic)[0].value
-                for statistic in ("fastest", "median", "slowest")
-            )
-            assert 0 < fastest <= median <= slowest
-            (speedup,) = select(records, "speedup", work=work, variant=variant)
-            assert (speedup.n, speedup.card.stage, speedup.card.preset) == (2, "benchmark", "benchmarks")
-    loss = {r.keys["variant"]: r.value for r in select(records, "loss")}
-    # the same step: sums in another order, and for bfloat16 roundings of 2^-9
-    assert loss["float32"] == pytest.approx(loss["plain"], rel=1e-5)
-    assert loss["bfloat16"] == pytest.approx(loss["plain"], rel=0.01)

@@ -325,7 +325,7 @@ def test_a_broken_archive_is_replaced_photo_by_photo_in_training(tmp_path):
 
 def test_the_benchmark_runs_and_records(tmp_path):
     script = ROOT / "benchmarks" / "zip_reading.py"
-    sizes = ["--archives", "3", "--photos", "30", "--reads", "20", "--repeats", "2", "--out", tmp_path / "out.json"]
+    sizes = ["--archives", "3", "--photos", "30", "--reads", "20", "--repeats", "2", "--output", tmp_path / "out.json"]
     done = subprocess.run([sys.executable, script, *sizes], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     records = read_records(tmp_path)
