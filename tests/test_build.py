@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dclib.report.site import BuildError, build_book, toc_pages
-from dclib.report.stages import EVALUATIONS
+from dclib.report.stages import EVALUATIONS, SUMMARIES
 
 PARAMETERS = 'preset: str = "tiny"\ndata: str = ""\nsettings: dict = {}'
 PRESET = "description: For tests.\nmethods:\n  first: {method: rotnet}\n"
@@ -36,7 +36,7 @@ execute: {execute_notebooks: "off"}
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project whose stages have run: pages with run cards, a story page, a table of contents."""
-    for name in ("01_data", "02_pretraining", *EVALUATIONS.values(), "12_scorecard"):
+    for name in ("01_data", "02_pretraining", *EVALUATIONS.values(), *SUMMARIES.values()):
         cell = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
         write(tmp_path / "notebooks" / f"{name}.ipynb", cell)
     (tmp_path / "notebooks" / "presets").mkdir()

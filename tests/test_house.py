@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from dclib.presets import load_preset
 from dclib.report.notebooks import read_notebook
 from dclib.report.site import STAGES, STATUS_PAGE, toc_pages
-from dclib.report.stages import EVALUATIONS
+from dclib.report.stages import EVALUATIONS, SUMMARIES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dclib"
@@ -209,7 +209,8 @@ def test_a_preset_is_valid_and_says_what_it_is(path):
 
 def test_the_presets_and_notebooks_are_there():
     assert {path.stem for path in PRESETS} >= {"smoke", "pocket", "cifar10", "folder"}
-    assert {path.stem for path in NOTEBOOKS} == {"01_data", "02_pretraining", *EVALUATIONS.values(), "12_scorecard"}
+    stages = {"01_data", "02_pretraining", *EVALUATIONS.values(), *SUMMARIES.values()}
+    assert {path.stem for path in NOTEBOOKS} == stages
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -256,7 +257,7 @@ def test_the_table_of_contents_lists_pages_that_exist():
     pages = toc_pages(ROOT / "book" / "_toc.yml")
     assert len(pages) == len(set(pages))
     preset = load_preset("pocket")
-    stages = ["data", *(f"pretraining_{method}" for method in preset.methods), *EVALUATIONS, "scorecard"]
+    stages = ["data", *(f"pretraining_{method}" for method in preset.methods), *EVALUATIONS, *SUMMARIES]
     made = {f"{STAGES}/{stage}" for stage in stages}
     assert made <= set(pages), "a page of the default preset is in no chapter"
     for page in set(pages) - made - {STATUS_PAGE}:

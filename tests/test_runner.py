@@ -17,7 +17,7 @@ from dclib import __main__ as door
 from dclib.report import runner, stages
 from dclib.report.notebooks import check_parameters, clean, execute, modules_used, unfinished_cells
 from dclib.report.runner import Outcome, read_card, run_preset, run_stages, show_seconds
-from dclib.report.stages import EVALUATIONS, Stage, alone, plan_stages, stage_keys, urgency
+from dclib.report.stages import EVALUATIONS, SUMMARIES, Stage, alone, plan_stages, stage_keys, urgency
 
 PARAMETERS = """\
 preset: str = "tiny"  # name of a preset
@@ -58,7 +58,8 @@ def project(tmp_path, monkeypatch):
     Of the evaluations two are planned, one with and one without a need of trained networks: each costs a kernel.
     """
     monkeypatch.setattr(stages, "EVALUATIONS", {page: EVALUATIONS[page] for page in PLANNED})
-    for name in ("01_data", "02_pretraining", *EVALUATIONS.values(), "12_scorecard"):
+    monkeypatch.setattr(stages, "SUMMARIES", {"scorecard": SUMMARIES["scorecard"]})
+    for name in ("01_data", "02_pretraining", *EVALUATIONS.values(), *SUMMARIES.values()):
         parameters = PARAMETERS + (METHOD if name.startswith("02") else "")
         diary = DIARY.replace("NAME", repr(name))
         write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", diary, parameters=parameters)

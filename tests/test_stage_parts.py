@@ -19,7 +19,7 @@ from dclib.report import stages as module
 from dclib.report.downloads import as_csv, write_downloads
 from dclib.report.forecast import Forecast
 from dclib.report.site import stale_notice
-from dclib.report.stages import EVALUATIONS, Stage, changed_parts, key_of, plan_stages, stage_parts
+from dclib.report.stages import EVALUATIONS, SUMMARIES, Stage, changed_parts, key_of, plan_stages, stage_parts
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,15 @@ def keys_after(planned: tuple, monkeypatch: pytest.MonkeyPatch, changed: str) ->
         ("report/voc", {"voc"}),
         ("report/hashtags", {"hashtags"}),
         ("report/gradients", {"sobel"}),
-        ("evaluate/rmac", {"retrieval", "scorecard"}),
-        ("evaluate/finetune", {"finetuning", "scorecard"}),
-        ("analysis/colour", {"colour", "scorecard"}),
+        ("evaluate/rmac", {"retrieval", *SUMMARIES}),
+        ("evaluate/finetune", {"finetuning", *SUMMARIES}),
+        ("analysis/colour", {"colour", *SUMMARIES}),
         ("report/scorecard", {"scorecard"}),
+        ("report/performance", {"performance"}),
     ],
 )
 def test_a_change_of_a_module_touches_the_pages_that_use_it(planned, monkeypatch, changed, pages) -> None:
-    """How a number is shown concerns its page; how it is made concerns the scorecard too, which judges it."""
+    """How a number is shown concerns its page; how it is made concerns those that judge and time it too."""
     assert keys_after(planned, monkeypatch, changed) == pages
 
 

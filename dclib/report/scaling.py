@@ -22,6 +22,11 @@ LOOKS: Mapping[str, Look] = {  # seaborn's "colorblind" palette, as for methods
     "level 2": Look("#d55e00", "D"),
     "peak": Look("#333333", "s"),
     "before": Look("#949494", "v"),
+    "features": Look("#0173b2", "o"),
+    "probes": Look("#029e73", "^"),
+    "k-means, points": Look("#d55e00", "D"),
+    "k-means, clusters": Look("#0173b2", "o"),
+    "k-means, dimensions": Look("#de8f05", "s"),
 }
 TIMED = ("whitening", "level 1", "level 2")
 MEMORIES = {"peak": "peak_memory", "before": "memory_before"}  # line -> record
@@ -103,8 +108,8 @@ def slope(points: Points) -> float:
     return float(np.polyfit(np.log(list(points)), np.log(list(points.values())), 1)[0])
 
 
-def plot_growth(lines: Mapping[str, Points], ylabel: str, *, ax: Axes | None = None) -> Axes:
-    """Values against the number of images, on logarithmic axes, each line with its slope."""
+def plot_growth(lines: Mapping[str, Points], ylabel: str, xlabel: str = "images", *, ax: Axes | None = None) -> Axes:
+    """Values against a size, on logarithmic axes, each line with its slope."""
     ax = new_axes(*PANEL) if ax is None else ax
     for name, points in lines.items():
         look = LOOKS[name]
@@ -116,22 +121,22 @@ def plot_growth(lines: Mapping[str, Points], ylabel: str, *, ax: Axes | None = N
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("images", fontsize=SIZE)
+    ax.set_xlabel(xlabel, fontsize=SIZE)
     ax.set_ylabel(ylabel, fontsize=SIZE)
     ax.legend(frameon=False, fontsize=SIZE - 1)
     return finish(ax)
 
 
-def describe_growth(what: str, lines: Mapping[str, Points], unit: str) -> str:
+def describe_growth(what: str, lines: Mapping[str, Points], unit: str, of: str = "images") -> str:
     """The lines in words: first and last point, and slope."""
     parts = []
     for name, points in lines.items():
         (first, low), *_, (last, high) = points.items()
         parts.append(
-            f"{name} from {low:,.1f} {unit} at {first:,} images to {high:,.1f} {unit} at {last:,}, "
+            f"{name} from {low:,.1f} {unit} at {first:,} {of} to {high:,.1f} {unit} at {last:,}, "
             f"slope {slope(points):.2f}"
         )
-    return f"{what} against the number of images. {'; '.join(parts)}."
+    return f"{what} against the number of {of}. {'; '.join(parts)}."
 
 
 # Kills, and reading

@@ -30,6 +30,7 @@ EVALUATIONS: Mapping[str, str] = {
     "planner": "13_planner",
     "scaling": "14_scaling",
 }  # page -> notebook; each looks at the trained networks
+SUMMARIES: Mapping[str, str] = {"scorecard": "12_scorecard", "performance": "15_performance"}  # of all other pages
 ABOUT_IMAGES = ("hashtags", "recipes", "planner", "scaling")  # those that need no trained network of the preset
 
 
@@ -85,9 +86,10 @@ def plan_stages(
                 cost=_evaluation_cost(page, preset),
             )
         )
-    stages.append(
-        Stage(page="scorecard", notebook=_notebook("12_scorecard"), parameters=parameters, needs=tuple(EVALUATIONS))
-    )
+    stages += [
+        Stage(page=page, notebook=_notebook(name), parameters=parameters, needs=tuple(EVALUATIONS))
+        for page, name in SUMMARIES.items()
+    ]
     in_order(stages)
     return preset, stages
 
@@ -115,8 +117,9 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
     does not count, so that a change of a figure makes anew the pages with that figure and no other.
     """
     images, results = _images_stamp(preset), project_root() / "results"
-    # the scorecard shows the published records beside those of the run, two pages read what was measured of machines
-    read = {"scorecard": results / preset.name, **dict.fromkeys(("planner", "scaling"), results / "benchmarks")}
+    # the scorecard shows the published records beside those of the run, three pages read what was measured of machines
+    about_machines = dict.fromkeys(("planner", "scaling", "performance"), results / "benchmarks")
+    read = {"scorecard": results / preset.name, **about_machines}
     found: dict[str, dict[str, str]] = {}
     left: dict[str, str] = {}
     for stage in in_order(stages):

@@ -1,0 +1,309 @@
+"""The page about speed: where the time of a book goes, how fast each phase is beside other ways, and what limits it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
+
+from dclib.records import DATA, Record, select
+from dclib.report.display import Fragment, say, show, show_side_by_side
+from dclib.report.figures import SIZE, finish, look_of, new_axes
+from dclib.report.provenance import cards_of, strip
+from dclib.report.scaling import ABSENT, Points, describe_growth, origin, plot_growth
+from dclib.report.series import order_methods, plural, title_of
+from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
+
+STAGES: Mapping[str, str] = {  # stage of a run card -> what the page calls it, in the order of the book
+    "pretrain": "pre-training",
+    "linear_probe": "linear probes",
+    "choice": "choice of settings",
+    "finetune": "fine-tuning",
+    "retrieval": "retrieval",
+    "voc": "Pascal VOC",
+    "hashtags": "hashtags",
+    "colour": "colour",
+    "metadata": "clusters and metadata",
+}
+SMALL = 0.005  # share of the whole below which a stage has no bar of its own
+TARGETS: Mapping[tuple[str, str], float] = {  # program, way -> how many times better ours should be
+    ("kmeans", "FAISS"): 1.5,
+    ("kmeans", "scikit-learn"): 2.0,
+    ("kmeans", "loop over clusters"): 20.0,
+    ("training_step", "plain float32"): 3.0,
+    ("pipeline", "an archive opened per image, torchvision"): 3.0,
+    ("probes", "conv13 alone"): 1 / 1.3,
+}
+NAMES: Mapping[str, str] = {
+    "kmeans": "k-means",
+    "training_step": "training step",
+    "pipeline": "pipeline",
+    "probes": "probes",
+    "whitening_memory": "whitening",
+}
+LIMIT = "matrix product"
+SLOPE_TARGET = 1.05
+
+
+# Where the time goes
+
+
+def stage_seconds(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """For each stage, seconds of each method over all seeds, by the run cards; stages in the order of the book."""
+    found: dict[str, dict[str, float]] = {}
+    for card in cards_of(records):
+        if card.method != DATA:
+            stage = found.setdefault(STAGES.get(card.stage, card.stage), {})
+            stage[card.method] = stage.get(card.method, 0.0) + card.seconds
+    names = list(STAGES.values())
+    return dict(sorted(found.items(), key=lambda item: names.index(item[0]) if item[0] in names else len(names)))
+
+
+def time_figure(records: Sequence[Record]) -> Fragment:
+    """Where the time of the preset's runs went, a bar for each stage."""
+    seconds = stage_seconds(records)
+    if not seconds:
+        return say("Nothing has run yet.")
+    seeds = len({card.seed for card in cards_of(records) if card.method != DATA})
+    return show(
+        plot_stages(seconds),
+        alt=describe_stages(seconds),
+        caption=f"Minutes of each stage, {plural(seeds, 'seed')} together, as its runs measured them, one colour a "
+        "method. Stages that run side by side share the cores, so the book was ready sooner than the sum. Opening "
+        "notebooks and drawing figures comes on top.",
+        source=strip(records),
+    )
+
+
+def plot_stages(seconds: Mapping[str, Mapping[str, float]]) -> Axes:
+    """A horizontal bar for each stage that is not negligible, a piece for each method."""
+    total = sum(sum(pieces.values()) for pieces in seconds.values())
+    shown = {stage: pieces for stage, pieces in seconds.items() if sum(pieces.values()) >= SMALL * total}
+    ax, methods = new_axes(), order_methods({method for pieces in shown.values() for method in pieces})
+    left = [0.0] * len(shown)
+    for method in methods:
+        widths = [pieces.get(method, 0.0) / 60 for pieces in shown.values()]
+        color, label = look_of(method).color, title_of(method)
+        ax.barh(range(len(shown)), widths, left=left, color=color, label=label, edgecolor="white", linewidth=0.5)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    ax.set_yticks(range(len(shown)), list(shown))
+    ax.invert_yaxis()
+    ax.set_xlabel("minutes", fontsize=SIZE)
+    ax.legend(frameon=False, fontsize=SIZE - 3, loc="lower right")
+    return finish(ax)
+
+
+def describe_stages(seconds: Mapping[str, Mapping[str, float]]) -> str:
+    """The bars in words."""
+    total = sum(sum(pieces.values()) for pieces in seconds.values())
+    parts = []
+    for stage, pieces in seconds.items():
+        longest = max(pieces, key=lambda method: pieces[method])
+        share = sum(pieces.values()) / total if total else 0.0
+        parts.append(f"{stage} {sum(pieces.values()) / 60:,.1f} min, {share:.0%} (most: {title_of(longest)})")
+    return f"Time of each stage. {'; '.join(parts)}."
+
+
+# Side by side
+
+
+def side_by_side_figure(records: Sequence[Record]) -> Fragment:
+    """How many times better ours is than each other way, of everything that was measured."""
+    times = {(str(r.keys["benchmark"]), str(r.keys["work"]), str(r.keys["way"])): r.value for r in _ratios(records)}
+    if not times:
+        return say(ABSENT.format("kmeans"))
+    return show(
+        plot_ratios(times),
+        alt="How many times better ours is. "
+        + "; ".join(f"{work}, beside {way}: {value:.2f}" for (_, work, way), value in times.items())
+        + ".",
+        caption="How many times faster ours is than each other way, or how many times less memory it needs: medians of "
+        "turns in one process. Right of the line ours is ahead. What each bar was measured on is in the tables below.",
+    )
+
+
+def plot_ratios(times: Mapping[tuple[str, str, str], float]) -> Axes:
+    """A bar for each comparison, on a logarithmic axis that starts from 1."""
+    ax = new_axes(height=0.6 + 0.3 * len(times))
+    labels = [f"{NAMES.get(benchmark, benchmark)}: {way}" for benchmark, _, way in times]
+    colors = ["#0173b2" if value >= 1 else "#d55e00" for value in times.values()]
+    ax.barh(range(len(times)), [value - 1 for value in times.values()], left=1, color=colors)
+    ax.set_xscale("log")
+    ax.axvline(1, color="black", linewidth=1)
+    ax.set_yticks(range(len(times)), labels)
+    for place, value in enumerate(times.values()):
+        ax.annotate(f" {value:.2f}", (max(1.0, value), place), va="center", fontsize=SIZE - 2)
+    ax.invert_yaxis()
+    ax.set_xlim(min(0.5, 0.8 * min(times.values())), 2 * max(2.0, *times.values()))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("times better", fontsize=SIZE)
+    return finish(ax)
+
+
+def comparison_table(records: Sequence[Record], benchmark: str) -> Table | Fragment:
+    """What each way measured in one program, and how many times better ours is, with the target where there is one."""
+    found = select(records, "side_by_side", benchmark=benchmark)
+    if not found:
+        return say(ABSENT.format(benchmark))
+    works = list(dict.fromkeys(str(r.keys["work"]) for r in found))
+    groups = tuple(Group(work, _ways(records, benchmark, work)) for work in works)
+    units = sorted({r.unit for r in found})
+    repeats = sorted({r.n for r in found})
+    return Table(
+        caption=f"{NAMES.get(benchmark, benchmark).capitalize()}: ours and other ways",
+        columns=("", f"median, {', '.join(units)}", "lowest to highest", "ours is better", "wanted"),
+        groups=groups,
+        notes=(
+            f"Medians and extremes of {' or '.join(map(str, repeats))} turns; ours is better: median of the turns' "
+            f"ratios. {origin(found, benchmark)}",
+        ),
+    )
+
+
+def _ways(records: Sequence[Record], benchmark: str, work: str) -> tuple[Row, ...]:
+    """A row for each way of doing a work, ours first: it is the one that is compared with nothing."""
+    found = select(records, "side_by_side", benchmark=benchmark, work=work)
+    times = {r.keys["way"]: r.value for r in _ratios(records) if r.keys["work"] == work}
+    ways = sorted(dict.fromkeys(str(r.keys["way"]) for r in found), key=lambda way: way in times)
+    rows = []
+    for way in ways:
+        middle, low, high = (
+            select(found, "side_by_side", way=way, statistic=s)[0].value for s in ("median", "lowest", "highest")
+        )
+        target = TARGETS.get((benchmark, way))
+        rows.append(
+            Row(
+                way if way in times else f"ours ({way})",
+                (
+                    Cell(f"{middle:,.3g}"),
+                    Cell(f"{low:,.3g} to {high:,.3g}"),
+                    Cell(f"{times[way]:.2f} times" if way in times else NO_VALUE),
+                    Cell(f"{target:.2f} times" if target else NO_VALUE),
+                ),
+            )
+        )
+    return tuple(rows)
+
+
+def _ratios(records: Sequence[Record]) -> list[Record]:
+    return select(records, "times_as_good", statistic="median")
+
+
+# What limits it
+
+
+def limit_table(records: Sequence[Record]) -> Table | Fragment:
+    """How near a training step and a pass for features come to the rate of large matrix products."""
+    found = select(records, "rate")
+    rates = {(str(r.keys["work"]), str(r.keys["way"])): r.value for r in found}
+    limits = {way: value for (work, way), value in rates.items() if work == LIMIT}
+    if not limits:
+        return say(ABSENT.format("training_step"))
+    rows = tuple(
+        Row(
+            f"{work}, {way}",
+            (
+                Cell(f"{value / 1e9:,.0f}"),
+                Cell(f"{value / limits[way.removeprefix('plain ')]:.0%}"),
+            ),
+        )
+        for (work, way), value in rates.items()
+    )
+    return Table(
+        caption="How near the machine's limit",
+        columns=("", "GFLOP/s", "of matrix products in that precision"),
+        groups=(Group("", rows),),
+        notes=(
+            "The limit is a product of two large matrices, measured in the same run: a network cannot be faster, for "
+            f"it consists of such products and of work around them. {origin(found, 'training_step')}",
+        ),
+    )
+
+
+def stage_table(records: Sequence[Record]) -> Table | Fragment:
+    """Where the milliseconds of a photograph go on the way to a batch."""
+    found = select(records, "pipeline_stage_time", statistic="median")
+    if not found:
+        return say(ABSENT.format("pipeline"))
+    photos = list(dict.fromkeys(str(r.keys["photo"]) for r in found))
+    stages = list(dict.fromkeys(str(r.keys["stage"]) for r in found))
+    values = {(r.keys["stage"], r.keys["photo"]): r.value for r in found}
+    rows = tuple(Row(stage, tuple(Cell(f"{values[stage, photo]:.2f}") for photo in photos)) for stage in stages)
+    return Table(
+        caption="Milliseconds of a photograph on its way to a batch, on one core",
+        columns=("", *(f"{photo} pixels" for photo in photos)),
+        groups=(Group("", rows),),
+        notes=(f"Medians; batch is what is left of the whole. {origin(found, 'pipeline')}",),
+    )
+
+
+def memory_table(records: Sequence[Record]) -> Table | Fragment:
+    """Resident memory of a whitening by the number of features, ours and the plain way."""
+    found = select(records, "whitening_peak_memory")
+    if not found:
+        return say(ABSENT.format("whitening_memory"))
+    before = {_size(r): r.value for r in select(records, "whitening_memory_before")}
+    seconds = {_size(r): r.value for r in select(records, "whitening_seconds")}
+    rows = tuple(
+        Row(
+            f"{r.n:,} features, {r.keys['way']}",
+            (
+                Cell(f"{r.keys['rows_per_file']:,}"),
+                Cell(f"{r.value:,.0f}"),
+                Cell(f"{before[_size(r)]:,.0f}"),
+                Cell(f"{seconds[_size(r)]:,.1f}"),
+            ),
+        )
+        for r in found
+    )
+    config = found[0].card.config if found[0].card else {}
+    return Table(
+        caption=f"Whitening features of {config.get('width', 0):,} numbers",
+        columns=("", "rows of a file", "MB at most", "MB before", "seconds"),
+        groups=(Group("", rows),),
+        notes=(
+            "Resident memory of the whole process with its libraries. Files grow with the number of features up to "
+            f"{max(int(r.keys['rows_per_file']) for r in found):,} rows. {origin(found, 'whitening_memory')}",
+        ),
+    )
+
+
+def _size(record: Record) -> tuple[int, object, object]:
+    return record.n, record.keys["way"], record.keys["rows_per_file"]
+
+
+# Growth
+
+
+def growth_points(records: Sequence[Record], *against: str) -> dict[str, Points]:
+    """Median seconds of each series, by the size it was measured against; k-means is named by that size."""
+    lines: dict[str, dict[int, list[float]]] = {}
+    for record in select(records, "growth_seconds", statistic="median"):
+        work, size = str(record.keys["work"]), str(record.keys["against"])
+        if size in against:
+            name = f"k-means, {size}" if work == "k-means" else work
+            lines.setdefault(name, {}).setdefault(record.n, []).append(record.value)
+    return {name: {n: median(values) for n, values in sorted(line.items())} for name, line in lines.items()}
+
+
+def growth_figure(records: Sequence[Record]) -> Fragment:
+    """Seconds against images, points, clusters and dimensions, on logarithmic axes, with slopes."""
+    by_images = growth_points(records, "images", "points")
+    by_rest = growth_points(records, "clusters", "dimensions")
+    if not by_images or not by_rest:
+        return say(ABSENT.format("growth"))
+    return show_side_by_side(
+        [
+            (plot_growth(by_images, "seconds"), describe_growth("Seconds", by_images, "s", "images")),
+            (
+                plot_growth(by_rest, "seconds", "clusters or dimensions"),
+                describe_growth("Seconds of k-means", by_rest, "s", "clusters or dimensions"),
+            ),
+        ],
+        caption="Seconds against size, both axes logarithmic, with the slope of a straight line through each: 1 is "
+        f"twice the time for twice the size, and what is wanted of images and points is at most {SLOPE_TARGET}. "
+        f"{origin(select(records, 'growth_seconds'), 'growth')}",
+    )
