@@ -72,7 +72,16 @@ def e_step(toy: bool, device: torch.device, dtype: torch.dtype) -> Values:
 
     The second sees a wrong choice, and not one between two centroids that tie within rounding.
     """
-    nearest, distances = assign(*clusters(toy, device, dtype))
+    return assigned(toy, device, dtype, "torch")
+
+
+def e_step_in_bfloat16(toy: bool, device: torch.device, dtype: torch.dtype) -> Values:
+    """The same through products in bfloat16, on a GPU by the kernel that keeps no scores."""
+    return assigned(toy, device, dtype, "torch-bf16" if dtype == torch.float32 else "torch")
+
+
+def assigned(toy: bool, device: torch.device, dtype: torch.dtype, backend: str) -> Values:
+    nearest, distances = assign(*clusters(toy, device, dtype), backend)
     points, middles = clusters(toy, torch.device("cpu"), torch.float64)
     chosen = middles[nearest.cpu()]
     return {"distances": distances, "chosen": (points - chosen).square().sum(dim=1)}
@@ -175,6 +184,9 @@ def walk(terms: int) -> float:
 CHECKS = {
     "whitening": Check(whitening, walk(512), "projections are rounded once, and points are sums of 512 products"),
     "k-means, E step": Check(e_step, walk(256), "distances are sums of 256 products"),
+    "k-means, E step in bfloat16": Check(
+        e_step_in_bfloat16, walk(256), "bfloat16 decides nothing that it cannot prove"
+    ),
     "k-means, M step": Check(m_step, 4 * EPS, "sums are in float64, and each mean is rounded once"),
     "joint loss and gradients": Check(
         loss_and_gradients, walk(1024), "scores and gradients are sums of 1,024 products"

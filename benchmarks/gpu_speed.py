@@ -8,8 +8,8 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from gpu_records import Part, Setting
 from torch import Tensor
 
-from dclib.cluster.kmeans import kmeans
-from dclib.config import RECIPES, MethodConfig, ModelConfig, TrainConfig
+from dclib.cluster.kmeans import Backend, KMeansResult, kmeans
+from dclib.config import RECIPES, MethodConfig, ModelConfig
 from dclib.data.images import ImageSet, NumberedIds
 from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan, plan_epoch
+from dclib.models.device import products_in
 from dclib.models.heads import Heads
 from dclib.models.vgg import Trunk
 from dclib.planner.network import network_size
@@ -33,7 +34,6 @@ from dclib.train.pretrain import train_step
 from dclib.train.state import State
 
 ROOMS = ("cluster", "models", "train/pretrain", "train/state", "planner/network")
-HAS_PRECISION = "precision" in {field.name for field in fields(TrainConfig)}
 PRODUCTS = {"float32": (torch.float32, False), "tf32": (torch.float32, True), "bfloat16": (torch.bfloat16, False)}
 PLAIN = "plain float32"  # channels first, TF32 off, a loop of its own
 COPIED = "copy"
@@ -150,23 +150,26 @@ def shares(flops: float, ceilings: dict[str, float], keys: dict[str, str | int])
 
 
 def measure_kmeans(setting: Setting) -> Measured:
-    """Seconds of a whole clustering of a mixture of Gaussians on the unit sphere, through ``dclib``."""
+    """Seconds of a whole clustering of a mixture of Gaussians on the unit sphere, the way it chooses and in float32."""
     size, device = SIZES[setting.size], setting.device
     n, d, k, iterations = size.kmeans
     ceilings = limits(setting)
     points = mixture(n, d, k, device)
-    results = []
+    records, used = limit_records(ceilings), {}
+    for backend in ("auto", "torch"):
+        results: list[KMeansResult] = []
 
-    def run() -> None:
-        draws = generator(0, "first centroids")
-        results[:] = [kmeans(points, k, generator=draws, n_iter=iterations, backend="torch")]
+        def run(backend: Backend = backend, results: list[KMeansResult] = results) -> None:
+            draws = generator(0, "first centroids")
+            results[:] = [kmeans(points, k, generator=draws, n_iter=iterations, backend=backend)]
 
-    times = times_of(run, device, min(size.repeats, 3))
-    flops = 2.0 * n * k * d * (iterations + 1) / median(times)
-    records = [*limit_records(ceilings), *spread("gpu_kmeans_seconds", times, "s", {}), *shares(flops, ceilings, {})]
-    records.append(Record(name="gpu_inertia", value=results[0].inertia, unit="1", n=n))
+        times = times_of(run, device, min(size.repeats, 3))
+        flops, keys = 2.0 * n * k * d * (iterations + 1) / median(times), {"backend": backend}
+        records += [*spread("gpu_kmeans_seconds", times, "s", keys), *shares(flops, ceilings, keys)]
+        records.append(Record(name="gpu_inertia", value=results[0].inertia, unit="1", n=n, keys=keys))
+        used[backend] = results[0].backend
     settings = dict(zip(("n", "d", "k", "iterations"), size.kmeans, strict=True))
-    return records, settings, {"backend": results[0].backend, "passes": iterations + 1}
+    return records, settings, {"backend": used["auto"], "passes": iterations + 1}
 
 
 def mixture(n: int, d: int, k: int, device: torch.device) -> Tensor:
@@ -193,12 +196,11 @@ def ways_of(device: torch.device) -> dict[str, tuple[bool, bool, str]]:
 
 
 def method_of(setting: Setting, batch: int, precision: str) -> MethodConfig:
-    """The recipe at this size; in lower precision by the setting of training, where there is one."""
+    """The recipe at this size."""
     method = SIZES[setting.size].method
-    chosen = {"precision": precision} if HAS_PRECISION else {}
     if setting.size == "toy":
         method = replace(method, model=TOY_MODEL, cluster=replace(method.cluster, n_sub=5))
-    return replace(method, train=replace(method.train, batch_size=batch, lr=1e-3, **chosen))
+    return replace(method, train=replace(method.train, batch_size=batch, lr=1e-3, precision=precision))
 
 
 def training(setting: Setting, batch: int, way: str) -> Callable[[], object]:
@@ -215,8 +217,7 @@ def training(setting: Setting, batch: int, way: str) -> Callable[[], object]:
     rows = torch.arange(batch)
 
     def step() -> None:
-        with autocast_where_needed(setting.device, precision):
-            train_step(state, images, plan, rows, method.train)
+        train_step(state, images, plan, rows, method.train)
 
     return step
 
@@ -256,7 +257,7 @@ def extraction(setting: Setting, batch: int, way: str) -> Callable[[], object]:
 
     @torch.inference_mode()
     def step() -> None:
-        with torch.autocast(setting.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with products_in(precision, setting.device):
             trunk(images).float()
 
     return step
@@ -275,13 +276,6 @@ def images_of(method: MethodConfig, batch: int, device: torch.device, channels_l
     side = method.model.image_size
     images = torch.rand(batch, 3, side, side, generator=generator(0, "images")).to(device)
     return images.to(memory_format=torch.channels_last) if channels_last else images
-
-
-def autocast_where_needed(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Lower precision around the step where training has no setting for it."""
-    if HAS_PRECISION or precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 def measure_steps(setting: Setting, make: Callable[[Setting, int, str], Callable[[], object]]) -> Measured:
@@ -308,10 +302,9 @@ def measure_steps(setting: Setting, make: Callable[[Setting, int, str], Callable
                 records.append(Record(name="gpu_speedup", value=faster, unit="1", n=size.repeats, keys=keys))
             if peak:
                 records.append(Record(name="gpu_peak_bytes", value=float(peak), unit="B", n=1, keys=keys))
-    by = "train.precision" if HAS_PRECISION else "autocast in the benchmark"
     method = method_of(setting, size.batches[0], "float32")
     settings = {"model": asdict(method.model), "n_sub": method.cluster.n_sub, "flops_per_image": flops}
-    return records, settings, {"no room for": "; ".join(left_out), "bfloat16 by": by}
+    return records, settings, {"no room for": "; ".join(left_out)}
 
 
 def rates_of(

@@ -67,8 +67,10 @@ def test_everything_runs_is_recorded_and_published_once(module, project, packed,
     for step in ("training", "extraction"):
         ways = {r.keys["way"] for r in select(found, "gpu_images_per_second", step=step, statistic="median")}
         assert ways == {"plain float32", "float32", "bfloat16"}
-    (seconds,) = select(found, "gpu_kmeans_seconds", statistic="median")
-    (reached,) = [r for r in select(found, "gpu_share_of_limit", limit="float32") if "way" not in r.keys]
+    (seconds,) = select(found, "gpu_kmeans_seconds", statistic="median", backend="torch")
+    (reached,) = select(found, "gpu_share_of_limit", limit="float32", backend="torch")
+    inertia = {r.keys["backend"]: r.value for r in select(found, "gpu_inertia")}
+    assert inertia["auto"] == pytest.approx(inertia["torch"], rel=1e-5)  # float32
     (limit,) = [r for r in select(found, "gpu_limit", limit="float32") if r.card.config.get("k")]
     c = seconds.card.config
     products = 2 * c["n"] * c["d"] * c["k"] * (c["iterations"] + 1)
