@@ -82,11 +82,11 @@ def write_archives(root: Path, sides: tuple[int, int], options: argparse.Namespa
 
 
 def read_ours(images: ImageSet, rows: Sequence[Tensor]) -> Batches:
-    """As training reads a set that does not fit decoded; the network's stem normalises."""
+    """As training reads a set that does not fit decoded, and as the network's stem normalises it."""
     pixels = load_pixels(images, DataConfig(memory_gb=0.0), SIZE)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     for batch in pixels.crop_batches(rows, AREA, list(range(len(rows)))):
-        yield (batch - mean) / std
+        yield batch.float().div_(255).sub_(mean).div_(std)
 
 
 def read_theirs(images: ImageSet, rows: Sequence[Tensor], read: Callable[[str], bytes]) -> Batches:
