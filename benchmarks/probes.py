@@ -11,6 +11,9 @@ extremes over repeats go to ``results/benchmarks/probes.json``. Linux only, for 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -30,6 +33,8 @@ from dclib.records import Record, write_records
 from dclib.train.runs import device_name
 
 TOGETHER, LAST, APART = "13 in one pass", "conv13 alone", "13 runs"
+FREED, KEPT = "pooled as they are made", "all 13 kept"
+MMAP_FROM = 2**20  # bytes
 ROOMS = ("evaluate/linear_probe", "models")
 
 Pooled = Callable[[Tensor], list[Tensor]]
@@ -61,19 +66,32 @@ def probe_seconds(pooled: Pooled, rates: Sequence[float], batches: Sequence[Tens
     return time.perf_counter() - start
 
 
-def peak_memory(pooled: Pooled, images: Tensor) -> float:
+def peak_memory(trunk: Trunk, maps: str, images: Tensor) -> float:
     """Most resident memory during one batch over what there was before it, MB."""
+    held = torch.no_grad()(lambda images: pool_activations(list(trunk.conv_activations(images))))
+    pooled = pool_all(trunk) if maps == FREED else held
+    pooled(images[:1])  # what libraries set up with the first image is not the batch's
     forget_peak()
     before = resident("VmRSS")
     pooled(images)
     return resident("VmHWM") - before
 
 
+def peak_in_child(maps: str) -> float:
+    """:func:`peak_memory` in a process that gives freed arrays back at once, with this one's options."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(MMAP_FROM)}
+    command = [sys.executable, __file__, *sys.argv[1:], "--memory", maps]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
+
+
+def draw_batches(steps: int, options: argparse.Namespace) -> list[Tensor]:
+    draws, shape = generator(0, "images"), (options.batch, 3, options.size, options.size)
+    return [torch.rand(shape, generator=draws).contiguous(memory_format=torch.channels_last) for _ in range(steps)]
+
+
 def measure(trunk: Trunk, options: argparse.Namespace) -> list[Record]:
     """The three ways in turn, then the memory."""
-    draws, shape = generator(0, "images"), (options.batch, 3, options.size, options.size)
-    batches = [torch.rand(shape, generator=draws) for _ in range(options.steps)]
-    batches = [batch.contiguous(memory_format=torch.channels_last) for batch in batches]
+    batches = draw_batches(options.steps, options)
     seconds = defaultdict[str, list[float]](list)
 
     def alone(layer: int) -> float:
@@ -86,9 +104,8 @@ def measure(trunk: Trunk, options: argparse.Namespace) -> list[Record]:
         seconds[APART].append(seconds[LAST][-1] + sum(alone(layer) for layer in range(1, N_CONV)))
     work = f"{options.steps} steps of {options.batch} images of {options.size} pixels"
     records = side_by_side("probes", work, seconds, "s", ours=TOGETHER)
-    held = torch.no_grad()(lambda images: pool_activations(list(trunk.conv_activations(images))))
-    for maps, pooled in (("pooled as they are made", pool_all(trunk)), ("all 13 kept", held)):
-        value = peak_memory(pooled, batches[0])
+    for maps in (FREED, KEPT):
+        value = peak_in_child(maps)
         records.append(Record(name="probe_memory", value=value, unit="MB", n=options.batch, keys={"maps": maps}))
         print(f"probe_memory {maps}: {value:,.0f} MB over {options.batch} images")
     return records
@@ -103,10 +120,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=record_path("probes"))
+    parser.add_argument("--memory", choices=(FREED, KEPT), help=argparse.SUPPRESS)
     options = parser.parse_args()
     began = time.monotonic()
     model = ModelConfig(width=options.width, image_size=options.size, hidden_dim=8, feature_dim=8)
     trunk = Trunk(model, generator(0, "trunk")).eval().to(memory_format=torch.channels_last)
+    if options.memory:
+        print(peak_memory(trunk, options.memory, draw_batches(1, options)[0]))
+        return
     records = measure(trunk, options)
     settings = {name: getattr(options, name) for name in ("width", "size", "classes", "batch", "steps", "repeats")}
     card = benchmark_card(settings, ROOMS, began, device=device_name(torch.device("cpu")))
