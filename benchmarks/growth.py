@@ -31,7 +31,8 @@ from dclib.train.features import FEATURE_BATCH, feature_batches
 from dclib.train.runs import device_name
 
 IMAGES = (512, 1_024, 2_048, 4_096, 8_192)
-POINTS, CLUSTERS, DIMENSIONS = (10_000, 20_000, 40_000, 80_000, 160_000), (64, 128, 256, 512, 1_024), (32, 64, 128, 256)
+POINTS = 50_000, 100_000, 200_000, 400_000, 800_000  # more than caches hold: fewer are faster, each
+CLUSTERS, DIMENSIONS = (64, 128, 256, 512, 1_024), (32, 64, 128, 256)
 POINTS_KEPT, CLUSTERS_KEPT, DIMENSIONS_KEPT = 20_000, 256, 64
 UPDATES, CLASSES, PROBE_BATCH = 3, 10, 64
 MODEL = ModelConfig(image_size=32, width=0.25, hidden_dim=128, feature_dim=256, dropout=0.0)
