@@ -91,7 +91,7 @@ def test_a_table_has_ours_first_and_says_what_was_wanted(records):
     assert [(row.label, *(cell.text for cell in row.cells)) for row in group.rows] == [
         ("ours (auto)", "2", "1.8 to 2.4", "–", "–"),
         ("FAISS", "3", "2.7 to 3.6", "1.50 times", "1.50 times"),
-        ("torch", "1", "0.9 to 1.2", "0.50 times", "–"),
+        ("ours, all in float32", "1", "0.9 to 1.2", "0.50 times", "–"),
     ]
     assert "5 turns" in table.notes[0]
     assert "benchmarks/kmeans.py" in table.notes[0]
@@ -99,11 +99,31 @@ def test_a_table_has_ours_first_and_says_what_was_wanted(records):
 
 def test_the_figure_has_a_bar_for_each_comparison_ahead_or_behind(records):
     text = repr(page.side_by_side_figure(records))
-    for words in (f"{WORK}, beside FAISS: 1.50", f"{WORK}, beside torch: 0.50", "2 steps, beside conv13 alone: 0.77"):
-        assert words in text
-    ax = page.plot_ratios({("kmeans", WORK, "FAISS"): 1.5, ("kmeans", WORK, "torch"): 0.5})
+    assert "k-means: FAISS 1.50; probes: conv13 alone 0.77" in text
+    assert "torch" not in text  # which is ours too
+    ax = page.plot_ratios({"k-means: FAISS": 1.5, "probes: conv13 alone": 0.5})
     assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(1, 0.5), (1, -0.5)]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["k-means: FAISS", "k-means: torch"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["k-means: FAISS", "probes: conv13 alone"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "work", "name"),
+    [
+        ("training_step", "features: 64 images of 64 pixels, VGG-16", "features"),
+        ("pipeline", "photographs of 500 x 375 pixels to crops of 224", "pipeline, 500 x 375"),
+        ("whitening_memory", "whitening 8,192 features of 4,096 numbers, resident memory", "whitening, 8,192"),
+        ("kmeans", WORK, "k-means"),
+    ],
+)
+def test_works_of_one_program_are_told_apart(benchmark, work, name):
+    assert page.short_name(benchmark, work) == name
+
+
+def test_a_target_stands_where_it_was_set(records):
+    for work, wanted in (("training step: 64 images", "3.00 times"), ("features: 64 images", "–")):
+        found = side_by_side("training_step", work, {"plain float32": 3.0, "bfloat16": 1.0}, {"plain float32": 3.0})
+        (group,) = page.comparison_table(found, "training_step").groups
+        assert [row.cells[-1].text for row in group.rows] == ["–", wanted]
 
 
 def test_rates_are_shares_of_the_limit_in_their_precision(records):

@@ -117,13 +117,13 @@ def plot_growth(lines: Mapping[str, Points], ylabel: str, xlabel: str = "images"
         ax.loglog(list(points), list(points.values()), color=look.color, marker=look.marker, markersize=5, label=label)
     low = min(min(points.values()) for points in lines.values())
     high = max(max(points.values()) for points in lines.values())
-    ax.set_ylim(low / 2, 2.5 * high)
+    ax.set_ylim(low / 2, 4 * high)
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(xlabel, fontsize=SIZE)
     ax.set_ylabel(ylabel, fontsize=SIZE)
-    ax.legend(frameon=False, fontsize=SIZE - 1)
+    ax.legend(frameon=False, fontsize=SIZE - 1, loc="upper left")
     return finish(ax)
 
 
