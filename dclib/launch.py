@@ -23,9 +23,10 @@ from typing import IO, Any
 
 import torch
 import yaml
+from torch.distributed import DistError
 
 from dclib.config import Preset
-from dclib.distributed import is_launched, process_group
+from dclib.distributed import PeerLostError, is_launched, process_group, rank, world_size
 from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
 from dclib.presets import runs_folder
@@ -63,10 +64,30 @@ def train_network(
 def train_as_one_of_many(
     preset: Preset, method: str, seeds: Sequence[int], signals: Iterable[signal.Signals] = SIGNALS
 ) -> None:
-    """Train with the processes that a launcher's environment names, until all is done or a signal comes."""
+    """Train with the processes that a launcher's environment names, until all is done or a signal comes.
+
+    Raises:
+        PeerLostError: another process has ended, noticed between steps or while gradients are averaged.
+    """
     with process_group() as device, heed_signals(signals):
-        for seed in seeds:
-            trained_network(preset, method, seed, device=str(device))
+        try:
+            for seed in seeds:
+                trained_network(preset, method, seed, device=str(device))
+        except RuntimeError as error:
+            # DistributedDataParallel averages inside the backward pass, and gloo's errors have no type of their own
+            if isinstance(error, PeerLostError) or not is_lost_connection(error):
+                raise
+            first = str(error).strip().splitlines()[0]
+            raise PeerLostError(
+                f"rank {rank()} of {world_size()} has lost another process of the run ({first}); "
+                "that one's own message says why. Start the run again: it continues from its last checkpoint"
+            ) from error
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether an error of torch is one of a connection between processes, by its type or its words."""
+    words = r"gloo/transport|connection (closed|reset|refused)|broken pipe|NCCL"
+    return isinstance(error, DistError) or re.search(words, str(error), re.IGNORECASE) is not None
 
 
 # --- on this machine
