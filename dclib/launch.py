@@ -23,7 +23,6 @@ from typing import IO, Any
 
 import torch
 import yaml
-from torch.distributed import DistError
 
 from dclib.config import Preset
 from dclib.distributed import PeerLostError, is_launched, process_group, rank, world_size
@@ -85,9 +84,9 @@ def train_as_one_of_many(
 
 
 def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether an error of torch is one of a connection between processes, by its type or its words."""
+    """Whether an error of torch is one of a connection between processes, by its words."""
     words = r"gloo/transport|connection (closed|reset|refused)|broken pipe|NCCL"
-    return isinstance(error, DistError) or re.search(words, str(error), re.IGNORECASE) is not None
+    return re.search(words, str(error), re.IGNORECASE) is not None
 
 
 # --- on this machine
