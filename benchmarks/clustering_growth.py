@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +24,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from measuring import benchmark_card, forget_peak, record_path, resident
+from measuring import benchmark_card, forget_peak, in_child, record_path, resident
 
 from dclib.cluster import pseudo_labels
 from dclib.cluster.pseudo_labels import cluster_features
@@ -86,11 +84,9 @@ def with_clock(call: Callable[..., Any], found: dict[str, Any], phase: str) -> C
 
 
 def measure_in_child(n: int, precision: str, folder: Path) -> dict[str, Any]:
-    """:func:`measure` in a fresh process, whose libraries and heap are those of any other."""
+    """:func:`measure` in a process of its own."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="clustering-") as place:
-        command = [sys.executable, __file__, "--measure", str(n), precision, place]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
+        found: dict[str, Any] = json.loads(in_child(__file__, "--measure", str(n), precision, place))
     shown = ", ".join(f"{phase} {found[phase]:.1f} s" for phase in (*PHASES, WHOLE))
     print(f"{n:>9,} x {WIDTH} {precision}: {shown}; {found['before']:.0f} MB before, {found['peak']:.0f} at most")
     return found

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from gpu_records import Part, Setting
+from measuring import summary
 from torch import Tensor
 
 from dclib.cluster.kmeans import Backend, KMeansResult, kmeans
@@ -128,15 +129,6 @@ def limit_records(found: dict[str, float]) -> list[Record]:
     ]
 
 
-def spread(name: str, values: Sequence[float], unit: str, keys: dict[str, str | int]) -> list[Record]:
-    """Median, least and most of some repeats."""
-    statistics = {"median": median(values), "least": min(values), "most": max(values)}
-    return [
-        Record(name=name, value=value, unit=unit, n=len(values), keys={**keys, "statistic": statistic})
-        for statistic, value in statistics.items()
-    ]
-
-
 def shares(flops: float, ceilings: dict[str, float], keys: dict[str, str | int]) -> list[Record]:
     """FLOP/s that were reached as a share of each measured product."""
     products = {name: ceiling for name, ceiling in ceilings.items() if name != COPIED}
@@ -165,7 +157,7 @@ def measure_kmeans(setting: Setting) -> Measured:
 
         times = times_of(run, device, min(size.repeats, 3))
         flops, keys = 2.0 * n * k * d * (iterations + 1) / median(times), {"backend": backend}
-        records += [*spread("gpu_kmeans_seconds", times, "s", keys), *shares(flops, ceilings, keys)]
+        records += [*summary("gpu_kmeans_seconds", times, "s", len(times), **keys), *shares(flops, ceilings, keys)]
         records.append(Record(name="gpu_inertia", value=results[0].inertia, unit="1", n=n, keys=keys))
         used[backend] = results[0].backend
     settings = dict(zip(("n", "d", "k", "iterations"), size.kmeans, strict=True))
@@ -295,7 +287,7 @@ def measure_steps(setting: Setting, make: Callable[[Setting, int, str], Callable
             rate = median(rates)
             print(f"{make.__name__}, {way}, batch {batch}: {rate:,.0f} images/s, {rate * flops:.3g} FLOP/s")
             plain |= {batch: rate} if way == PLAIN else {}
-            records += spread("gpu_images_per_second", rates, "images/s", keys)
+            records += summary("gpu_images_per_second", rates, "images/s", len(rates), **keys)
             records += shares(rate * flops, ceilings, keys)
             if batch in plain:
                 faster = rate / plain[batch]

@@ -18,15 +18,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 import torch
-from measuring import benchmark_card, record_path, side_by_side
+from measuring import benchmark_card, record_path, side_by_side, take_turns
 from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -131,16 +131,17 @@ def measure(options: argparse.Namespace, used: dict[str, Any]) -> tuple[dict[str
         "scikit-learn": with_scikit_learn(used),
         **dict(zip(LOOPS, (by_clusters, by_batches), strict=True)),
     }
-    seconds, inertia = defaultdict[str, list[float]](list), dict[str, float]()
-    for repeat in range(options.repeats):
-        for name, way in ways.items():
-            own, n_iter = (few, 1) if name in LOOPS else (points, options.iterations)
-            start = time.perf_counter()
-            centroids = way(own, initial, n_iter)
-            seconds[name].append((time.perf_counter() - start) / n_iter * len(points) / len(own))
-            if repeat == 0:
-                inertia[name] = float(assign(own, centroids)[1].double().mean())
-            print(f"repeat {repeat + 1}, {name}: {seconds[name][-1]:.3f} s an update", flush=True)
+    centroids = dict[str, Tensor]()
+
+    def run(name: str) -> None:
+        centroids[name] = ways[name](*given[name])
+
+    given = {name: (few, initial, 1) if name in LOOPS else (points, initial, options.iterations) for name in ways}
+    taken = take_turns({name: partial(run, name) for name in ways}, options.repeats)
+    seconds, inertia = dict[str, list[float]](), dict[str, float]()
+    for name, (own, _, n_iter) in given.items():
+        seconds[name] = [whole / n_iter * len(points) / len(own) for whole in taken[name]]
+        inertia[name] = float(assign(own, centroids[name])[1].double().mean())
     updated, _ = update_centroids(few, assign(few, initial)[0], initial)  # leaves the centroids of empty clusters alone
     once = float(assign(few, updated)[1].double().mean())
     return seconds, {name: found / (once if name in LOOPS else inertia["torch"]) - 1 for name, found in inertia.items()}

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from dclib.config import config_hash
 from dclib.presets import project_root
 from dclib.records import DATA, Record, RunCard, code_hash
 
+Name = TypeVar("Name")
+GIVEN_BACK = 2**20  # bytes from which an array is given back
 STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {"median": median, "lowest": min, "highest": max}
 
 
-def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+def take_turns(ways: Mapping[Name, Callable[[], object]], repeats: int) -> dict[Name, list[float]]:
     """Seconds of ``repeats`` calls of each way, in turn, so that what disturbs one disturbs all."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[Name, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
             start = time.perf_counter()
@@ -111,6 +115,18 @@ def benchmark_card(
 def record_path(name: str) -> Path:
     """Where the records of a program go unless it is told otherwise."""
     return project_root() / "results" / "benchmarks" / f"{name}.json"
+
+
+def in_child(program: str, *options: str, gives_back: bool = False) -> str:
+    """What a program here prints when it is started with ``options``: a fresh process, whose heap is that of any other.
+
+    ``gives_back``: whether glibc gives freed arrays back to the system at once, so that a peak is that of arrays; it is
+    slower. By default it keeps blocks of up to 32 MB, and small ones that land there can keep a new one from fitting:
+    then the peak is that of the allocator's luck, some hundred megabytes from one run to the next.
+    """
+    environment = {**os.environ, **({"MALLOC_MMAP_THRESHOLD_": str(GIVEN_BACK)} if gives_back else {})}
+    command = [sys.executable, program, *options]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
 
 
 def forget_peak() -> None:

@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from measuring import benchmark_card, record_path
+from measuring import benchmark_card, in_child, record_path
 
 from dclib.cluster import pseudo_labels
 from dclib.config import ClusterConfig, DataConfig, MethodConfig, ModelConfig, ProbeConfig, TrainConfig
@@ -34,7 +31,6 @@ from dclib.data.pixels import Pixels
 from dclib.planner.hardware import Hardware, hardware_named
 from dclib.planner.plan import plan_work
 from dclib.planner.workload import Workload
-from dclib.presets import project_root
 from dclib.records import Record, write_records
 from dclib.train import clustering, pretrain
 from dclib.train.runs import device_name
@@ -122,27 +118,15 @@ def planned(name: str, hardware: Hardware) -> dict[str, float]:
     return {**{phase.name: phase.total_seconds for phase in phases}, "peak": peak}
 
 
-def run_in_child(name: str, environment: Mapping[str, str] = {}) -> dict[str, float]:
+def run_in_child(name: str, *, gives_back: bool = False) -> dict[str, float]:
     """What :func:`run_once` returns in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--child", name],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=project_root(),
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(in_child(__file__, "--child", name, gives_back=gives_back).splitlines()[-1])
     return found
 
 
 def peak_in_child(name: str) -> float:
-    """Peak resident bytes of a run whose allocator gives large blocks back at once, which also makes it slower.
-
-    By default glibc keeps freed blocks of up to 32 MB, and small ones that land there can keep a new one from fitting:
-    then the peak is that of the allocator's luck, some hundred megabytes from one run to the next.
-    """
-    return run_in_child(name, {"MALLOC_MMAP_THRESHOLD_": str(2**20)})["peak"]
+    """Peak resident bytes of a run whose allocator gives large blocks back at once, which also makes it slower."""
+    return run_in_child(name, gives_back=True)["peak"]
 
 
 def compare(name: str, hardware: Hardware) -> list[Record]:

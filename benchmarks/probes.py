@@ -11,8 +11,6 @@ extremes over repeats go to ``results/benchmarks/probes.json``. Linux only, for 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -22,7 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measuring import benchmark_card, forget_peak, record_path, resident, side_by_side
+from measuring import benchmark_card, forget_peak, in_child, record_path, resident, side_by_side
 from torch import Tensor
 
 from dclib.config import ModelConfig, ProbeConfig
@@ -34,7 +32,6 @@ from dclib.train.runs import device_name
 
 TOGETHER, LAST, APART = "13 in one pass", "conv13 alone", "13 runs"
 FREED, KEPT = "pooled as they are made", "all 13 kept"
-MMAP_FROM = 2**20  # bytes
 ROOMS = ("evaluate/linear_probe", "models")
 
 Pooled = Callable[[Tensor], list[Tensor]]
@@ -79,9 +76,7 @@ def peak_memory(trunk: Trunk, maps: str, images: Tensor) -> float:
 
 def peak_in_child(maps: str) -> float:
     """:func:`peak_memory` in a process that gives freed arrays back at once, with this one's options."""
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(MMAP_FROM)}
-    command = [sys.executable, __file__, *sys.argv[1:], "--memory", maps]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
+    return float(in_child(__file__, *sys.argv[1:], "--memory", maps, gives_back=True))
 
 
 def draw_batches(steps: int, options: argparse.Namespace) -> list[Tensor]:

@@ -16,13 +16,14 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measuring import benchmark_card, record_path, side_by_side
+from measuring import benchmark_card, record_path, side_by_side, take_turns
 from plan_accuracy import Nothing
 from torch import Tensor
 
@@ -126,21 +127,23 @@ def product(precision: str, device: torch.device) -> Works:
 Times = dict[tuple[str, str], list[float]]  # seconds of each call, by what it is and whose
 
 
-def take_turns(variants: dict[str, Works], repeats: int, device: torch.device) -> tuple[Times, dict[str, float]]:
-    """Seconds of ``repeats`` calls of each, after those of a first one; and the loss of each variant's first step."""
-    seconds: Times = {}
+def time_all(variants: dict[str, Works], repeats: int, device: torch.device) -> tuple[Times, dict[str, float]]:
+    """Seconds of a first call of each and of ``repeats`` more, in turn; and the loss of each variant's first step."""
     losses: dict[str, float] = {}
-    for turn in range(repeats + 1):
-        for variant, works in variants.items():
-            for what, work in works.items():
-                start = time.perf_counter()
-                result = work()
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                seconds.setdefault((what, variant), []).append(time.perf_counter() - start)
-                if turn == 0 and what == STEP:
-                    losses[variant] = float(result)
-    return seconds, losses
+
+    def finish(variant: str, what: str, work: Callable[[], Tensor]) -> None:
+        result = work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if what == STEP and variant not in losses:
+            losses[variant] = float(result)
+
+    calls = {
+        (what, variant): partial(finish, variant, what, work)
+        for variant, works in variants.items()
+        for what, work in works.items()
+    }
+    return take_turns(calls, repeats + 1), losses
 
 
 def records_of(seconds: Times, options: argparse.Namespace) -> list[Record]:
@@ -188,7 +191,7 @@ def main() -> None:
     options = parser.parse_args()
     began, device = time.monotonic(), torch.device(options.device)
     config = config_of(options.width, options.side, options.batch, options.n_sub)
-    seconds, losses = take_turns(variants_of(config, device, options.compile), options.repeats, device)
+    seconds, losses = time_all(variants_of(config, device, options.compile), options.repeats, device)
     records = records_of(seconds, options)
     records += [
         Record(name="loss", value=loss, unit="nats", n=options.batch, keys={"way": way}) for way, loss in losses.items()

@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +22,7 @@ from unittest import mock
 
 import torch
 from clustering_growth import write_features
-from measuring import benchmark_card, forget_peak, record_path, resident, side_by_side
+from measuring import GIVEN_BACK, benchmark_card, forget_peak, in_child, record_path, resident, side_by_side
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -38,7 +35,6 @@ from dclib.train.runs import device_name
 SIZES = (8_192, 32_768)
 OURS, PLAIN = WAYS = ("stored, a block at a time", "all in memory")
 PRECISION = "float16"
-MMAP_FROM = 2**20  # bytes
 
 
 def measure(n: int, width: int, files: int, way: str, folder: Path) -> dict[str, float]:
@@ -65,12 +61,10 @@ def whiten_plainly(features: Tensor) -> Tensor:
 
 
 def measure_in_child(n: int, width: int, files: int, way: str, folder: Path | None) -> dict[str, float]:
-    """:func:`measure` in a fresh process, whose libraries and heap are those of any other."""
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(MMAP_FROM)}
+    """:func:`measure` in a process of its own."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="whitening-") as place:
-        command = [sys.executable, __file__, "--measure", str(n), str(width), str(files), way, place]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    found: dict[str, float] = json.loads(done.stdout)
+        options = "--measure", str(n), str(width), str(files), way, place
+        found: dict[str, float] = json.loads(in_child(__file__, *options, gives_back=True))
     print(
         f"{n:>9,} x {width}, {way}, {PRECISION} in files of {found['rows']:,}: {found['seconds']:.1f} s; "
         f"{found['before']:.0f} MB before, {found['peak']:.0f} at most"
@@ -110,7 +104,7 @@ def main() -> None:
         records += side_by_side("whitening_memory", work, peaks, "MB", ours=OURS)
     largest = 2 * LARGEST_FILE
     records += records_of(largest, OURS, measure_in_child(largest, options.width, 2, OURS, options.folder))
-    settings = {"sizes": list(options.sizes), "width": options.width, "precision": PRECISION, "mmap": MMAP_FROM}
+    settings = {"sizes": list(options.sizes), "width": options.width, "precision": PRECISION, "mmap": GIVEN_BACK}
     device = device_name(torch.device("cpu"))
     card = benchmark_card(settings, ("cluster", "records"), began, device=device)
     write_records(options.output, card, records)

@@ -57,7 +57,7 @@ def kmeans(
         k: Clusters, 1 <= k <= n.
         generator: Draws the initial centroids, k distinct rows. A CPU generator, in the same state on every rank.
         n_iter: Updates of the centroids.
-        backend: Who finds the nearest centroids: ``"torch"`` on the device of the points, ``"torch-bf16"`` or
+        backend: Who finds the nearest centroids: ``"torch"`` or ``"torch-bf16"`` on the device of the points,
             ``"faiss"`` on the CPU. All find the same ones, but for ties within rounding. ``"auto"`` takes the fastest
             for problems of this size, types and machine; the result says which ran.
         initial: (k, d) centroids to start from instead.

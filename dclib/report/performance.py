@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
@@ -13,7 +12,7 @@ from dclib.records import DATA, Record, select
 from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.figures import SIZE, finish, look_of, new_axes
 from dclib.report.provenance import cards_of, strip
-from dclib.report.scaling import ABSENT, Points, describe_growth, origin, plot_growth
+from dclib.report.scaling import ABSENT, describe_growth, origin, plot_growth
 from dclib.report.series import order_methods, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
@@ -295,15 +294,14 @@ def _size(record: Record) -> tuple[int, object, object]:
 # Growth
 
 
-def growth_points(records: Sequence[Record], *against: str) -> dict[str, Points]:
+def growth_points(records: Sequence[Record], *against: str) -> dict[str, dict[int, float]]:
     """Median seconds of each series, by the size it was measured against; k-means is named by that size."""
-    lines: dict[str, dict[int, list[float]]] = {}
-    for record in select(records, "growth_seconds", statistic="median"):
+    lines: dict[str, dict[int, float]] = {}
+    for record in sorted(select(records, "growth_seconds", statistic="median"), key=lambda r: r.n):
         work, size = str(record.keys["work"]), str(record.keys["against"])
         if size in against:
-            name = f"k-means, {size}" if work == "k-means" else work
-            lines.setdefault(name, {}).setdefault(record.n, []).append(record.value)
-    return {name: {n: median(values) for n, values in sorted(line.items())} for name, line in lines.items()}
+            lines.setdefault(f"k-means, {size}" if work == "k-means" else work, {})[record.n] = record.value
+    return lines
 
 
 def growth_figure(records: Sequence[Record]) -> Fragment:
