@@ -251,6 +251,7 @@ def test_blocked_passes_equal_whole_ones(block, monkeypatch):
     points = unit_points(100, 5)
     whole = kmeans(points, 6, generator=rng(), initial=points[:6], backend="torch")
     monkeypatch.setattr(module, "BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(module, "SUMMED_ELEMENTS", block // 2)
     monkeypatch.setattr(nearest_module, "CPU_SCORES", block)
     blocked = kmeans(points, 6, generator=rng(), initial=points[:6], backend="torch")
     assert torch.equal(blocked.assignments, whole.assignments)
@@ -260,6 +261,7 @@ def test_blocked_passes_equal_whole_ones(block, monkeypatch):
 @pytest.mark.parametrize(("k", "d"), [(2, 50), (50, 2), (10, 10)])
 def test_a_pass_holds_a_block_whatever_k_and_d(k, d, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ELEMENTS", 1000)
+    monkeypatch.setattr(module, "SUMMED_ELEMENTS", 500)
     monkeypatch.setattr(nearest_module, "CPU_SCORES", 1000)
     points = unit_points(2000, d)
     with MadeTensors() as watch:

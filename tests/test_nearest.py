@@ -103,6 +103,27 @@ def test_no_score_is_further_off_than_said(hard):
     assert (search._uncertainty(lengths, errors) <= most).all()
 
 
+@pytest.mark.parametrize("rounding", [0, 1.01 * ROUNDING])
+def test_the_nearest_is_not_above_what_is_said_and_can_be_as_high(rounding):
+    exact = torch.randn(4000, 9, dtype=torch.float64, generator=rng()) + torch.linspace(-3, 3, 4000).unsqueeze(1)
+    uncertainty = torch.rand(4000, dtype=torch.float64, generator=rng(1)).unsqueeze(1)
+    # a score is off, and then rounded, by as much as it can be, for or against each
+    sign = (2 * torch.randint(2, (2, *exact.shape), generator=rng(2)) - 1).double()
+    found = exact + sign[0] * uncertainty
+    found = found + sign[1] * rounding * found.abs()
+    highest = module.highest_of_a_nearest(found.amin(dim=1), uncertainty.squeeze(1), rounding)
+    of_nearest = found.gather(1, exact.argmin(dim=1, keepdim=True)).squeeze(1)
+    slack = highest - of_nearest
+    assert float(slack.min()) > -0.01 * rounding  # rounding of a rounded score is taken for rounding of the score
+    # two equal ones, one off in each direction, leave none
+    equal = torch.tensor([-3.0, -0.1, 0.0, 0.1, 3.0], dtype=torch.float64)
+    low, high = equal - 0.2, equal + 0.2
+    low, high = low - rounding * low.abs(), high + rounding * high.abs()
+    said = module.highest_of_a_nearest(low, torch.full((5,), 0.2, dtype=torch.float64), rounding)
+    assert (said >= high - 1e-12).all()
+    torch.testing.assert_close(said, high, rtol=3 * rounding**2 + 1e-12, atol=3 * rounding**2 + 1e-12)
+
+
 def test_float64_finds_none_nearer(hard):
     points, centroids = hard
     nearest, squared = Bfloat16Search(centroids)(points)
@@ -129,21 +150,22 @@ def test_differs_from_the_plain_path_only_in_ties(hard):
 
 
 def test_ordinary_points_differ_nowhere_and_few_calls_are_close(monkeypatch):
-    again = []
-    plain = module.PlainSearch.__call__
+    compared, again = [], []
+    plain, improve = module.PlainSearch.__call__, module.improve
     monkeypatch.setattr(
         module.PlainSearch, "__call__", lambda self, points: (again.append(len(points)), plain(self, points))[1]
     )
+    monkeypatch.setattr(module, "improve", lambda *given: (compared.append(len(given[-1])), improve(*given))[1])
     points = groups(4000, 128)
     centroids = points[:200].clone()
     for _ in range(3):
         nearest, _ = Bfloat16Search(centroids)(points)
-        close = again.pop()
+        # 200 centroids in 12 groups: some are about as near as the nearest, and few points have more than 6 of them
+        assert 0 < compared.pop() < 5 * len(points)
+        assert sum(again) < len(points) / 4
         assert int((nearest != assign(points, centroids)[0]).sum()) == 0
         again.clear()
         centroids = torch.stack([points[nearest == c].mean(dim=0) for c in range(200)])
-    # 200 centroids in 12 groups: several are about as near as the nearest
-    assert 0 < close < len(points) / 2
 
 
 @pytest.mark.parametrize("search", [PlainSearch, Bfloat16Search])
@@ -166,12 +188,58 @@ def test_the_minimum_by_groups_is_the_minimum(k):
     assert torch.equal(search(points)[1], exact.amin(dim=1).float())
 
 
-def test_the_two_lowest_by_groups_are_the_two_lowest():
+def test_the_lowest_and_the_lowest_others_of_each_group():
     scores = torch.randn(300, 7 * GROUPS, generator=rng())
-    lowest, columns, second = module.two_lowest_by_groups(scores.clone())
-    ranked = scores.sort(dim=1)
-    assert torch.equal(columns, ranked.indices[:, 0])
-    assert torch.equal(torch.stack([lowest, second], dim=1), ranked.values[:, :2])
+    lowest, columns, others = module.lowest_and_others(scores.clone())
+    assert torch.equal(columns, scores.argmin(dim=1))
+    assert torch.equal(lowest, scores.amin(dim=1))
+    without = scores.scatter(1, columns.unsqueeze(1), torch.inf)
+    expected = [without[:, group::GROUPS].amin(dim=1) for group in range(GROUPS)]
+    assert torch.equal(others, torch.stack(expected, dim=1))
+
+
+def pairs(row: Tensor, column: Tensor) -> set[tuple[int, int]]:
+    return set(zip(row.tolist(), column.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_the_columns_that_are_not_above_a_limit(most):
+    scores = torch.randn(200, 4 * GROUPS, generator=rng())
+    scores[7] = torch.nan
+    highest = scores.amin(dim=1) + torch.rand(200, generator=rng(1)) - 0.1
+    highest[9] = torch.nan  # nothing is known
+    lowest, columns, others = module.lowest_and_others(scores.clone())
+    row, column, many = module.possible_columns(scores, others, highest, most)
+    assert len(row) == len(pairs(row, column))
+    possible = ~(scores > highest.unsqueeze(1))
+    without = possible.clone()
+    without[torch.arange(200), columns] = False
+    for i in range(200):
+        found = set(column[row == i].tolist())
+        wanted, at_least = (set(mask[i].nonzero().squeeze(1).tolist()) for mask in (possible, without))
+        if i in many.tolist():
+            assert found == set()
+            assert len(wanted) > most
+        else:
+            assert at_least <= found <= wanted
+            assert len(found) <= most
+    assert {7, 9} <= set(many.tolist()) or most == 1000
+
+
+def test_improved_numbers_are_those_of_the_nearest_compared():
+    # small integers: every distance is exact, and many are equal
+    points, centroids = (torch.randint(-2, 3, (n, 3), generator=rng(n)).float() for n in (150, 40))
+    exact = exact_distances(points, centroids)
+    numbers = torch.randint(40, (150,), generator=rng())
+    squared = exact[torch.arange(150), numbers].float()
+    compared = torch.rand(150, 40, generator=rng(1)) < 0.2
+    row, column = compared.nonzero(as_tuple=True)
+    compared[torch.arange(150), numbers] = True
+    allowed = exact.masked_fill(~compared, torch.inf)
+    shuffled = torch.randperm(len(row), generator=rng(2))
+    module.improve(numbers, squared, points, centroids, row[shuffled], column[shuffled])
+    assert torch.equal(numbers, allowed.argmin(dim=1))  # the first of equal ones
+    assert torch.equal(squared, allowed.amin(dim=1).float())
 
 
 @pytest.mark.parametrize("search", [PlainSearch, Bfloat16Search])
@@ -183,6 +251,18 @@ def test_blocks_change_nothing(search, scores, monkeypatch):
     nearest, squared = search(points[:40])(points)
     assert torch.equal(nearest, whole[0])
     torch.testing.assert_close(squared, whole[1], rtol=1e-5, atol=1e-6)  # products of other shapes, of unit vectors
+
+
+def test_points_near_many_centroids_are_told_in_every_block(monkeypatch):
+    monkeypatch.setattr(module, "CPU_SCORES", 40 * 20)
+    # the last points have 40 centroids about them, at distances that bfloat16 cannot tell and float32 can
+    middle = 3 * groups(1, 20, seed=5)
+    points = torch.cat([groups(150, 20), near(middle, 20, 1e-3)])
+    centroids = torch.cat([groups(150, 20)[:40], near(middle, 40, 0.01)])
+    nearest, squared = Bfloat16Search(centroids)(points)
+    exact = exact_distances(points, centroids)
+    assert torch.equal(nearest, exact.argmin(dim=1))
+    torch.testing.assert_close(squared.double(), exact.amin(dim=1), rtol=1e-5, atol=0)  # sums of 20 in float32
 
 
 def test_gives_up_where_nothing_can_be_told():

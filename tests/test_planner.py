@@ -197,6 +197,7 @@ def test_constants_are_those_of_the_code():
     assert phases.FEATURE_BATCH == features.FEATURE_BATCH == linear_probe.FEATURE_BATCH
     assert phases.BLOCK_ROWS == whitening.BLOCK_ROWS
     assert phases.BLOCK_ELEMENTS == kmeans_module.BLOCK_ELEMENTS
+    assert phases.CUDA_BLOCK_ELEMENTS == kmeans_module.CUDA_BLOCK_ELEMENTS
     assert phases.LARGEST_FILE == stored_rows.LARGEST_FILE
     assert {name: dtype.itemsize for name, dtype in stored_rows.DTYPES.items()} == workload.BYTES
     assert {name: getattr(torch, name).itemsize for name in network.MAP_BYTES} == network.MAP_BYTES

@@ -16,7 +16,9 @@ from dclib.cluster.stored_rows import Rows
 from dclib.distributed import Team, all_reduce_max, all_reduce_sum, everyone
 
 Backend = Literal["auto", "torch", "torch-bf16", "faiss"]
-BLOCK_ELEMENTS = 2**23  # rows times d, read at once: 32 MiB in float32
+# rows times d, taken at once: 32 MiB in float32, and 128 on a GPU, which has to start anew for every block
+BLOCK_ELEMENTS, CUDA_BLOCK_ELEMENTS = 2**23, 2**25
+SUMMED_ELEMENTS = 2**20  # rows times d, summed at once by a CPU: 8 MiB in float64, which its caches hold
 SPLIT_STEP = 1 / 16  # how far each half of a split moves, as a share of the way to the donor's farthest point
 COPIES = 1e-6  # square of the reach, in units of the points' scale, below which a cluster holds copies of one point
 BFLOAT16_CLUSTERS, BFLOAT16_WIDTH = 512, 128  # k and d from which products in bfloat16 are faster
@@ -122,7 +124,7 @@ def check_points(points: Rows, k: int, total: int) -> None:
     if not 1 <= k <= total:
         raise ValueError(f"k must be in [1, {total}], the number of points; got {k}")
     start = 0
-    for block in points.split(_rows_per_block(points.shape[1])):
+    for block in points.split(_rows_per_block(points)):
         if not bool(torch.isfinite(block).all()):
             bad = (~torch.isfinite(block).all(dim=1)).nonzero().squeeze(1)[:5] + start
             raise ValueError(f"points must be finite; rows {bad.tolist()} are not")
@@ -138,7 +140,7 @@ def assign(points: Rows, centroids: Tensor, backend: str = "torch") -> tuple[Ten
     nearest = torch.empty(len(points), dtype=torch.int64, device=centroids.device)
     distances = torch.empty(len(points), dtype=centroids.dtype, device=centroids.device)
     start = 0
-    for block in points.split(_rows_per_block(centroids.shape[1])):
+    for block in points.split(_rows_per_block(points)):
         rows = slice(start, start + len(block))
         nearest[rows], distances[rows] = search(block)
         start += len(block)
@@ -154,9 +156,12 @@ def update_centroids(
     """
     k, d = centroids.shape
     sums = torch.zeros(k, d, dtype=torch.float64, device=centroids.device)
-    rows = _rows_per_block(d)
+    rows = _rows_per_block(points)
+    at_once = rows if sums.is_cuda else max(1, SUMMED_ELEMENTS // d)
+    room = sums.new_empty(min(len(points), at_once), d)  # at every block anew it would take longer than the sum
     for block, labels in zip(points.split(rows), assignments.split(rows), strict=True):
-        sums.index_add_(0, labels, block.double())
+        for part, own in zip(block.split(at_once), labels.split(at_once), strict=True):
+            sums.index_add_(0, own, room[: len(part)].copy_(part))
     counts = torch.bincount(assignments, minlength=k)
     sums, counts = all_reduce_sum(sums, team), all_reduce_sum(counts, team)
     means = (sums / counts.clamp(min=1).unsqueeze(1)).to(centroids.dtype)
@@ -196,7 +201,7 @@ def farthest_members(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """For each cluster the number of its farthest point over all ranks (k,), -1 if it is empty, and that squared
     distance (k,); and the points' mean squared length ()."""
-    rows = _rows_per_block(centroids.shape[1])
+    rows = _rows_per_block(points)
     squared = torch.empty(len(assignments), dtype=centroids.dtype, device=centroids.device)
     length = torch.zeros((), dtype=torch.float64, device=centroids.device)
     start = 0
@@ -237,8 +242,8 @@ def _mean(distances: Tensor, shards: Shards) -> float:
     return float(all_reduce_sum(distances.double().sum(), shards.team)) / shards.total
 
 
-def _rows_per_block(width: int) -> int:
-    return max(1, BLOCK_ELEMENTS // width)
+def _rows_per_block(points: Rows) -> int:
+    return max(1, (CUDA_BLOCK_ELEMENTS if points.device.type == "cuda" else BLOCK_ELEMENTS) // points.shape[1])
 
 
 def _resolve(backend: Backend, points: Rows, k: int) -> str:

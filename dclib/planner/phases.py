@@ -26,7 +26,7 @@ from dclib.planner.workload import (
 DOUBLE = 8  # bytes
 FEATURE_BATCH = 256  # images of a forward pass without gradients: train.features and evaluate.linear_probe
 BLOCK_ROWS = 4096  # rows that a whitening holds in float64: cluster.whitening
-BLOCK_ELEMENTS = 2**23  # numbers of an E step at once: cluster.kmeans
+BLOCK_ELEMENTS, CUDA_BLOCK_ELEMENTS = 2**23, 2**25  # numbers of an E step at once: cluster.kmeans
 LARGEST_FILE = 4_096  # rows of a file of stored features: cluster.stored_rows
 SAVE_EVERY = 60.0  # seconds between two checkpoints: train.pretrain
 EIGH = 9  # d^3 of them are the FLOPs of eigenvalues with vectors, at a tenth of the rate of a product
@@ -228,14 +228,16 @@ def _lloyd_phase(
         "disk": own_read / machine.disk_rate,
         "traffic": sums / machine.rate_between(team) + labels_sent / machine.rate_between(work.processes),
     }
-    block = BLOCK_ELEMENTS * (3 * FLOAT + DOUBLE)
+    block = CUDA_BLOCK_ELEMENTS if machine.is_gpu else BLOCK_ELEMENTS
     return Phase(
         name=name,
         times=times,
         parts=parts,
         # sums and means in float64, centroids before, after and at the start
-        device_bytes=resident_bytes(work) + k * dim * (2 * DOUBLE + 3 * FLOAT) + min(block, 5 * FLOAT * own * dim),
-        ram_bytes=ram_bytes(work, min(FLOAT * BLOCK_ELEMENTS, FLOAT * own * dim) * 2),
+        device_bytes=resident_bytes(work)
+        + k * dim * (2 * DOUBLE + 3 * FLOAT)
+        + (3 * FLOAT + DOUBLE) * min(block, own * dim),
+        ram_bytes=ram_bytes(work, 2 * FLOAT * min(block, own * dim)),
         disk_bytes=checkpoint_bytes(work) + stored_bytes(work, work.config.model.feature_dim) + stored_bytes(work, dim),
         sent_bytes=sums + labels_sent,
         read_bytes=float(own_read) * work.processes,
