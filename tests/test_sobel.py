@@ -81,6 +81,14 @@ def test_levels_in_bytes_are_those_of_their_float_share(kind):
     assert torch.equal(stem(images.to(torch.uint8)), stem(images.float() / 255))
 
 
+@pytest.mark.parametrize("kind", ["sobel", "rgb", "folded"])
+def test_the_layout_of_images_changes_nothing(kind):
+    images = random_images(3, 3, 7, 11)
+    last = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(Stem(kind)(last), Stem(kind)(images))
+    assert torch.equal(last, images)  # and they are as they were
+
+
 def test_the_rgb_stem_pads_normalised_colour_with_zeros():
     images = random_images(2, 3, 5, 6)
     padded = Stem("rgb")(images)

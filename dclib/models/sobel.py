@@ -34,7 +34,6 @@ class Stem(nn.Module):
 
     mean: Tensor
     std: Tensor
-    kernels: Tensor
 
     def __init__(self, kind: Literal["sobel", "rgb", "folded"], grid: Literal[226, 224] = 226) -> None:
         super().__init__()
@@ -44,14 +43,35 @@ class Stem(nn.Module):
         # constants, so not part of the saved weights
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("kernels", torch.tensor(SOBEL_KERNELS).unsqueeze(1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         if images.dtype == torch.uint8:  # a quarter of the bytes until here, and on the way to a device
             images = images.float().div_(255)
-        normalised = (images - self.mean) / self.std
+        normalised = normalise(images, self.mean, self.std)
         if self.kind != "sobel":
             return F.pad(normalised, (self.padding,) * 4)
-        grey = F.pad(normalised.mean(dim=1, keepdim=True), (self.padding,) * 4)
-        with torch.autocast(grey.device.type, enabled=False):  # differences of neighbours would drown in rounding
-            return F.conv2d(grey, self.kernels)
+        grey = (normalised[:, :1] + normalised[:, 1:2] + normalised[:, 2:]) / 3
+        return sobel(F.pad(grey, (self.padding,) * 4))
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """``(images - mean) / std`` of images (b, 3, h, w), with mean and std (1, 3, 1, 1), in the images' own layout."""
+    pixels = images.permute(0, 2, 3, 1)
+    if not pixels.is_contiguous():
+        return (images - mean) / std
+    # channels last: by whole rows of an image, for a CPU takes ten times as long for three numbers at a time
+    width = images.shape[3]
+    rows = (pixels.flatten(2) - mean.flatten().repeat(width)) / std.flatten().repeat(width)
+    return rows.view(pixels.shape).permute(0, 3, 1, 2)
+
+
+def sobel(grey: Tensor) -> Tensor:
+    """Horizontal and vertical derivative of images (b, 1, h, w): (b, 2, h - 2, w - 2), SOBEL_KERNELS at every place.
+
+    A difference in one direction and 1, 2, 1 in the other: many times faster than a convolution with one channel.
+    """
+    across = grey[:, :, :, :-2] - grey[:, :, :, 2:]
+    down = grey[:, :, :-2] - grey[:, :, 2:]
+    horizontal = across[:, :, :-2] + 2 * across[:, :, 1:-1] + across[:, :, 2:]
+    vertical = down[:, :, :, :-2] + 2 * down[:, :, :, 1:-1] + down[:, :, :, 2:]
+    return torch.cat([horizontal, vertical], dim=1)
