@@ -31,10 +31,10 @@ from dclib.config import DataConfig
 from dclib.data.images import ImageSet, open_encoded
 from dclib.data.photo_crops import crop_photo, reduction
 from dclib.data.pixels import load_pixels
-from dclib.data.transforms import draw_crops
+from dclib.data.transforms import draw_crop
 from dclib.data.yfcc import open_yfcc
 from dclib.data.zip_index import archive_path
-from dclib.models.sobel import IMAGENET_MEAN, IMAGENET_STD
+from dclib.models.sobel import IMAGENET_MEAN, IMAGENET_STD, normalise
 from dclib.randomness import generator
 from dclib.records import Record, write_records
 
@@ -86,7 +86,7 @@ def read_ours(images: ImageSet, rows: Sequence[Tensor]) -> Batches:
     pixels = load_pixels(images, DataConfig(memory_gb=0.0), SIZE)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     for batch in pixels.crop_batches(rows, AREA, list(range(len(rows)))):
-        yield batch.float().div_(255).sub_(mean).div_(std)
+        yield normalise(batch.float().div_(255), mean, std)
 
 
 def read_theirs(images: ImageSet, rows: Sequence[Tensor], read: Callable[[str], bytes]) -> Batches:
@@ -134,8 +134,7 @@ def stage_seconds(images: ImageSet, rows: Sequence[Tensor], whole: float) -> dic
     marks.append(time.perf_counter())
     heads, scales = [open_encoded(photo) for photo in photos], []
     for head, (_, draws) in zip(heads, places, strict=True):
-        box = draw_crops(torch.tensor([head.height]), torch.tensor([head.width]), AREA, draws)
-        scales.append(reduction(box, SIZE))
+        scales.append(reduction(draw_crop(head.height, head.width, AREA, draws), SIZE))
     marks.append(time.perf_counter())
     for head, scale in zip(heads, scales, strict=True):
         head.draft("RGB", (head.width // scale, head.height // scale))

@@ -10,7 +10,7 @@ from PIL import Image
 from dclib.data import photo_crops as module
 from dclib.data.images import decode_rgb
 from dclib.data.photo_crops import crop_photo, reduction
-from dclib.data.transforms import Crops, crop_image, crop_quickly, draw_crops
+from dclib.data.transforms import Crop, crop_image, crop_quickly, draw_crop
 from dclib.randomness import generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,13 +34,8 @@ def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray((128 + total).clip(0, 255).astype(np.uint8))
 
 
-def box_of(height: int, width: int) -> Crops:
-    zero = torch.zeros(1)
-    return Crops(zero, zero, torch.tensor([float(height)]), torch.tensor([float(width)]), zero.bool())
-
-
-def drawn(width: int, height: int, seed: int, area: float) -> Crops:
-    return draw_crops(torch.tensor([height]), torch.tensor([width]), area, generator(seed))
+def drawn(width: int, height: int, seed: int, area: float) -> Crop:
+    return draw_crop(height, width, area, generator(seed))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +53,7 @@ def drawn(width: int, height: int, seed: int, area: float) -> Crops:
     ],
 )
 def test_an_image_is_reduced_as_far_as_the_crop_keeps_its_pixels(height, width, size, expected):
-    assert reduction(box_of(height, width), size) == expected
+    assert reduction(Crop(0, 0, height, width, False), size) == expected
 
 
 @pytest.mark.parametrize(("width", "height"), [(801, 599), (640, 480), (333, 1001)])
@@ -66,27 +61,26 @@ def test_boxes_are_those_of_the_whole_image_and_it_is_decoded_as_small_as_they_a
     content = encode(photograph(width, height))
     seen: list[tuple[int, ...]] = []
 
-    def watch_slow(image, crops, index, size, scale):
+    def watch_slow(image, crop, size, scale):
         seen.append((*image.size, scale))
-        boxes.append(crops)
-        return crop_image(image, crops, index, size, scale)
+        boxes.append(crop)
+        return crop_image(image, crop, size, scale)
 
-    def watch_quick(image, crops, index, size):
+    def watch_quick(image, crop, size):
         seen.append((*image.size, 1))
-        boxes.append(crops)
-        return crop_quickly(image, crops, index, size)
+        boxes.append(crop)
+        return crop_quickly(image, crop, size)
 
-    boxes: list[Crops] = []
+    boxes: list[Crop] = []
     monkeypatch.setattr(module, "crop_image", watch_slow)
     monkeypatch.setattr(module, "crop_quickly", watch_quick)
     for seed in range(40):
         crop_photo(content, 0.08, 64, generator(seed))
         whole = drawn(width, height, seed, 0.08)
-        for name in ("top", "left", "height", "width", "flip"):
-            assert torch.equal(getattr(boxes[-1], name), getattr(whole, name))
+        assert boxes[-1] == whole
         scale = seen[-1][2]
         assert seen[-1] == (-(-width // scale), -(-height // scale), reduction(whole, 64))
-        shorter = min(int(whole.height), int(whole.width))
+        shorter = min(whole.height, whole.width)
         assert scale == 1 or shorter / scale >= 64
         assert scale == 8 or shorter / (2 * scale) < 64
     assert len({scale for *_, scale in seen}) >= 2  # of 1, 2, 4 and 8
@@ -98,10 +92,10 @@ def test_reduced_crops_are_near_those_of_the_whole_image(size, scale, subsamplin
     content = encode(photograph(400, 300), quality=90, subsampling=subsampling)
     means, shifts = [], []
     for seed in range(12):
-        crops = drawn(400, 300, seed, 0.6)
-        assert reduction(crops, size) == scale  # 0.6 of the area at any ratio is 232 pixels a side, of 192 needed
+        crop = drawn(400, 300, seed, 0.6)
+        assert reduction(crop, size) == scale  # 0.6 of the area at any ratio is 232 pixels a side, of 192 needed
         actual = crop_photo(content, 0.6, size, generator(seed)).float()
-        expected = crop_image(decode_rgb(content), crops, 0, size).float()
+        expected = crop_image(decode_rgb(content), crop, size).float()
         means.append(float((actual - expected).abs().mean()))
         shifts.append(float((actual - expected).mean()))
     # the finest noise, 3 and 6 levels strong, is averaged by other weights: a level or two of it is left over
@@ -113,14 +107,14 @@ def test_reduced_crops_are_near_those_of_the_whole_image(size, scale, subsamplin
 def test_a_crop_that_needs_all_pixels_is_that_of_the_whole_image_bit_for_bit():
     for content in (encode(photograph(200, 150)), encode(photograph(200, 150).convert("L"))):
         for seed in range(6):
-            expected = crop_quickly(decode_rgb(content), drawn(200, 150, seed, 0.08), 0, 128)
+            expected = crop_quickly(decode_rgb(content), drawn(200, 150, seed, 0.08), 128)
             assert torch.equal(crop_photo(content, 0.08, 128, generator(seed)), expected)
 
 
 @pytest.mark.parametrize("kind", ["png", "webp", "bmp"])
 def test_nothing_but_jpeg_is_reduced(kind):
     content = encode(photograph(200, 150), kind)
-    expected = crop_quickly(decode_rgb(content), drawn(200, 150, 1, 0.08), 0, 16)
+    expected = crop_quickly(decode_rgb(content), drawn(200, 150, 1, 0.08), 16)
     assert torch.equal(crop_photo(content, 0.08, 16, generator(1)), expected)
 
 

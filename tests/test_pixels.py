@@ -14,7 +14,7 @@ from dclib.data import pixels as module
 from dclib.data import streaming
 from dclib.data.images import ImageSet, UnreadableImageError
 from dclib.data.pixels import Pixels, load_pixels
-from dclib.data.transforms import crop_batch, crop_quickly, draw_crops, resize_and_centre, to_tensor
+from dclib.data.transforms import crop_batch, crop_quickly, draw_crop, draw_crops, resize_and_centre, to_tensor
 from dclib.randomness import derive_seed, generator
 
 BROKEN = b"no image at all"
@@ -118,8 +118,7 @@ def test_streamed_images_are_cropped_from_their_batchs_seed_and_place():
     (actual,) = load(images, keep=False).crop_batches([rows], 0.3, [7])
     for place, row in enumerate(rows.tolist()):
         image = images[row]
-        sides = torch.tensor([image.height]), torch.tensor([image.width])
-        expected = crop_quickly(image, draw_crops(*sides, 0.3, generator(7, place)), 0, 32)
+        expected = crop_quickly(image, draw_crop(image.height, image.width, 0.3, generator(7, place)), 32)
         assert torch.equal(actual[place], expected)
     assert not torch.equal(actual[0], actual[2])
 

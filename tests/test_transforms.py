@@ -9,10 +9,12 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import CenterCrop, Compose, RandomResizedCrop, Resize
 
 from dclib.data.transforms import (
+    Crop,
     Crops,
     crop_batch,
     crop_image,
     crop_quickly,
+    draw_crop,
     draw_crops,
     quarter_turn,
     resize_and_centre,
@@ -105,6 +107,18 @@ def test_crops_depend_on_their_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "area"), [(320, 240, 0.08), (500, 375, 0.3), (61, 47, 0.9), (10, 1000, 1.0), (1000, 9, 1.0)]
+)
+def test_one_crop_is_that_of_a_batch_of_one(width, height, area):
+    for seed in range(300):
+        one, batch = rng(seed), rng(seed)
+        crop = draw_crop(height, width, area, one)
+        crops = draw_crops(torch.tensor([height]), torch.tensor([width]), area, batch)
+        assert crop == Crop(*(int(getattr(crops, name)) for name in ("top", "left", "height", "width", "flip")))
+        assert torch.equal(one.get_state(), batch.get_state())
+
+
 # --- cutting batches
 
 
@@ -160,7 +174,7 @@ def test_each_image_of_a_batch_is_cut_by_its_own_box():
 def test_crops_with_pillow_equal_torchvision(flip):
     image = noise_image(40, 30)
     top, left, height, width = 4, 6, 21, 25
-    actual = crop_image(image, boxes((top, left, height, width, flip)), 0, 16)
+    actual = crop_image(image, Crop(top, left, height, width, flip), 16)
     expected = TF.pil_to_tensor(TF.resized_crop(image, top, left, height, width, [16, 16]))
     expected = expected.flip(2) if flip else expected
     assert actual.dtype == torch.uint8
@@ -175,7 +189,7 @@ def test_crops_with_pillow_equal_torchvision(flip):
 )
 def test_quick_crops_equal_torchvisions_of_pillow_images_frame_included(flip, box, size):
     image = noise_image(40, 30)
-    actual = crop_quickly(image, boxes((*box, flip)), 0, size)
+    actual = crop_quickly(image, Crop(*box, flip), size)
     expected = TF.pil_to_tensor(TF.resized_crop(image, *box, [size, size]))
     difference = (actual.int() - (expected.flip(2) if flip else expected).int()).abs()
     assert (actual.shape, actual.dtype) == ((3, size, size), torch.uint8)
@@ -186,9 +200,9 @@ def test_quick_crops_equal_torchvisions_of_pillow_images_frame_included(flip, bo
 
 def test_the_two_ways_to_cut_agree_where_nothing_is_shrunk():
     image = smooth_image(48, 48)
-    crops = boxes((5, 9, 20, 22, True))
-    with_pillow = crop_image(image, crops, 0, 32).float()
-    at_once = 255 * crop_batch(pixels_of(image), crops, 32)[0]
+    box = (5, 9, 20, 22, True)
+    with_pillow = crop_image(image, Crop(*box), 32).float()
+    at_once = 255 * crop_batch(pixels_of(image), boxes(box), 32)[0]
     # Pillow rounds to whole grey levels after each of two passes
     assert (with_pillow - at_once).abs().max() <= 1.01
 

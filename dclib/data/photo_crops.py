@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dclib.data.images import open_encoded, to_rgb
-from dclib.data.transforms import Crops, crop_image, crop_quickly, draw_crops
+from dclib.data.transforms import Crop, crop_image, crop_quickly, draw_crop
 
 REDUCTIONS = (8, 4, 2)  # at which JPEG decodes 1/64, 1/16 and 1/4 of the pixels
 
@@ -22,16 +22,16 @@ def crop_photo(content: bytes, crop_area: float, size: int, generator: torch.Gen
         Exception: what Pillow raises of bytes that are no image.
     """
     image = open_encoded(content)
-    crops = draw_crops(torch.tensor([image.height]), torch.tensor([image.width]), crop_area, generator)
-    scale = reduction(crops, size) if image.format == "JPEG" else 1
+    crop = draw_crop(image.height, image.width, crop_area, generator)
+    scale = reduction(crop, size) if image.format == "JPEG" else 1
     if scale > 1:
         image.draft("RGB", (image.width // scale, image.height // scale))
-        return crop_image(to_rgb(image), crops, 0, size, scale)
+        return crop_image(to_rgb(image), crop, size, scale)
     whole = image if image.mode == "RGB" else to_rgb(image)  # a conversion to what it is would be a copy
-    return crop_quickly(whole, crops, 0, size)
+    return crop_quickly(whole, crop, size)
 
 
-def reduction(crops: Crops, size: int) -> int:
-    """How many times smaller an image may be decoded for its one crop to keep ``size`` pixels a side: 1, 2, 4 or 8."""
-    shorter = min(int(crops.height), int(crops.width))
+def reduction(crop: Crop, size: int) -> int:
+    """How many times smaller an image may be decoded for its crop to keep ``size`` pixels a side: 1, 2, 4 or 8."""
+    shorter = min(crop.height, crop.width)
     return next((scale for scale in REDUCTIONS if shorter >= scale * size), 1)

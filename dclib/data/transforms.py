@@ -35,6 +35,33 @@ class Crops:
         return Crops(*(column[places] for column in (self.top, self.left, self.height, self.width, self.flip)))
 
 
+@dataclass(frozen=True)
+class Crop:
+    """Where one image is cut, in whole pixels, and whether it is mirrored."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool
+
+
+def draw_crop(height: int, width: int, smallest_area: float, generator: torch.Generator) -> Crop:
+    """As :func:`draw_crops` for one image, from the same random numbers, and in a fifth of the time."""
+    draws = torch.rand(4, CROP_TRIES, generator=generator, dtype=torch.float64).tolist()
+    flip = float(torch.rand(1, generator=generator)) < 0.5
+    low, high = map(math.log, ASPECT_RATIOS)
+    for area_draw, ratio_draw, top_draw, left_draw in zip(*draws, strict=True):
+        area = height * width * (smallest_area + (1 - smallest_area) * area_draw)
+        ratio = math.exp(low + (high - low) * ratio_draw)
+        crop_w, crop_h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 1 <= crop_w <= width and 1 <= crop_h <= height:
+            top, left = top_draw * (height - crop_h + 1), left_draw * (width - crop_w + 1)
+            return Crop(int(top), int(left), crop_h, crop_w, flip)
+    crop_h, crop_w = min(height, round(width / ASPECT_RATIOS[0])), min(width, round(height * ASPECT_RATIOS[1]))
+    return Crop((height - crop_h) // 2, (width - crop_w) // 2, crop_h, crop_w, flip)
+
+
 def draw_crops(heights: Tensor, widths: Tensor, smallest_area: float, generator: torch.Generator) -> Crops:
     """Random resized crops and flips for images of the given sizes (b,), as torchvision draws them.
 
@@ -81,35 +108,33 @@ def crop_batch(pixels: Tensor, crops: Crops, size: int) -> Tensor:
     return F.grid_sample(pixels.float() / 255, grid, padding_mode="border", align_corners=False).clamp(0, 1)
 
 
-def crop_image(image: Image.Image, crops: Crops, index: int, size: int, scale: int = 1) -> Tensor:
+def crop_image(image: Image.Image, crop: Crop, size: int, scale: int = 1) -> Tensor:
     """Cut, mirror and resize one image with Pillow: (3, size, size) uint8, bilinear with antialiasing.
 
-    ``scale``: how many pixels of the crops one of the image is, where it was decoded at a reduced scale.
+    ``scale``: how many pixels of the crop one of the image is, where it was decoded at a reduced scale.
     """
-    left, top, width, height = _box(crops, index)
-    box = (left / scale, top / scale, (left + width) / scale, (top + height) / scale)
-    cut = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    if bool(crops.flip[index]):
+    left, top, right, bottom = (side / scale for side in _box(crop))
+    cut = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    if crop.flip:
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return to_tensor(cut)
 
 
-def crop_quickly(image: Image.Image, crops: Crops, index: int, size: int) -> Tensor:
+def crop_quickly(image: Image.Image, crop: Crop, size: int) -> Tensor:
     """As :func:`crop_image` to a grey level, and in half the time.
 
     Differs: the box is cut out first, as torchvision does it, where :func:`crop_image` looks a pixel beyond it at the
     frame; and the filter's weights are rounded to 16 bits.
     """
-    left, top, width, height = _box(crops, index)
-    data = torch.frombuffer(bytearray(image.crop((left, top, left + width, top + height)).tobytes()), dtype=torch.uint8)
-    box = data.view(1, height, width, 3).permute(0, 3, 1, 2)
+    data = torch.frombuffer(bytearray(image.crop(_box(crop)).tobytes()), dtype=torch.uint8)
+    box = data.view(1, crop.height, crop.width, 3).permute(0, 3, 1, 2)
     cut = F.interpolate(box, size=(size, size), mode="bilinear", antialias=True)[0]
-    return cut.flip(2) if bool(crops.flip[index]) else cut
+    return cut.flip(2) if crop.flip else cut
 
 
-def _box(crops: Crops, index: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height."""
-    return (int(crops.left[index]), int(crops.top[index]), int(crops.width[index]), int(crops.height[index]))
+def _box(crop: Crop) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom."""
+    return crop.left, crop.top, crop.left + crop.width, crop.top + crop.height
 
 
 def resize_and_centre(image: Image.Image, resize: int, size: int) -> Image.Image:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dclib.config import DataConfig, VocConfig
 from dclib.data.pixels import Pixels, load_pixels
-from dclib.data.transforms import crop_image, draw_crops
+from dclib.data.transforms import crop_image, draw_crop
 from dclib.data.voc import DIFFICULT, PRESENT, VocSet
 from dclib.evaluate.classifier import Classifier
 from dclib.models.vgg import Trunk
@@ -218,8 +218,8 @@ def crop_whole(
         cut = []
         for place, row in enumerate(batch.tolist()):
             image = kept[row]
-            sides = torch.tensor([image.height]), torch.tensor([image.width])
-            cut.append(crop_image(image, draw_crops(*sides, crop_area, generator(seed, place)), 0, pixels.size))
+            crop = draw_crop(image.height, image.width, crop_area, generator(seed, place))
+            cut.append(crop_image(image, crop, pixels.size))
         yield torch.stack(cut)
 
 
