@@ -209,7 +209,8 @@ class _Features:
         rows = order.split(self.config.batch_size)
         if self.kept is not None:
             for batch in rows:
-                yield [layer[batch.to(self.device)] for layer in self.kept], self.labels[batch].to(self.device)
+                chosen = batch.to(self.device)
+                yield [layer.index_select(0, chosen) for layer in self.kept], self.labels[batch].to(self.device)
             return
         seeds = [derive_seed(self.seed, "probe crops", epoch, i) for i in range(len(rows))]
         for batch, images in zip(rows, self.train.crop_batches(rows, CROP_AREA, seeds), strict=True):
