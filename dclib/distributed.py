@@ -8,6 +8,7 @@ Tensors on the CPU travel by gloo, those on a GPU by NCCL.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ def process_group(timeout: timedelta = PATIENCE) -> Iterator[torch.device]:
 
     Raises:
         ValueError: fewer GPUs than processes on this machine.
+        PeerLostError: another process has ended, noticed where none of this module's functions was called: gradients
+            are averaged inside the backward pass.
     """
     device = _local_device()
     if not is_launched():
@@ -88,6 +91,10 @@ def process_group(timeout: timedelta = PATIENCE) -> Iterator[torch.device]:
     dist.init_process_group(backend, timeout=timeout)
     try:
         yield device
+    except RuntimeError as error:
+        if isinstance(error, PeerLostError) or not _is_lost_connection(error):
+            raise
+        raise _lost(error) from error
     finally:
         dist.destroy_process_group()
 
@@ -115,13 +122,23 @@ def _together(function: Callable[P, R]) -> Callable[P, R]:
         except (dist.DistError, RuntimeError) as error:
             if isinstance(error, PeerLostError):
                 raise
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise PeerLostError(
-                f"rank {rank()} of {world_size()} has lost another process of the run ({first}); "
-                "that one's own message says why. Start the run again: it continues from its last checkpoint"
-            ) from error
+            raise _lost(error) from error
 
     return call
+
+
+def _lost(error: RuntimeError) -> PeerLostError:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return PeerLostError(
+        f"rank {rank()} of {world_size()} has lost another process of the run ({first}); "
+        "that one's own message says why. Start the run again: it continues from its last checkpoint"
+    )
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """By its words: gloo's errors have no type of their own."""
+    words = r"gloo/transport|connection (closed|reset|refused)|broken pipe|NCCL"
+    return re.search(words, str(error), re.IGNORECASE) is not None
 
 
 @_together

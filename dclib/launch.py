@@ -25,7 +25,7 @@ import torch
 import yaml
 
 from dclib.config import Preset
-from dclib.distributed import PeerLostError, is_launched, process_group, rank, world_size
+from dclib.distributed import is_launched, process_group
 from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
 from dclib.presets import runs_folder
@@ -66,27 +66,11 @@ def train_as_one_of_many(
     """Train with the processes that a launcher's environment names, until all is done or a signal comes.
 
     Raises:
-        PeerLostError: another process has ended, noticed between steps or while gradients are averaged.
+        PeerLostError: another process has ended.
     """
     with process_group() as device, heed_signals(signals):
-        try:
-            for seed in seeds:
-                trained_network(preset, method, seed, device=str(device))
-        except RuntimeError as error:
-            # DistributedDataParallel averages inside the backward pass, and gloo's errors have no type of their own
-            if isinstance(error, PeerLostError) or not is_lost_connection(error):
-                raise
-            first = str(error).strip().splitlines()[0]
-            raise PeerLostError(
-                f"rank {rank()} of {world_size()} has lost another process of the run ({first}); "
-                "that one's own message says why. Start the run again: it continues from its last checkpoint"
-            ) from error
-
-
-def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether an error of torch is one of a connection between processes, by its words."""
-    words = r"gloo/transport|connection (closed|reset|refused)|broken pipe|NCCL"
-    return re.search(words, str(error), re.IGNORECASE) is not None
+        for seed in seeds:
+            trained_network(preset, method, seed, device=str(device))
 
 
 # --- on this machine

@@ -248,3 +248,23 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(tmp_path):
         assert "Start the run again: it continues from its last checkpoint" in said[number]
     assert time.monotonic() - began < 60
     assert issubclass(PeerLostError, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("message", "is_lost"),
+    [
+        ("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1", True),
+        ("NCCL communicator was aborted on rank 0.", True),
+        ("Sizes of tensors must match except in dimension 0.", False),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB.", False),
+    ],
+)
+def test_a_connection_lost_in_the_backward_pass_is_a_lost_process(message, is_lost, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(torch.distributed, name, lambda *arguments, **options: None)
+    with pytest.raises(RuntimeError) as caught, process_group():
+        raise RuntimeError(message)
+    assert isinstance(caught.value, PeerLostError) == is_lost
+    assert message in str(caught.value)
+    assert ("has lost another process of the run" in str(caught.value)) == is_lost

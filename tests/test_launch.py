@@ -12,9 +12,7 @@ import pytest
 import yaml
 from tiny_images import write_pictures
 
-from dclib import launch
 from dclib.__main__ import FAILED
-from dclib.distributed import PeerLostError
 from dclib.launch import (
     LaunchError,
     SlurmTraining,
@@ -122,28 +120,6 @@ def struck(preset_file: Path, number: signal.Signals, epoch: int) -> tuple[float
         _, errors = run.communicate(timeout=90)
     assert run.returncode
     return time.monotonic() - began, errors
-
-
-@pytest.mark.parametrize(
-    ("message", "is_lost"),
-    [
-        ("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1", True),
-        ("NCCL communicator was aborted on rank 0.", True),
-        ("Sizes of tensors must match except in dimension 0.", False),
-        ("CUDA out of memory. Tried to allocate 2.00 GiB.", False),
-    ],
-)
-def test_a_connection_lost_in_the_backward_pass_is_a_lost_process(message, is_lost, monkeypatch):
-    def fail(*arguments: object, **options: object) -> None:
-        raise RuntimeError(message)
-
-    monkeypatch.setattr(launch, "trained_network", fail)
-    preset = load_preset("smoke")
-    with pytest.raises(RuntimeError) as caught:
-        launch.train_as_one_of_many(preset, "rotnet", [0])
-    assert isinstance(caught.value, PeerLostError) == is_lost
-    assert message in str(caught.value)
-    assert ("has lost another process of the run" in str(caught.value)) == is_lost
 
 
 @pytest.mark.slow
