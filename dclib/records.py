@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import IO, Any
 
-VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "scikit-learn", "duckdb")
+VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "scikit-learn", "scipy", "duckdb")
 
 PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves

@@ -6,6 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 from tensor_watch import MadeTensors
 
+from dclib.cluster import whitening as module
 from dclib.cluster.whitening import fit_pca_whitening, l2_normalise, usable_pca_dim
 
 
@@ -102,6 +103,27 @@ def test_no_float64_copy_of_all_features_is_made():
     with MadeTensors() as watch:
         fit_pca_whitening(features, 2)
     assert watch.largest(torch.float64) < features.numel()
+
+
+def test_axes_are_those_of_the_covariance_and_their_largest_entry_is_positive(monkeypatch):
+    features = torch.randn(400, 100, generator=torch.Generator().manual_seed(0))
+    made: list[torch.Tensor] = []
+    axes = module.principal_axes
+    monkeypatch.setattr(module, "principal_axes", lambda matrix: (made.append(matrix.clone()), axes(matrix))[1])
+    whitening = fit_pca_whitening(features, 100)
+    values, vectors = axes(made[0].clone())
+    exact = torch.linalg.eigvalsh(made[0])
+    torch.testing.assert_close(values, exact, rtol=1e-12, atol=0)  # float64; the smallest is a tenth of the largest
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(100, dtype=torch.float64), rtol=0, atol=1e-13)
+    torch.testing.assert_close(vectors * values @ vectors.T, made[0], rtol=0, atol=1e-13)
+    assert (whitening.projection.abs().amax(dim=0) == whitening.projection.amax(dim=0)).all()
+
+
+def test_an_axis_with_two_opposite_entries_is_kept():
+    features = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [2.0, -2.0], [-2.0, 2.0]], dtype=torch.float64)
+    whitened = fit_pca_whitening(features, 1).transform(features)
+    expected = features[:, :1] / features[:, 0].square().mean().sqrt()
+    torch.testing.assert_close(whitened.abs(), expected.abs(), rtol=1e-12, atol=0)  # float64
 
 
 def test_order_of_rows_does_not_matter():

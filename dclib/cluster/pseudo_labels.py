@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dclib.cluster.kmeans import Shards, draw_rows, kmeans, rows_of
 from dclib.cluster.stored_rows import Rows, StoredRows, some_rows
-from dclib.cluster.whitening import fit_pca_whitening, l2_normalise, usable_pca_dim
+from dclib.cluster.whitening import BLOCK_ROWS, fit_pca_whitening, l2_normalise, usable_pca_dim
 from dclib.config import ClusterConfig
 from dclib.distributed import all_reduce_sum, end_team, make_team, shard, wait_for_all, world_size
 
@@ -112,7 +112,10 @@ def whiten(features: Rows, dim: int, work: Path | None = None) -> tuple[Rows, fl
     whitening = fit_pca_whitening(mine, dim)
     points.check_space()
     for file, block in zip(files, mine.split(points.rows_per_file), strict=False):  # without files, an empty block
-        points.write(file, l2_normalise(whitening.transform(block)))
+        whitened = block.new_empty(len(block), dim)
+        for part, into in zip(block.split(BLOCK_ROWS), whitened.split(BLOCK_ROWS), strict=True):
+            into.copy_(l2_normalise(whitening.transform(part)))
+        points.write(file, whitened)
     wait_for_all()
     return points, whitening.explained
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
+import scipy.linalg
 import torch
 from torch import Tensor
 
 from dclib.cluster.stored_rows import Rows, StoredRows
 from dclib.distributed import all_reduce_sum
 
-BLOCK_ROWS = 4096  # rows held in float64 at once
+BLOCK_ROWS = 1024  # rows held in float64 at once
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,31 @@ def fit_pca_whitening(features: Rows | Iterable[Tensor], dim: int, *, floor: flo
             raise ValueError(f"features must be (n, d), one row per image; got shape {tuple(features.shape)}")
         no_rows = torch.empty(0, features.shape[1], dtype=features.dtype, device=features.device)
         features = chain([no_rows], features.split(BLOCK_ROWS))  # gives the width to a rank without rows
-    count, total, products, like = _moments(features)
-    d = len(total)
+    mean, covariance, like = mean_and_covariance(features)
+    d = len(mean)
     if not 1 <= dim <= d:
         raise ValueError(f"dim must be in [1, {d}], the feature width; got {dim}")
-    mean = total / count
-    covariance = products / count - torch.outer(mean, mean)
-    values, vectors = torch.linalg.eigh(covariance)  # ascending
-    values, vectors = values.flip(0)[:dim], vectors.flip(1)[:, :dim]
-    explained = float(values.clamp(min=0).sum() / covariance.trace().clamp(min=1e-30))
-    floored = values.clamp(min=max(floor * float(values[0]), 1e-30))
-    projection = vectors * floored.rsqrt()
-    return PcaWhitening(mean.to(like), projection.to(like), min(explained, 1.0))
+    variance = float(covariance.trace())
+    values, vectors = principal_axes(covariance)
+    del covariance  # what is left of it would be held until the end
+    values, vectors = values[-dim:], vectors[:, -dim:]
+    explained = float(values.clamp(min=0).sum()) / max(variance, 1e-30)
+    floored = values.clamp(min=max(floor * float(values[-1]), 1e-30))
+    # an axis has no sign of its own: its largest entry is positive, whoever computes it, in whatever blocks
+    upright = vectors.amax(dim=0) >= -vectors.amin(dim=0)
+    projection = vectors.mul_(torch.where(upright, 1, -1) * floored.rsqrt()).to(like).flip(1)
+    return PcaWhitening(mean.to(like), projection, min(explained, 1.0))
+
+
+def principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (d,), ascending, and eigenvectors in columns (d, d) of a symmetric matrix, which is used up."""
+    if covariance.device.type == "cpu":
+        # torch's own needs three more matrices for its work, this driver none
+        found = map(torch.from_numpy, scipy.linalg.eigh(covariance.numpy().T, driver="evr", overwrite_a=True))
+    else:
+        found = torch.linalg.eigh(covariance)
+    values, vectors = found
+    return values, vectors
 
 
 def l2_normalise(points: Tensor) -> Tensor:
@@ -83,8 +97,8 @@ def usable_pca_dim(wanted: int, n_images: int, feature_dim: int) -> int:
     return max(1, min(wanted, feature_dim, n_images - 1))
 
 
-def _moments(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Row count (), sum (d,) and sum of outer products (d, d) in float64, over blocks and ranks; and a block."""
+def mean_and_covariance(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (d,) and covariance (d, d) in float64, over blocks and ranks; and one of the blocks."""
     count, total, products, like = 0, None, None, None
     for block in blocks:
         if block.ndim != 2:
@@ -105,4 +119,5 @@ def _moments(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n = all_reduce_sum(torch.tensor(float(count), dtype=torch.float64, device=total.device))
     if n == 0:
         raise ValueError("need at least one feature row to fit a whitening; got none")
-    return n, all_reduce_sum(total), all_reduce_sum(products), like
+    mean = all_reduce_sum(total) / n
+    return mean, all_reduce_sum(products).div_(n).addr_(mean, mean, alpha=-1), like

@@ -14,10 +14,12 @@ LAYERS: tuple[int | str, ...] = (64, 64, "M", 128, 128, "M", *(256,) * 3, "M", *
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """The trunk. FLOPs are of one image forward, two for each multiplication with its addition."""
+    """The trunk. FLOPs are of one image forward, two for each multiplication with its addition.
+
+    The stem's are not counted: its few sums per pixel take the time of their memory, as other element-wise work.
+    """
 
     parameters: int
-    stem_flops: int  # of the fixed Sobel filter, which learns nothing
     first_flops: int  # of the first convolution, whose input needs no gradient
     conv_flops: int  # of all 13
     linear_flops: int  # of the two fully connected layers
@@ -27,19 +29,18 @@ class NetworkSize:
 
     @property
     def forward_flops(self) -> int:
-        return self.stem_flops + self.conv_flops + self.linear_flops
+        return self.conv_flops + self.linear_flops
 
     @property
     def training_flops(self) -> int:
         """Forward, and back by inputs and by weights."""
-        return self.stem_flops + 3 * (self.conv_flops + self.linear_flops) - self.first_flops
+        return 3 * (self.conv_flops + self.linear_flops) - self.first_flops
 
 
 def network_size(model: ModelConfig, precision: str = "float32") -> NetworkSize:
     """Count the trunk that ``model`` describes, with maps in ``precision``; the copies of weights in it come on top."""
     number = MAP_BYTES[precision]
     side, inputs, first = model.image_size + model.grid - 224, 2 if model.stem == "sobel" else 3, True
-    stem_flops = 2 * 2 * 9 * side**2 if model.stem == "sobel" else 0
     parameters = conv_flops = first_flops = maps = largest = 0
     stem_side = side + 2 if model.stem == "folded" else side  # padded once more, for a filter of 5 x 5
     kept = number * inputs * stem_side**2  # what the first convolution sees
@@ -59,7 +60,6 @@ def network_size(model: ModelConfig, precision: str = "float32") -> NetworkSize:
     flat, hidden, features = inputs * side**2, model.hidden_dim, model.feature_dim
     return NetworkSize(
         parameters=parameters + (flat + 1) * hidden + (hidden + 1) * features,
-        stem_flops=stem_flops,
         first_flops=first_flops,
         conv_flops=conv_flops,
         linear_flops=2 * (flat * hidden + hidden * features),

@@ -25,7 +25,7 @@ from dclib.planner.workload import (
 
 DOUBLE = 8  # bytes
 FEATURE_BATCH = 256  # images of a forward pass without gradients: train.features and evaluate.linear_probe
-BLOCK_ROWS = 4096  # rows that a whitening holds in float64: cluster.whitening
+BLOCK_ROWS = 1024  # rows that a whitening holds in float64: cluster.whitening
 BLOCK_ELEMENTS, CUDA_BLOCK_ELEMENTS = 2**23, 2**25  # numbers of an E step at once: cluster.kmeans
 LARGEST_FILE = 4_096  # rows of a file of stored features: cluster.stored_rows
 SAVE_EVERY = 60.0  # seconds between two checkpoints: train.pretrain
@@ -113,13 +113,14 @@ def whitening_phase(work: Workload) -> Phase:
         "traffic": sent / machine.rate_between(work.processes),
     }
     rows = min(LARGEST_FILE, share)
+    # the covariance and its vectors; on a GPU also what they are made from
+    matrices = (6 if machine.is_gpu else 2) * DOUBLE * d * d
+    projected = FLOAT * (d * dim + rows * (d + dim) + 3 * BLOCK_ROWS * dim)
     return Phase(
         name="whitening",
         times=work.clusterings,
         parts=parts,
-        device_bytes=resident_bytes(work)
-        + 6 * DOUBLE * d * d  # products, their sum over processes, covariance, vectors, and what they are made from
-        + max(min(BLOCK_ROWS, share) * d * (FLOAT + 2 * DOUBLE), rows * FLOAT * (2 * d + 2 * dim)),
+        device_bytes=resident_bytes(work) + max(matrices + min(BLOCK_ROWS, share) * d * (FLOAT + DOUBLE), projected),
         ram_bytes=ram_bytes(work, rows * d * FLOAT * 2),
         disk_bytes=checkpoint_bytes(work) + stored + points,
         sent_bytes=sent,
@@ -247,7 +248,7 @@ def _lloyd_phase(
 def forward_seconds(work: Workload, network: NetworkSize, images: float, precision: str) -> float:
     """The trunk's pass over images, without gradients."""
     conv_flops, linear_flops = work.hardware.product_rates(precision)
-    one = (network.stem_flops + network.conv_flops) / conv_flops + network.linear_flops / linear_flops
+    one = network.conv_flops / conv_flops + network.linear_flops / linear_flops
     return images * (one + MAP_PASSES * network.maps_bytes / work.hardware.memory_rate)
 
 
