@@ -192,7 +192,7 @@ def _ways(records: Sequence[Record], benchmark: str, work: str) -> tuple[Row, ..
         target = next((v for (b, words, w), v in TARGETS.items() if (b, w) == (benchmark, way) and words in work), 0.0)
         rows.append(
             Row(
-                OWN.get(way, way) if way in times else f"ours ({way})",
+                OWN.get(way, way) if way in times else "ours" if way == "ours" else f"ours ({way})",
                 (
                     Cell(f"{middle:,.3g}"),
                     Cell(f"{low:,.3g} to {high:,.3g}"),
@@ -233,8 +233,9 @@ def limit_table(records: Sequence[Record]) -> Table | Fragment:
         columns=("", "GFLOP/s", "of matrix products in that precision"),
         groups=(Group("", rows),),
         notes=(
-            "The limit is a product of two large matrices, measured in the same run: a network cannot be faster, for "
-            f"it consists of such products and of work around them. {origin(found, 'training_step')}",
+            "The measure is a product of two large matrices, taken in the same run: a network consists of such "
+            "products and of work around them. Above 100 %, its convolutions suit the machine better than that one product. "
+            f"{origin(found, 'training_step')}",
         ),
     )
 
