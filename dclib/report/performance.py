@@ -234,7 +234,7 @@ def limit_table(records: Sequence[Record]) -> Table | Fragment:
         groups=(Group("", rows),),
         notes=(
             "The measure is a product of two large matrices, taken in the same run: a network consists of such "
-            "products and of work around them. Above 100 %, its convolutions suit the machine better than that one product. "
+            "products and of work around them. Above 100 %, convolutions suit the machine better than that product. "
             f"{origin(found, 'training_step')}",
         ),
     )
