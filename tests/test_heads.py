@@ -169,6 +169,18 @@ def test_hits_by_hand():
     assert (int(result.super_hits), int(result.sub_hits)) == (2, 3)
 
 
+def test_a_turn_is_right_whatever_the_super_cluster():
+    """Super-class R * super_cluster + turn; here R = 2, and image i is taken for super-class i."""
+    heads = make_heads(4, 4, 1)
+    with torch.no_grad():
+        heads.super_weight.copy_(torch.eye(4))
+        heads.super_bias.zero_()
+    features = torch.eye(4, dtype=torch.float64)
+    super_class = torch.tensor([0, 3, 0, 2])  # right; turn alone, 1 of both; turn alone, 0 of both; neither
+    result = joint_loss(heads, features, super_class, torch.zeros(4, dtype=torch.int64), n_turns=2)
+    assert (int(result.super_hits), int(result.turn_hits)) == (1, 3)
+
+
 def test_each_turn_of_a_super_cluster_has_a_head_of_its_own():
     heads = make_heads(5, 8, 3)  # two super-clusters, four turns
     assert heads.sub_weight.shape == (8, 3, 5)

@@ -4,12 +4,14 @@ import io
 import math
 import time
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 from dclib.cluster.pseudo_labels import Clustering, PseudoLabels
 from dclib.train import health
+from dclib.train.chance import TASKS, at_chance
 
 
 def clustering_of(super_cluster: list[int], sub_class: list[int], n_super: int, n_sub: int) -> Clustering:
@@ -70,15 +72,50 @@ def test_chance_is_the_loss_of_uniform_predictions():
 
 
 def test_epoch_line_tells_loss_chance_accuracies_and_rate():
-    values = {"loss": 1.25, "lr": 0.05, "images_per_second": 512.4, "super_accuracy": 61.04, "sub_accuracy": 7.0}
-    line = health.epoch_line(3, 20, values, math.log(24))
-    assert line == "epoch 3/20: loss 1.250 (chance 3.178), super 61.0 %, sub 7.0 %, 512 images/s"
+    values = {"loss": 1.25, "lr": 0.05, "images_per_second": 512.4, "turn_accuracy": 61.04, "turn_chance": 25.0}
+    line = health.epoch_line(3, 20, {**values, "sub_accuracy": 27.0, "sub_chance": 100 / 6}, math.log(24), 16_000)
+    assert line == "epoch 3/20: loss 1.250 (chance 3.178), turn 61.0 %, sub 27.0 %, 512 images/s"
+
+
+@pytest.mark.parametrize("task", ["turn", "super", "sub", "train"])
+def test_epoch_line_warns_of_each_task_at_chance(task):
+    """The loss is far below chance: another task is learned well."""
+    values = {"loss": 2.5, "images_per_second": 1.0, "turn_accuracy": 90.0, "turn_chance": 25.0}
+    values |= {f"{task}_accuracy": 26.7, f"{task}_chance": 25.0}
+    line = health.epoch_line(6, 6, values, math.log(4 * 32), 16_000)
+    assert line.count("WARNING") == 1
+    assert f"WARNING: {TASKS[task]} at chance (26.7 %, a guess 25.0 %)" in line
+    assert "WARNING" not in health.epoch_line(6, 6, {**values, f"{task}_accuracy": 38.0}, math.log(128), 16_000)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "chance", "n", "expected"),
+    [
+        (30.0, 25.0, 10**6, True),  # exactly 1.2 times a guess
+        (30.1, 25.0, 10**6, False),
+        (40.0, 25.0, 100, True),  # 25 right by a guess, with a deviation of 5: up to 40 may be luck
+        (41.0, 25.0, 100, False),
+        (0.0, 0.01, 10, True),
+        (100.0, 50.0, 40, False),
+    ],
+)
+def test_at_chance_by_hand(accuracy, chance, n, expected):
+    assert at_chance(accuracy, chance, n) is expected
+
+
+def test_guessing_is_found_to_be_guessing():
+    """Four deviations of 2,000 guessers beyond three of each: fewer than 1 in 100 may seem to have learned."""
+    rng = np.random.default_rng(0)
+    for chance, n in ((25.0, 640), (3.125, 1600), (12.5, 16_000)):
+        right = rng.binomial(n, chance / 100, size=2000)
+        learned = sum(not at_chance(100 * hits / n, chance, n) for hits in right)
+        assert learned < 20
 
 
 @pytest.mark.parametrize(("wait", "told"), [(0.0, ""), (0.1, ""), (0.34, ", 34% of the time waiting for images")])
 def test_epoch_line_tells_of_a_long_wait_for_images(wait, told):
     values = {"loss": 1.25, "images_per_second": 512.4}
-    line = health.epoch_line(3, 20, values, math.log(24), wait)
+    line = health.epoch_line(3, 20, values, math.log(24), 100, wait)
     assert line == f"epoch 3/20: loss 1.250 (chance 3.178), 512 images/s{told}"
 
 
@@ -102,7 +139,7 @@ def test_the_wait_for_batches_is_timed_and_that_for_their_use_is_not():
 @pytest.mark.parametrize(("loss", "stuck"), [(1.40, True), (1.387, True), (1.37, True), (1.35, False), (0.0, False)])
 def test_loss_at_chance_is_warned_of(loss, stuck):
     """More than 98 % of ln 4 = 1.386, which is 1.3586."""
-    line = health.epoch_line(1, 2, {"loss": loss, "images_per_second": 1.0}, math.log(4))
+    line = health.epoch_line(1, 2, {"loss": loss, "images_per_second": 1.0}, math.log(4), 100)
     assert ("WARNING" in line) is stuck
     assert ("learning rate" in line) is stuck
 

@@ -318,27 +318,29 @@ def test_folder_of_images_and_its_pixels_train_alike(images, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("method", "n_super", "accuracies", "chance"),
+    ("method", "n_super", "tasks", "chance"),
     [
-        ("rotnet", 1, {"super_accuracy"}, math.log(4)),
-        ("deepcluster", 1, {"sub_accuracy"}, math.log(6)),
-        ("deepercluster", 1, {"super_accuracy", "sub_accuracy"}, math.log(4 * 6)),
-        ("deepercluster", 2, {"super_accuracy", "sub_accuracy"}, math.log(8 * 6)),
-        ("supervised", 1, {"train_accuracy"}, math.log(4)),
+        ("rotnet", 1, {"turn": 4}, math.log(4)),
+        ("deepcluster", 1, {"sub": 6}, math.log(6)),
+        ("deepercluster", 1, {"turn": 4, "sub": 6}, math.log(4 * 6)),
+        ("deepercluster", 2, {"turn": 4, "super": 8, "sub": 6}, math.log(8 * 6)),
+        ("supervised", 1, {"train": 4}, math.log(4)),
     ],
 )
-def test_history_has_what_the_method_has(pixels, tmp_path, method, n_super, accuracies, chance):
+def test_history_has_what_the_method_has(pixels, tmp_path, method, n_super, tasks, chance):
     config = method_config(method, cluster={"n_super": n_super})
+    told = {f"{task}_{what}" for task in tasks for what in ("accuracy", "chance")}
     lines: list[str] = []
     state = pretrain(pixels, config, folder=tmp_path, report=lines.append)
     epochs = [row for row in state.history if "assignment" not in row]
     clusterings = [row for row in state.history if "assignment" in row]
     assert [row["epoch"] for row in epochs] == [1, 2]
     for row in epochs:
-        assert row.keys() == {"epoch", "chance_loss", "loss", "lr", "images_per_second", "data_wait"} | accuracies
+        assert row.keys() == {"epoch", "chance_loss", "loss", "lr", "images_per_second", "data_wait"} | told
         assert row["chance_loss"] == pytest.approx(chance, rel=1e-12)
         assert 0.3 * chance < row["loss"] < 2 * chance  # nats, near chance in so few steps
-        assert all(0 <= row[name] <= 100 for name in accuracies)
+        assert all(0 <= row[name] <= 100 for name in told)
+        assert {task: row[f"{task}_chance"] for task in tasks} == pytest.approx({t: 100 / k for t, k in tasks.items()})
         assert row["images_per_second"] > 0
         assert 0 < row["data_wait"] < 48 / row["images_per_second"]  # of the seconds of its 48 images
     assert [(row["assignment"], row["epoch"]) for row in clusterings] == ([(0, 0), (1, 1)] if config.clusters else [])
@@ -362,11 +364,12 @@ def test_recorded_loss_and_accuracies_are_means_over_the_images_shown(pixels, tm
     state = pretrain(pixels, FULL, folder=tmp_path, report=silent)
     for epoch, row in enumerate(row for row in state.history if "assignment" not in row):
         steps = shown[3 * epoch : 3 * epoch + 3]
-        images_shown = sum(s[3] for s in steps)
+        images_shown = sum(s[4] for s in steps)
         assert images_shown == 48
         assert row["loss"] == pytest.approx(sum(s[0] for s in steps) / 3, rel=1e-12)
-        assert row["super_accuracy"] == pytest.approx(100 * sum(s[1] for s in steps) / images_shown, rel=1e-12)
-        assert row["sub_accuracy"] == pytest.approx(100 * sum(s[2] for s in steps) / images_shown, rel=1e-12)
+        for place, task in ((1, "super"), (2, "sub"), (3, "turn")):
+            expected = 100 * sum(s[place] for s in steps) / images_shown
+            assert row[f"{task}_accuracy"] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -500,7 +503,7 @@ def test_turns_that_can_be_seen_are_learned(tmp_path):
     train = {"epochs": 6, "epoch_images": 256, "lr": 0.05, "decay_from": 0.5}
     lines: list[str] = []
     state = pretrain(pixels, method_config("rotnet", train=train), folder=tmp_path, report=lines.append)
-    assert state.history[-1]["super_accuracy"] > 60  # chance is 25
+    assert state.history[-1]["turn_accuracy"] > 60  # chance is 25
     assert "WARNING" not in lines[-1]
 
 

@@ -123,16 +123,18 @@ def test_one_file_for_each_method_and_stage(done):
 @pytest.mark.parametrize("method", METHODS)
 def test_pretraining_records_are_those_of_the_method(done, method):
     records, task = records_of(done, method, "pretrain"), TASKS[method]
-    accuracies = {
+    asked = {
         "random": set(),
-        "rotnet": {"super_accuracy"},
-        "deepcluster": {"sub_accuracy"},
-        "deepercluster": {"super_accuracy", "sub_accuracy"},
-        "supervised": {"train_accuracy"},
+        "rotnet": {"turn"},
+        "deepcluster": {"sub"},
+        "deepercluster": {"turn", "sub"},
+        "supervised": {"train"},
     }[task]
     per_epoch = (
-        set() if task == "random" else {"loss", "chance_loss", "lr", "images_per_second", "data_wait"} | accuracies
+        set() if task == "random" else {"loss", "chance_loss", "lr", "images_per_second", "data_wait"}
     )
+    asked |= {"super"} if method == "deepercluster_hierarchy" else set()  # more than one super-cluster
+    per_epoch |= {f"{name}_{what}" for name in asked for what in ("accuracy", "chance")}
     per_clustering = set()
     if "cluster" in task:
         per_clustering = {"empty_clusters", "inertia", "explained_variance"} | SIZES | AGREEMENTS
@@ -149,7 +151,8 @@ def test_units_are_the_fields(done):
     units = {r.name: r.unit for r in read_records(done / "tiny" / "records")}
     assert units == {
         **dict.fromkeys(("loss", "chance_loss"), "nats"),
-        **dict.fromkeys(("super_accuracy", "sub_accuracy", "train_accuracy", "top1", "train_top1"), "%"),
+        **{f"{task}_{what}": "%" for task in ("turn", "super", "sub", "train") for what in ("accuracy", "chance")},
+        **dict.fromkeys(("top1", "train_top1"), "%"),
         **dict.fromkeys(("nmi_previous", "final_nmi_labels", "final_ami_labels", *AGREEMENTS), "1"),
         **dict.fromkeys(("lr", "inertia", "explained_variance"), "1"),
         **dict.fromkeys(SIZES, "images"),

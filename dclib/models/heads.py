@@ -88,6 +88,7 @@ class JointLoss:
     loss: Tensor
     super_hits: Tensor
     sub_hits: Tensor
+    turn_hits: Tensor  # right about the quarter turn, whatever the super-cluster
 
 
 def joint_loss(
@@ -98,6 +99,7 @@ def joint_loss(
     *,
     sub_head_gradient: str = "group_mean",
     batch_size: int | None = None,
+    n_turns: int = 4,
 ) -> JointLoss:
     """Cross-entropy of the super-class plus cross-entropy of the sub-class within the true super-class.
 
@@ -112,6 +114,7 @@ def joint_loss(
             batch; ``"global_mean"`` leaves the factor out. The trunk's gradient is the same in both.
         batch_size: Images of the whole batch where these are one process's part of it: losses of the parts then add
             up to the loss of the whole. b by default.
+        n_turns: R, of which a super-class is R * super_cluster + turn; for counting who was right, no more.
 
     Source: released code, src/trainer.py (unweighted sum) and the per-group gradient averages of
     src/model_factory.py; ``"global_mean"`` is the formula as the paper writes it.
@@ -122,11 +125,12 @@ def joint_loss(
     order = super_class.argsort(stable=True)
     super_class, order, targets = send(torch.stack([super_class, order, sub_class[order]]), features.device)
     zero = heads.super_weight.new_zeros(())
-    loss, super_hits, sub_hits = zero, zero, zero
+    loss, super_hits, sub_hits, turn_hits = zero, zero, zero, zero
     if heads.n_super_classes > 1:
         logits = F.linear(activations, heads.super_weight, heads.super_bias)
         loss = loss + F.cross_entropy(logits, super_class, reduction="sum") / total
-        super_hits = (logits.argmax(dim=1) == super_class).sum()
+        named = logits.argmax(dim=1)
+        super_hits, turn_hits = (named == super_class).sum(), ((named - super_class) % n_turns == 0).sum()
     if heads.n_sub_classes > 1:
         factor = float(heads.n_super_classes) if sub_head_gradient == "group_mean" else 1.0
         # unbound once: indexing in the loop would allocate a gradient of all heads for each of them
@@ -137,7 +141,7 @@ def joint_loss(
             logits = F.linear(members[s], weight[place], bias[place])
             loss = loss + F.cross_entropy(logits, targets_of[s], reduction="sum") / total
             sub_hits = sub_hits + (logits.argmax(dim=1) == targets_of[s]).sum()
-    return JointLoss(loss, super_hits, sub_hits)
+    return JointLoss(loss, super_hits, sub_hits, turn_hits)
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:

@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 from tqdm import tqdm
 
 from dclib.cluster.pseudo_labels import Clustering, PseudoLabels
+from dclib.train.chance import TASKS, tasks_at_chance
 
 STUCK = 0.98  # a loss above this share of chance after an epoch is called stuck
 LONG_WAIT = 0.1  # a share of an epoch that is worth telling when its steps waited for images
@@ -50,16 +51,21 @@ def chance_loss(n_super_classes: int, n_sub_classes: int) -> float:
     return math.log(n_super_classes) + math.log(n_sub_classes)
 
 
-def epoch_line(epoch: int, epochs: int, values: Mapping[str, float], chance: float, wait: float = 0.0) -> str:
-    """One line on an epoch: loss against chance, accuracies, rate, and a warning if nothing was learned.
+def epoch_line(
+    epoch: int, epochs: int, values: Mapping[str, float], chance: float, n_images: int, wait: float = 0.0
+) -> str:
+    """One line on an epoch: loss against chance, accuracies, rate, and a warning for each task at chance.
 
-    ``wait`` is the share of its time that it waited for images, in [0, 1]; told if there is much of it.
+    ``values`` may hold ``<task>_accuracy`` with ``<task>_chance``, %, over ``n_images``. ``wait`` is the share of its
+    time that it waited for images, in [0, 1]; told if there is much of it.
     """
     parts = [f"epoch {epoch}/{epochs}: loss {values['loss']:.3f} (chance {chance:.3f})"]
     parts += [f"{name.replace('_accuracy', '')} {values[name]:.1f} %" for name in values if name.endswith("_accuracy")]
     parts.append(f"{values['images_per_second']:.0f} images/s")
     if wait > LONG_WAIT:
         parts.append(f"{wait:.0%} of the time waiting for images")
+    for task, accuracy, guess in tasks_at_chance(values, n_images):
+        parts.append(f"WARNING: {TASKS[task]} at chance ({accuracy:.1f} %, a guess {guess:.1f} %): not learned so far")
     if values["loss"] > STUCK * chance:
         parts.append("WARNING: the loss is at chance; lower the learning rate, or use fewer clusters")
     return ", ".join(parts)

@@ -146,7 +146,7 @@ def train_step(state: State, batch: Tensor, plan: EpochPlan, rows: Tensor, confi
 
     Super-classes take turns in a batch, and rounds of them go to the ``config.accumulate`` parts in turn: each part is
     balanced too, and the same whatever the number of processes.
-    Returns its part of the loss, super hits and sub hits, (3,), without waiting for the device.
+    Returns its part of the loss, super, sub and turn hits, (4,), without waiting for the device.
     """
     state.trunk.train()
     for optimiser in state.optimisers.values():
@@ -172,9 +172,11 @@ def add_gradients(state: State, images: Tensor, plan: EpochPlan, rows: Tensor, c
             plan.sub_class[rows],
             sub_head_gradient=config.sub_head_gradient,
             batch_size=plan.batch_size,
+            n_turns=state.heads.n_super_classes // state.labels.n_super,
         )
     (result.loss * world_size()).backward()  # parts of a sum, and gradients are averaged
-    return torch.stack([result.loss.detach(), result.super_hits.float(), result.sub_hits.float()])
+    hits = (result.super_hits, result.sub_hits, result.turn_hits)
+    return torch.stack([result.loss.detach(), *(count.float() for count in hits)])
 
 
 def _agree(due: bool, leaving: bool, step: int) -> list[bool]:
@@ -281,7 +283,7 @@ def add_totals(state: State, losses: list[Tensor]) -> None:
 
 def finish_epoch(state: State, plan: EpochPlan, config: MethodConfig, report: Callable[[str], None]) -> None:
     """Turn the totals into the epoch's row of the history."""
-    loss, super_hits, sub_hits = state.totals
+    loss, *hits = state.totals
     n_images, seconds = len(plan) * plan.batch_size, max(state.clock.seconds - state.epoch_began, 1e-9)
     values = {
         "loss": loss / len(plan),
@@ -289,16 +291,29 @@ def finish_epoch(state: State, plan: EpochPlan, config: MethodConfig, report: Ca
         "images_per_second": n_images / seconds,
         "data_wait": state.waited,
     }
-    if state.heads.n_super_classes > 1:
-        values["super_accuracy"] = 100 * super_hits / n_images
-    if state.heads.n_sub_classes > 1:
-        name = "train_accuracy" if config.method == "supervised" else "sub_accuracy"
-        values[name] = 100 * sub_hits / n_images
+    for task, (right, classes) in tasks_of(state, config, hits).items():
+        values |= {f"{task}_accuracy": 100 * right / n_images, f"{task}_chance": 100 / classes}
     chance = health.chance_loss(state.heads.n_super_classes, state.heads.n_sub_classes)
     wait = state.waited / seconds
     state.next_epoch()
     state.history.append({"epoch": state.epoch, "chance_loss": chance, **values})
-    report(health.epoch_line(state.epoch, config.train.epochs, values, chance, wait))
+    report(health.epoch_line(state.epoch, config.train.epochs, values, chance, n_images, wait))
+
+
+def tasks_of(state: State, config: MethodConfig, hits: Sequence[float]) -> dict[str, tuple[float, int]]:
+    """What the network is asked, by name: how often it was right, and among how many classes.
+
+    ``hits`` are those of super-classes, sub-classes and turns. A super-class is the turn itself where there is one
+    super-cluster, and a task of its own where there are more.
+    """
+    (super_hits, sub_hits, turn_hits), heads = hits, state.heads
+    known = "train" if config.method == "supervised" else "sub"
+    asked = {
+        "turn": (turn_hits, config.n_turns),
+        "super": (super_hits, heads.n_super_classes if state.labels.n_super > 1 else 1),
+        known: (sub_hits, heads.n_sub_classes),
+    }
+    return {task: (right, classes) for task, (right, classes) in asked.items() if classes > 1}
 
 
 def _nothing(line: str) -> None:

@@ -22,6 +22,7 @@ from dclib.precision import chosen_precision
 from dclib.presets import data_root, runs_folder
 from dclib.randomness import generator
 from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
+from dclib.train.chance import TASKS
 from dclib.train.clustering import cluster_images, remove_stored
 from dclib.train.health import clustering_values
 from dclib.train.pretrain import pretrain
@@ -32,7 +33,8 @@ PICTURED_CLUSTERS = 8  # clusters shown as mosaics on a page
 PICTURED_IMAGES = 9  # images of each, as in the paper's cluster figure
 UNITS = {
     **{"loss": "nats", "chance_loss": "nats", "images_per_second": "images/s", "data_wait": "s"},
-    **dict.fromkeys(("super_accuracy", "sub_accuracy", "train_accuracy", "validation_map"), "%"),
+    **{f"{task}_{what}": "%" for task in TASKS for what in ("accuracy", "chance")},
+    "validation_map": "%",
     **dict.fromkeys(("empty_clusters",), "clusters"),
     **dict.fromkeys(("smallest_cluster", "median_cluster", "largest_cluster"), "images"),
 }

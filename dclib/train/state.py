@@ -32,7 +32,7 @@ class State:
     optimisers: dict[str, torch.optim.SGD] = field(default_factory=dict)  # trunk, super, sub
     epoch: int = 0  # epochs finished
     step: int = 0  # steps finished in this epoch
-    totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # this epoch's loss, super and sub hits
+    totals: list[float] = field(default_factory=lambda: [0.0] * 4)  # this epoch's loss; super, sub and turn hits
     clusterings: int = 0  # done so far
     history: list[dict[str, float]] = field(default_factory=list)  # a row per epoch and per clustering
     notes: dict[str, str] = field(default_factory=dict)  # facts for the run card
@@ -93,7 +93,7 @@ class State:
         self.epoch, self.step, self.totals, self.epoch_began, self.waited = (
             self.epoch + 1,
             0,
-            [0.0, 0.0, 0.0],
+            [0.0] * 4,
             self.clock.seconds,
             0.0,
         )

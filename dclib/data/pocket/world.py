@@ -31,7 +31,7 @@ from dclib.data.pocket.voc_set import plan_voc
 __all__ = ["CLASSES", "SCENES", "WorldSizes", "draw_object", "draw_scene", "make_pocket_world", "world_sizes"]
 
 MARKER = "pocket_world.json"
-VERSION = 1  # raise when any picture changes, so that a world of the old rules is not taken for a new one
+VERSION = 2  # raise when any picture changes, so that a world of the old rules is not taken for a new one
 STATEMENT = (
     "A procedural demonstration, not a data set of photographs and no evidence for any method: its rules and the "
     "training settings used with it were tuned while looking at the results."
