@@ -522,7 +522,7 @@ def test_learning_rate_follows_the_schedule(pixels, tmp_path, monkeypatch, decay
 
     def record(state, *_):
         rates.append([optimiser.param_groups[0]["lr"] for optimiser in state.optimisers.values()])
-        return torch.zeros(3)
+        return torch.zeros(4)
 
     monkeypatch.setattr(loop, "train_step", record)
     schedule = {"epochs": 4, "lr": 0.1, "decay_from": decay_from, "final_lr": final_lr}

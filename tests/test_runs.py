@@ -130,9 +130,7 @@ def test_pretraining_records_are_those_of_the_method(done, method):
         "deepercluster": {"turn", "sub"},
         "supervised": {"train"},
     }[task]
-    per_epoch = (
-        set() if task == "random" else {"loss", "chance_loss", "lr", "images_per_second", "data_wait"}
-    )
+    per_epoch = set() if task == "random" else {"loss", "chance_loss", "lr", "images_per_second", "data_wait"}
     asked |= {"super"} if method == "deepercluster_hierarchy" else set()  # more than one super-cluster
     per_epoch |= {f"{name}_{what}" for name in asked for what in ("accuracy", "chance")}
     per_clustering = set()

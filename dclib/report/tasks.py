@@ -13,12 +13,14 @@ from dclib.train.chance import TASKS, at_chance
 
 
 def task_table(records: Sequence[Record], method: str) -> Table:
-    """For each task of a method its accuracy in the last epoch, what a guess gives, and the seeds that are no better."""
+    """For each task of a method its accuracy in the last epoch, what a guess gives, and the seeds no better than it."""
     rows = tuple(row for task in TASKS if (row := _row(records, method, task)) is not None)
     return Table(
         caption=f"What {title_of(method)} was asked, last epoch",
         columns=("Task", "right, %", "by a guess, %", "learned?"),
-        groups=(Group("", rows, "" if rows else f"{title_of(method)} was asked nothing, or has not been trained yet."),),
+        groups=(
+            Group("", rows, "" if rows else f"{title_of(method)} was asked nothing, or has not been trained yet."),
+        ),
         notes=(
             "Not learned: right at most 1.2 times as often as a guess. Nothing can be concluded from a comparison with "
             "a network that has not learned its task.",
