@@ -264,7 +264,7 @@ class RetrievalConfig:
 class AnalysisConfig:
     """What clusters are about: colour, hashtags, cameras, places."""
 
-    clusters: int = 0  # clusters that features are grouped into for it; 0 means as many as the preset's methods make
+    clusters: int = 0  # that features are grouped into, on one level; 0: as the preset's methods do, on theirs
     drawn_clusters: int = 3000  # clusters of Figure 2, at random, at most
 
     def __post_init__(self) -> None:

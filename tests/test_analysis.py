@@ -14,6 +14,7 @@ import pytest
 import torch
 from tiny_images import NoReader, labelled
 
+from dclib.analysis.clusterings import analysed_clustering
 from dclib.analysis.colour import colour_spreads, mean_colours, spread_of
 from dclib.analysis.hashtags import count_tags, example_words, gini, rank_tags, read_tags, spaced_ranks, top_share
 from dclib.analysis.metadata import (
@@ -25,10 +26,25 @@ from dclib.analysis.metadata import (
     purity,
 )
 from dclib.analysis.metadata_runs import hashtag_records
+from dclib.config import RECIPES
 from dclib.data.images import ImageSet
 from dclib.data.yfcc_metadata import MetadataTable, PhotoMetadata, normalise_tag, parse_metadata
+from dclib.presets import load_preset
 
 EXACT = 1e-12
+
+
+# what is analysed
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.clusters])
+def test_a_recipe_is_analysed_on_the_levels_it_trains_with(name: str) -> None:
+    assert analysed_clustering(load_preset(name)) == RECIPES[name].cluster  # 4 x 80,000, not 320,000 at once
+
+
+def test_a_given_number_of_clusters_is_made_on_one_level() -> None:
+    found = analysed_clustering(load_preset("deepercluster_yfcc100m", {"analysis.clusters": 7}))
+    assert (found.n_super, found.n_sub, found.pca_dim) == (1, 7, 4096)
 
 
 # colour

@@ -23,12 +23,12 @@ CLUSTERING_ROOMS = (*ROOMS, "analysis/clusterings")
 
 
 def analysed_clustering(preset: Preset) -> ClusterConfig:
-    """One clustering for all networks: the preset's own on one level, with ``analysis.clusters`` clusters if given.
+    """One clustering for all networks: the preset's own, on its levels; ``analysis.clusters`` if given, on one level.
 
     Where no method of the preset clusters, its section ``cluster`` holds all the same; every method carries it.
     """
     own = common_clustering(preset) or next(iter(preset.methods.values())).cluster
-    return replace(own, n_super=1, n_sub=preset.analysis.clusters or own.n_clusters)
+    return replace(own, n_super=1, n_sub=preset.analysis.clusters) if preset.analysis.clusters else own
 
 
 def pool_pixels(preset: Preset, method: str) -> Pixels:
