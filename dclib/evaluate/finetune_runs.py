@@ -46,7 +46,7 @@ def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "")
     for recipe in RECIPES:
         path = preset_folder(preset) / "records" / "finetune" / f"{method}-{recipe}-s{seed}.json"
         settings = config_hash(preset.finetune, recipe, train.identity, test.identity)
-        facts = {"crop_area": preset.finetune.crop_area, "classes": len(train.images.classes)}
+        facts = {"classes": len(train.images.classes)}
         card = run_card(
             "finetune", preset, method, seed, (train, test), place, notes=facts, settings=settings, rooms=FINETUNE_ROOMS
         )
