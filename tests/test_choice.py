@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from tiny_images import TINY_MODEL, decoded_pixels, method_config, silent, write
 from dclib.config import ChoiceConfig, MethodConfig, Preset
 from dclib.data.images import open_images
 from dclib.evaluate import choice as module
+from dclib.evaluate import voc_runs
 from dclib.evaluate.choice import changed_method, choose_setting
 from dclib.evaluate.first_layer import look_through
 from dclib.evaluate.networks import trained_network
 from dclib.evaluate.validation import open_voc_splits, voc_validator
+from dclib.evaluate.voc import VocResult
 from dclib.models.vgg import Trunk
 from dclib.presets import parse_preset
 from dclib.randomness import generator
@@ -46,6 +49,44 @@ def preset_of(root: Path, **sections: object) -> Preset:
         "methods": {"rotnet": None},
     }
     return parse_preset("tiny", {**raw, **sections})
+
+
+# which splits are measured
+
+
+def test_voc_is_classified_from_train_to_val_and_from_trainval_to_test(tmp_path: Path, monkeypatch) -> None:
+    """With the steps of each; only what stands in Table 4 has its convolutions trained as well."""
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    root = world(tmp_path / "world")
+    for split in ("trainval", "test"):
+        voc_folder(root / "VOC2007", 12, split=split)
+    preset = preset_of(root, methods={"random": None, "rotnet": {"train": {"epochs": 1}}})
+    preset = replace(preset, voc=replace(preset.voc, iterations=9))
+    seen = []
+
+    def classify(trunk, train, test, config, *, setting, iterations, **rest) -> VocResult:
+        seen.append((setting, train.images.name, test.images.name, iterations))
+        return VocResult({"disc": 10.0 * len(seen)}, {"disc": 4}, (), 12)
+
+    monkeypatch.setattr(voc_runs, "classify_voc", classify)
+    for method in preset.methods:
+        voc_runs.voc_method(preset, method, 0)
+    frozen = [("fc68", "VOC2007 train", "VOC2007 val", 2), ("fc68", "VOC2007 trainval", "VOC2007 test", 9)]
+    assert seen == [*frozen, *frozen, ("all", "VOC2007 trainval", "VOC2007 test", 9)]
+    records = read_records(tmp_path / "runs" / "tiny" / "records" / "voc")
+    found = {(r.card.method, r.keys["setting"], r.keys["split"]): r.value for r in select(records, "voc_map")}
+    assert found == {
+        ("random", "fc68", "val"): 10.0,
+        ("random", "fc68", "test"): 20.0,
+        ("rotnet", "fc68", "val"): 30.0,
+        ("rotnet", "fc68", "test"): 40.0,
+        ("rotnet", "all", "test"): 50.0,
+    }
+    assert {r.keys["split"]: r.card.notes["iterations"] for r in records} == {"val": 2, "test": 9}
+    assert {(r.card.notes["classes"], r.card.notes["test_crops"]) for r in records} == {(3, 1)}
+    for method in preset.methods:
+        voc_runs.voc_method(preset, method, 0)
+    assert len(seen) == 5  # current records are not made again
 
 
 # choosing

@@ -46,7 +46,10 @@ def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "")
     for recipe in RECIPES:
         path = preset_folder(preset) / "records" / "finetune" / f"{method}-{recipe}-s{seed}.json"
         settings = config_hash(preset.finetune, recipe, train.identity, test.identity)
-        card = run_card("finetune", preset, method, seed, (train, test), place, settings=settings, rooms=FINETUNE_ROOMS)
+        facts = {"classes": len(train.images.classes)}
+        card = run_card(
+            "finetune", preset, method, seed, (train, test), place, notes=facts, settings=settings, rooms=FINETUNE_ROOMS
+        )
         if is_current(path, card):
             continue
         start = start_of(preset, method, seed, place)

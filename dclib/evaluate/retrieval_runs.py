@@ -153,6 +153,7 @@ def _card(
         notes={
             "images": sum(len(images) for images, _ in cities.values()),
             "longest_side": preset.retrieval.longest_side,
+            "levels": preset.retrieval.levels,
         },
     )
 

@@ -61,7 +61,8 @@ def probe_half(
     # what the network was trained on belongs to its configuration; the data are the images that are classified
     settings = config_hash(preset.probe, trained_on.identity, pixels[0].resize, pixels[0].decoded is None)
     rooms = (*ROOMS, "evaluate/linear_probe")
-    card = run_card("linear_probe", preset, method, seed, pixels, device, settings=settings, rooms=rooms)
+    facts = {"epochs": preset.probe.epochs, "augment": preset.probe.augment, "classes": len(pixels[0].images.classes)}
+    card = run_card("linear_probe", preset, method, seed, pixels, device, notes=facts, settings=settings, rooms=rooms)
     if is_current(path, card):
         return
     trunk = trained_network(preset, method, seed, device=str(device))

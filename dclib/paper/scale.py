@@ -34,6 +34,7 @@ def _sizes(shown: int, images: int, tested: int, unit: str = "images", **more: f
 _IMAGENET, _IMAGENET_TEST = 1_281_167 + 50_000, 50_000
 _PLACES, _PLACES_TEST = 2_448_873 + 20_500, 20_500
 _CITIES = 5063 + 6392  # Oxford5K, and Paris6K less its 20 corrupted files; 55 queries each
+_PROBE: Mapping[str, float] = {"epochs": 100, "augmentation": 1}
 _OXFORD, _PARIS = TABLE3["DeeperCluster", "YFCC100M"]
 _FINETUNED = TABLE2["Supervised + DeeperCluster pre-training"][1]
 assert _FINETUNED is not None
@@ -46,7 +47,7 @@ SCALES: tuple[Scale, ...] = (
         value=table1("objects")["deepercluster"][-1],
         record="top1",
         keys={"dataset": "objects", "layer": 13},
-        sizes=_sizes(_YFCC, _IMAGENET, _IMAGENET_TEST),
+        sizes=_sizes(_YFCC, _IMAGENET, _IMAGENET_TEST, classes=1000, **_PROBE),
     ),
     Scale(
         table=1,
@@ -55,7 +56,7 @@ SCALES: tuple[Scale, ...] = (
         value=table1("scenes")["deepercluster"][-1],
         record="top1",
         keys={"dataset": "scenes", "layer": 13},
-        sizes=_sizes(_YFCC, _PLACES, _PLACES_TEST),
+        sizes=_sizes(_YFCC, _PLACES, _PLACES_TEST, classes=205, **_PROBE),
     ),
     Scale(
         table=2,
@@ -64,7 +65,7 @@ SCALES: tuple[Scale, ...] = (
         value=_FINETUNED,
         record="finetuned_top1",
         keys={"recipe": "ours"},
-        sizes=_sizes(_YFCC, _IMAGENET, _IMAGENET_TEST, epochs=100),
+        sizes=_sizes(_YFCC, _IMAGENET, _IMAGENET_TEST, classes=1000, epochs=100),
     ),
     Scale(
         table=3,
@@ -73,7 +74,7 @@ SCALES: tuple[Scale, ...] = (
         value=_OXFORD,
         record="retrieval_map",
         keys={"dataset": "oxford"},
-        sizes=_sizes(_YFCC, _CITIES, 55, "queries", pixels_of_the_longer_side=1024),
+        sizes=_sizes(_YFCC, _CITIES, 55, "queries", pixels_of_the_longer_side=1024, grid_levels=3),
     ),
     Scale(
         table=3,
@@ -82,7 +83,7 @@ SCALES: tuple[Scale, ...] = (
         value=_PARIS,
         record="retrieval_map",
         keys={"dataset": "paris"},
-        sizes=_sizes(_YFCC, _CITIES, 55, "queries", pixels_of_the_longer_side=1024),
+        sizes=_sizes(_YFCC, _CITIES, 55, "queries", pixels_of_the_longer_side=1024, grid_levels=3),
     ),
     Scale(
         table=4,
@@ -92,6 +93,6 @@ SCALES: tuple[Scale, ...] = (
         record="voc_map",
         keys={"setting": "fc68"},
         split="val",
-        sizes=_sizes(20_000_000, 5011, 2510),
+        sizes=_sizes(20_000_000, 5011, 2510, classes=20, iterations=150_000, test_crops=10),
     ),
 )

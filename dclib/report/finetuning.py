@@ -10,8 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from dclib.paper import TABLE2, TABLE2_COLUMNS, TABLE2_METHODS, TABLE2_RECIPES
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show_side_by_side
-from dclib.report.evidence import Finder, lead
 from dclib.report.figures import PANEL, SIZE, finish, look_of, new_axes, plot_seeds
+from dclib.report.finder import Finder
+from dclib.report.margins import lead
 from dclib.report.provenance import under
 from dclib.report.series import Line, history, mean_line, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
@@ -56,11 +57,11 @@ def lead_table(records: Sequence[Record]) -> Table:
     rows = []
     for name, method in ((row, m) for row, m in TABLE2_METHODS.items() if m != "random"):
         leads = [
-            lead(find.last("finetuned_top1", method, recipe=r), find.last("finetuned_top1", "random", recipe=r)) or {}
+            lead(find.last("finetuned_top1", method, recipe=r), find.last("finetuned_top1", "random", recipe=r))
             for r in TABLE2_RECIPES
         ]
-        change = lead(leads[1], leads[0]) or {}
-        rows.append(Row(title_of(method), tuple(value_cell(v.values(), digits=2) for v in (*leads, change))))
+        ours = (*leads, lead(leads[1], leads[0]))
+        rows.append(Row(title_of(method), tuple(value_cell((v or {}).values(), digits=2) for v in ours)))
         paper = [a - b for a, b in zip(_numbers(name), _numbers("Supervised (our code)"), strict=True)]
         cells = (*(Cell(f"{value:.1f}") for value in paper), Cell(f"{paper[1] - paper[0]:+.1f}"))
         rows.append(Row("paper", cells, paper=True))

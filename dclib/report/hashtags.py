@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from dclib.paper import FIGURE1_COUNTS
 from dclib.records import DATA, Record, select
 from dclib.report.display import Fragment, say, show
-from dclib.report.evidence import Finder
 from dclib.report.figures import SIZE, finish, new_axes
+from dclib.report.finder import Finder
 from dclib.report.provenance import under
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 

@@ -13,8 +13,9 @@ from dclib.data.images import ImageSet
 from dclib.presets import runs_folder
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
-from dclib.report.evidence import Finder, lead
 from dclib.report.figures import SIZE, finish, look_of, new_axes
+from dclib.report.finder import Finder
+from dclib.report.margins import lead
 from dclib.report.pictures import draw_cluster_mosaics
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, spread, title_of

@@ -19,8 +19,8 @@ from dclib.paper import TABLE3, TABLE3_COLUMNS, TABLE3_METHODS
 from dclib.presets import runs_folder
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show, show_side_by_side
-from dclib.report.evidence import Finder
 from dclib.report.figures import PANEL, SIZE, WIDTH, finish, look_of, new_axes
+from dclib.report.finder import Finder
 from dclib.report.pictures import bare, square_tile
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, spread, title_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from dclib.paper import SCALES, Claim, Scale
-from dclib.records import Record, select
+from dclib.records import Record, RunCard, select
 from dclib.report.provenance import under
 from dclib.report.series import spread
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
@@ -25,8 +25,8 @@ def scale_table(records: Sequence[Record]) -> Table:
         groups=(Group("", tuple(_row(ours, scale) for scale in SCALES)),),
         notes=(
             "A value is compared only when nothing of the run is smaller than in the paper: images shown to the "
-            "network, images of the evaluation, size of an image, width of the network. Then it counts as reached "
-            f"within {TOLERANCE:g} point (D15, D16, D27, D28, D29, D34).",
+            "network, images and classes of the evaluation, its epochs or iterations, its augmentation and crops, size "
+            f"of an image, width of the network. Then it counts as reached within {TOLERANCE:g} point (D15, D16, D27, D28, D29, D34).",
         ),
         source=under(ours, "loss", *(scale.record for scale in SCALES)),
     )
@@ -49,7 +49,7 @@ def shortfalls(records: Sequence[Record], scale: Scale) -> list[str]:
         return ["not measured"]
     here = _sizes_here(records, found)
     said = [
-        f"{what} {_written(here[what])} (paper {_written(size)})"
+        f"{what} {_written(what, here[what])} (paper {_written(what, size)})"
         for what, size in scale.sizes.items()
         if here[what] < ENOUGH * size
     ]
@@ -70,22 +70,33 @@ def measured(records: Sequence[Record], scale: Scale) -> list[Record]:
 
 def _sizes_here(records: Sequence[Record], found: Sequence[Record]) -> Mapping[str, float]:
     """The smallest size over seeds, under the names of ``paper.Scale``; 0 where a run card does not tell."""
+
+    def noted(card: RunCard | None, name: str) -> float:
+        return float(card.notes.get(name, 0)) if card else 0.0
+
     cards = [record.card for record in found if record.card]
     models = [card.config.get("model", {}) for card in cards]
     tested = min(record.n for record in found)
     return {
         "images shown": min(sum(r.n for r in select(records, "loss", method=METHOD, seed=c.seed)) for c in cards),
-        "images of the evaluation": min(card.notes.get("images", 0) for card in cards),
+        "images of the evaluation": min(noted(card, "images") for card in cards),
         "images tested": tested,
         "queries tested": tested,
         "pixels": min(model.get("image_size", 0) for model in models),
         "width": min(model.get("width", 0) for model in models),
-        "epochs": min(int(record.keys.get("epoch", 0)) for record in found),
-        "pixels of the longer side": min(card.notes.get("longest_side", 0) for card in cards),
+        "epochs": min(int(record.keys.get("epoch", 0)) or noted(record.card, "epochs") for record in found),
+        "classes": min(noted(card, "classes") for card in cards),
+        "augmentation": min(noted(card, "augment") for card in cards),
+        "iterations": min(noted(card, "iterations") for card in cards),
+        "test crops": min(noted(card, "test_crops") for card in cards),
+        "pixels of the longer side": min(noted(card, "longest_side") for card in cards),
+        "grid levels": min(noted(card, "levels") for card in cards),
     }
 
 
-def _written(size: float) -> str:
+def _written(what: str, size: float) -> str:
+    if what == "augmentation":
+        return "with" if size else "none, or not recorded"
     if not size:
         return "not recorded"
     return f"{size:,.0f}" if size == int(size) else f"{size:g}"

@@ -17,7 +17,9 @@ from dclib.paper import CLAIMS, Claim
 from dclib.presets import project_root
 from dclib.records import Record, read_records
 from dclib.report.display import Fragment, say
-from dclib.report.evidence import Check, Evidence, evidence_for, published_records
+from dclib.report.evidence import gather
+from dclib.report.finder import published_records
+from dclib.report.margins import Check, Evidence, precision
 from dclib.report.scale import comparability
 from dclib.report.series import plural, spread
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
@@ -39,55 +41,68 @@ class Verdict:
     @property
     def outcome(self) -> Outcome:
         """One of four words; see :func:`judge`."""
-        checks = self.found.measured
-        if not checks:
+        found = self.found
+        checks = found.measured
+        if not checks or found.unmet or any(check.is_undecided for check in checks):
             return "not measured"
-        if self.found.exact and all(check.agreeing for check in checks):
-            return "leans" if self.found.missing else "holds"
-        if all(check.is_clear for check in checks) and not self.found.missing:
+        if found.exact and all(check.agreeing for check in checks):
+            return "leans" if found.missing else "holds"
+        if all(check.is_clear for check in (*checks, *found.premises)) and not found.missing:
             return "holds"
-        return "leans" if all(check.leans for check in checks) and not self.found.exact else "does not hold"
+        return "leans" if all(check.leans for check in checks) and not found.exact else "does not hold"
 
     @property
     def reason(self) -> str:
         """Why the outcome is what it is, in a few words."""
-        if not self.found.measured:
-            return "no records of it in this preset"
+        found = self.found
+        if self.outcome == "not measured":
+            return self._why_not_measured()
         said = []
-        if not self.found.exact:
-            said.append(plural(self.found.n_seeds, "seed"))
-            if self.found.n_seeds == 1:
+        if not found.exact:
+            said.append(plural(found.n_seeds, "seed"))
+            if found.n_seeds == 1:
                 said.append("one seed has no spread, so it can at most lean")
-        against = [c for c in self.found.measured if not c.leans]
-        unsure = [c for c in self.found.measured if c.leans and not c.is_clear and self.found.n_seeds > 1]
+        against = [c for c in found.measured if not c.leans]
+        unsure = [c for c in (*found.measured, *found.premises) if c.leans and not c.is_clear and found.n_seeds > 1]
         if against:
             said.append(f"against it: {_names(against)}")
-        elif unsure and not self.found.exact:
-            said.append(f"within the spread, or not in every seed: {_names(unsure)}")
-        if self.found.missing:
-            said.append(f"not measured: {_names(self.found.missing)}")
+        elif unsure and not found.exact:
+            said.append(f"within what luck explains, or not in every seed: {_names(unsure)}")
+        if found.missing:
+            said.append(f"not measured: {_names(found.missing)}")
+            said += _reasons(found.missing)
         return "; ".join(said)
+
+    def _why_not_measured(self) -> str:
+        found = self.found
+        if not found.measured:
+            return "; ".join(_reasons(found.missing)) or "no records of it in this preset"
+        if found.unmet:
+            unfit = _reasons(found.unmet)
+            return "; ".join(unfit) or f"what it presupposes is not so here: {', '.join(map(_said, found.unmet))}"
+        undecided = next(check for check in found.measured if check.is_undecided)
+        if len(undecided.values) < 2:
+            return "cannot be decided with one seed, which has no spread"
+        off = float(precision(undecided.values))
+        return (
+            f"cannot be decided at this precision: the mean over seeds is known to {off:.1f} {undecided.unit}, "
+            f"and {undecided.most:g} have to be told apart"
+        )
 
 
 def judge(records: Sequence[Record], claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
     """A verdict for every claim.
 
-    A claim *holds* when every check has a margin above zero in each of several seeds and, on the mean, one above its
-    standard deviation over them; it *leans* when every check that was measured is above zero on the mean and in most
-    seeds, which is all that a single seed or an incomplete measurement can give; else it *does not hold*, ties
-    included. Methods are compared seed by seed. Counts over data, which no seed changes, hold or do not. Without
-    records it is *not measured*.
+    A claim *holds* when every check has a margin above zero in each of several seeds and, on the mean, one above zero
+    by more than luck explains: the lower end of Student's one-sided interval of 95 %. It *leans* when every check
+    that was measured is above zero on the mean and in most seeds, which is all that a single seed or an incomplete
+    measurement can give; else it *does not hold*, ties included. Methods are compared seed by seed. Counts over data,
+    which no seed changes, hold or do not. It is *not measured* without records, where a network has not learned the
+    task it was trained on, where something that the claim presupposes is not so, and where the spread over seeds is
+    too large for any margin to tell.
     """
-    published = published_records()
-    return [
-        Verdict(
-            claim,
-            found=evidence_for(claim.id, records),
-            published=evidence_for(claim.id, published),
-            scale=comparability(claim, records),
-        )
-        for claim in claims
-    ]
+    found, published = gather(records), gather(published_records())
+    return [Verdict(c, found[c.id], published[c.id], comparability(c, records)) for c in claims]
 
 
 def scorecard_table(
@@ -105,10 +120,10 @@ def scorecard_table(
             for v in verdicts
         ),
         notes=(
-            "✓ holds: every margin is above zero in each seed and, on the mean, above its standard deviation over "
-            "seeds. ≈ leans: above zero on the mean and in most seeds, or with one seed, or with a part not measured. "
-            "✗ does not hold: not even that, ties included. – not measured: no records. Margins: mean ± standard "
-            "deviation over seeds of differences between networks of the same seed.",
+            "✓ holds: every margin is above zero in each seed and, on the mean, by more than luck explains. ≈ leans: "
+            "above zero on the mean and in most seeds, or with one seed, or with a part not measured. ✗ does not hold: "
+            "not even that, ties included. – not measured: no records, or none that says anything; the reason is "
+            "beside it. Margins: mean ± standard deviation over seeds of differences between networks of one seed.",
         ),
         source=source,
     )
@@ -134,16 +149,21 @@ def summarise(verdicts: Sequence[Verdict]) -> str:
 
 def _rows(verdict: Verdict) -> list[Row]:
     """The verdict with its reason, and under it a line per subject where there are several."""
-    subjects = list(dict.fromkeys(check.subject for check in verdict.found.checks))
-    why = "; ".join(part for part in (verdict.reason, verdict.scale if verdict.found.measured else "") if part)
+    found = verdict.found
+    subjects = list(dict.fromkeys(check.subject for check in found.checks))
+    why = "; ".join(part for part in (verdict.reason, verdict.scale if found.measured else "") if part)
     outcome = Cell(f"{MARKS[verdict.outcome]} {verdict.outcome}", why, words=True)
+    presupposed = [
+        _row("presupposed", Cell("", words=True), _margins(found.premises), _margins(verdict.published.premises))
+    ]
     if len(subjects) == 1:
-        return [_row(subjects[0], outcome, _margins(verdict.found.checks), _published(verdict, subjects[0]))]
-    rows = [_row("", outcome, "", "")]
-    for subject in subjects:
-        checks = [check for check in verdict.found.checks if check.subject == subject]
-        rows.append(_row(subject, Cell("", words=True), _margins(checks), _published(verdict, subject)))
-    return rows
+        rows = [_row(subjects[0], outcome, _margins(found.checks), _published(verdict, subjects[0]))]
+    else:
+        rows = [_row("", outcome, "", "")]
+        for subject in subjects:
+            checks = [check for check in found.checks if check.subject == subject]
+            rows.append(_row(subject, Cell("", words=True), _margins(checks), _published(verdict, subject)))
+    return rows + (presupposed if found.premises else [])
 
 
 def _row(label: str, outcome: Cell, *texts: str) -> Row:
@@ -163,9 +183,19 @@ def _margins(checks: Sequence[Check]) -> str:
 
 
 def _signed(check: Check) -> str:
-    values = list((check.margins or {}).values())
-    digits = 1 if check.unit == "points" else 2
-    return f"{mean(values):+.{digits}f}{_deviation(values, digits)}" if values else NO_VALUE
+    values, digits = check.values, 1 if check.unit == "points" else 2
+    if not values:
+        return NO_VALUE
+    return f"{mean(values):+.{digits}f}{_deviation(values, digits)}{' (not judged)' if check.unfit else ''}"
+
+
+def _said(check: Check) -> str:
+    return f"{check.name} {_signed(check)} {check.unit}"
+
+
+def _reasons(checks: Sequence[Check]) -> list[str]:
+    """Why checks say nothing, each reason once."""
+    return list(dict.fromkeys(check.unfit for check in checks if check.unfit))
 
 
 def _deviation(values: Sequence[float], digits: int) -> str:

@@ -195,7 +195,8 @@ def _evaluation_cost(page: str, preset: Preset) -> float:
     if page == "finetuning":
         return 6.0 * preset.finetune.epochs * (preset.finetune.train_images or 3000) * len(preset.seeds)
     if page == "voc":
-        return 1.5 * preset.voc.iterations * preset.voc.batch_size * networks
+        steps = 1.5 * preset.voc.iterations + min(preset.voc.iterations, preset.voc.validation_iterations)
+        return steps * preset.voc.batch_size * networks
     if page == "recipes" and choice.method:
         chosen = preset.methods[choice.method]
         epochs = choice.epochs or chosen.train.epochs

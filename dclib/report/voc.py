@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from dclib.paper import TABLE4, TABLE4_COLUMNS, TABLE4_METHODS
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
-from dclib.report.evidence import Finder, lead
 from dclib.report.figures import SIZE, WIDTH, finish, look_of, new_axes
+from dclib.report.finder import Finder
+from dclib.report.margins import lead
 from dclib.report.provenance import under
 from dclib.report.series import methods_in, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
