@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from dclib.data.images import IMAGE_SUFFIXES, ImageSet, labels_from_names
+from dclib.data.decoding import IMAGE_SUFFIXES, refuse_too_large
+from dclib.data.images import ImageSet, labels_from_names
 
 SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
 
@@ -50,7 +51,9 @@ class FolderReader:
         self.suffix = suffix
 
     def read(self, image_id: str) -> bytes:
-        return self.path(image_id).read_bytes()
+        path = self.path(image_id)
+        refuse_too_large(path.stat().st_size)
+        return path.read_bytes()
 
     def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
         return np.array([_size(self.path(i)) for i in image_ids], dtype=np.int64)
@@ -72,6 +75,7 @@ class TarReader:
         if file is None or file[0] != os.getpid():
             self._file = file = os.getpid(), OpenFile(self.path)
         offset, size = self.members[image_id]
+        refuse_too_large(size)
         return file[1].read_at(offset, size)
 
     def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
