@@ -53,14 +53,9 @@ def read_text(path: str | Path) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = len(re.findall(b"\r\n|\r|\n", content[: error.start])) + 1
-        raise ValueError(
-            f"{path}, line {line}: need a text file in UTF-8, got bytes that are not; save it as UTF-8"
-        ) from None
+        raise ValueError(_no_text(path, line, "bytes that are not")) from None
     if "\0" in text:
-        line = len(text[: text.index("\0")].splitlines()) or 1
-        raise ValueError(
-            f"{path}, line {line}: need a text file in UTF-8, got a zero byte; it is damaged or UTF-16: save it as UTF-8"
-        )
+        raise ValueError(_no_text(path, len(text[: text.index("\0")].splitlines()) or 1, "a zero byte"))
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -82,12 +77,13 @@ def iterate_lines(path: str | Path) -> Iterator[str]:
         with path.open("rb") as file:
             encoding = encoding_of(file.read(4))
         with path.open(encoding=encoding) as lines:
-            for number, line in enumerate(lines, start=1):
+            for line in lines:
+                number += 1
+                if "\0" in line:
+                    raise ValueError(_no_text(path, number, "a zero byte"))
                 yield line.rstrip("\n")
     except UnicodeDecodeError:
-        raise ValueError(
-            f"{path}, after line {number}: need a text file in UTF-8, got bytes that are not; save it as UTF-8"
-        ) from None
+        raise ValueError(_no_text(path, number + 1, "bytes that are not")) from None
 
 
 def split_fields(line: str) -> list[str]:
@@ -119,6 +115,10 @@ def load_array(path: str | Path) -> NDArray[Any]:
     except Exception as error:  # NumPy raises nearly anything on broken bytes
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ValueError(f"{' '.join(reason.split())}; save it anew by numpy.save") from None
+
+
+def _no_text(path: Path, line: int, got: str) -> str:
+    return f"{path}, near line {line}: need a text file in UTF-8, got {got}; save it as UTF-8"
 
 
 def _array_head(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -166,9 +166,10 @@ def _read_csv(path: Path) -> list[tuple[str, ...]]:
         with opener(path, "rt", encoding=encoding, newline="") as file:
             first = head.decode(encoding, "replace")
             rows = csv.DictReader(file, delimiter=max(",;\t", key=first.count))
-            if "label" not in (rows.fieldnames or ()):
-                named = ", ".join(rows.fieldnames or ())
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+            if "label" not in rows.fieldnames:
+                named = ", ".join(rows.fieldnames)
                 raise ValueError(f"{path} needs a header with a column 'label'; it has {named[:SHOWN]}")
-            return [(row["label"] or "",) for row in rows]
+            return [((row["label"] or "").strip(),) for row in rows]
     except (csv.Error, EOFError, OSError, UnicodeError, zlib.error) as error:
         raise ValueError(f"{path} is no whole table of labels in UTF-8: {error}; fetch it again") from None

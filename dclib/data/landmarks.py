@@ -195,6 +195,8 @@ def _read_pickle(path: Path) -> tuple[list[str], tuple[LandmarkQuery, ...]]:
     content = load_plain_pickle(path)
     try:
         names, query_names, truths = content["imlist"], content["qimlist"], content["gnd"]
+        if len(query_names) != len(truths):
+            raise TypeError(f"{len(query_names)} queries have {len(truths)} answers")
         queries = [
             LandmarkQuery(
                 name=image,

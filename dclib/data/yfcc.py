@@ -166,9 +166,9 @@ def _unpack(stored: bytes, method: int, size: int) -> bytes:
         raise OSError(f"does not unpack: {error}") from None
 
 
-def _load_numbers(path: Path) -> NDArray[np.generic]:
+def _load_numbers(path: Path) -> NDArray[np.int64]:
     try:
-        return load_array(path)
+        return _check_numbers(load_array(path))
     except ValueError as error:
         raise ValueError(f"{path} must be a NumPy file with one vector of photo numbers: {error}") from None
 

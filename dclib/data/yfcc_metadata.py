@@ -148,14 +148,13 @@ def photos_by_image(ids: Sequence[str], photos: Sequence[PhotoMetadata]) -> dict
 
 def parse_metadata(text: str, line: int = 0) -> PhotoMetadata:
     """One line of the table. Raises ValueError where columns are missing or hold what they cannot mean."""
-    fields = text.rstrip("\r\n").split("\t")
+    fields = text.rstrip("\r\n ").split("\t")
     if len(fields) != N_COLUMNS:
         ends = ", and carriage returns between them: save it with plain line ends" if "\r" in fields[-1] else ""
         raise ValueError(f"need {N_COLUMNS} columns, got {len(fields)}{ends}")
     if not fields[0].isdecimal() or len(fields[0]) > DIGITS or fields[22] not in ("0", "1"):
-        raise ValueError(
-            f"need a photo number first and 0 or 1 last, got {fields[0][:SHOWN]!r} and {fields[22][:SHOWN]!r}"
-        )
+        first, last = fields[0][:SHOWN], fields[22][:SHOWN]
+        raise ValueError(f"need a photo number first and 0 or 1 last, got {first!r} and {last!r}")
     return PhotoMetadata(
         line=line,
         identifier=int(fields[0]),
