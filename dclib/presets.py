@@ -49,7 +49,7 @@ STAGES: Mapping[str, type[Any]] = {
     "analysis": AnalysisConfig,
     "choice": ChoiceConfig,
 }
-FILE_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,99}")  # that no folder of a run takes amiss
+METHOD_NAME = re.compile(r"\w[\w .,+=@()-]{0,99}")  # it becomes the name of files, and a heading
 RELEASED_RESIZE = 256  # short side for networks of 224 pixels
 
 
@@ -174,8 +174,8 @@ def _check_inits(methods: Mapping[str, MethodConfig]) -> None:
 
 def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> MethodConfig:
     where = f"methods.{name}"
-    if FILE_NAME.fullmatch(str(name)) is None:
-        raise ValueError(f"need names of methods that can be names of files; got {shown(name)}: leave out / and \\")
+    if METHOD_NAME.fullmatch(str(name)) is None:
+        raise ValueError(f"methods: need names of letters, digits, spaces and any of _.,+=@()-; got {shown(name)}")
     _check_keys(own, ["method", "init", "images", "weights", "recipe", *SECTIONS], where)
     recipe = own.get("recipe", "")
     if recipe and recipe not in RECIPES:

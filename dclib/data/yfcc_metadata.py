@@ -61,6 +61,7 @@ class PhotoMetadata:
 N_COLUMNS = 23
 DIGITS = 18  # of a photo's number: what 64 bits hold
 SHOWN = 40  # characters of a field that is wrong
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # that no page and no table shows
 STREET = 16  # Flickr's closest level of accuracy
 
 
@@ -159,12 +160,12 @@ def parse_metadata(text: str, line: int = 0) -> PhotoMetadata:
         line=line,
         identifier=int(fields[0]),
         user_id=fields[1],
-        user_nickname=unquote_plus(fields[2]),
+        user_nickname=_decoded(fields[2]),
         date_taken=_parse_date(fields[3]),
         date_uploaded=_parse_seconds(fields[4]),
-        capture_device=unquote_plus(fields[5]),
-        title=unquote_plus(fields[6]),
-        description=unquote_plus(fields[7]),
+        capture_device=_decoded(fields[5]),
+        title=_decoded(fields[6]),
+        description=_decoded(fields[7]),
         user_tags=_parse_tags(fields[8]),
         machine_tags=_parse_tags(fields[9]),
         longitude=_parse_degrees(fields[10], 180, "longitude"),
@@ -209,9 +210,14 @@ def _chosen(file: Iterable[str], lines: Collection[int] | None) -> Iterator[tupl
     return ((n, text) for n, text in enumerate(islice(file, max(wanted, default=-1) + 1)) if n in wanted)
 
 
+def _decoded(text: str) -> str:
+    """Text as it was before it was encoded for the table, with spaces for what is neither letter nor line end."""
+    return CONTROLS.sub(" ", unquote_plus(text))
+
+
 def _parse_tags(text: str) -> tuple[str, ...]:
     # a comma inside a tag is encoded, so the split comes first
-    return tuple(unquote_plus(tag) for tag in text.split(",") if tag)
+    return tuple(_decoded(tag) for tag in text.split(",") if tag)
 
 
 def _parse_degrees(text: str, limit: int, what: str) -> float:
