@@ -29,7 +29,8 @@ from torchvision import transforms
 from zip_reading import read_by_zipfile
 
 from dclib.config import DataConfig
-from dclib.data.images import ImageSet, open_encoded
+from dclib.data.decoding import open_encoded
+from dclib.data.images import ImageSet
 from dclib.data.photo_crops import crop_photo, reduction
 from dclib.data.pixels import load_pixels
 from dclib.data.transforms import draw_crop

@@ -27,7 +27,7 @@ from measuring import benchmark_card, record_path, summary
 from PIL import Image
 from tqdm import tqdm
 
-from dclib.data.images import decode_rgb
+from dclib.data.decoding import decode_rgb
 from dclib.data.yfcc import ZipReader, open_yfcc
 from dclib.data.zip_index import FOLDER, PER_ARCHIVE, archive_path, find_archives, open_index
 from dclib.records import Record, write_records

@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import repr as shown  # a value from a file may be as long as it likes
 from typing import Any, Literal, TypeVar
 
 import yaml
@@ -33,6 +35,7 @@ from dclib.config import (
     TrainConfig,
     VocConfig,
 )
+from dclib.reading import read_text
 
 T = TypeVar("T")
 
@@ -46,6 +49,7 @@ STAGES: Mapping[str, type[Any]] = {
     "analysis": AnalysisConfig,
     "choice": ChoiceConfig,
 }
+METHOD_NAME = re.compile(r"\w[\w .,+=@()-]{0,99}")  # it becomes the name of files, and a heading
 RELEASED_RESIZE = 256  # short side for networks of 224 pixels
 
 
@@ -91,17 +95,22 @@ def load_preset(name: str | Path, overrides: Mapping[str, Any] | None = None, *,
             f"unknown preset {str(name)!r}; there are {', '.join(known)}, or give the path of a .yaml file"
         )
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+        raw = yaml.safe_load(read_text(path)) or {}
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} is no YAML: {error}") from None
     if not isinstance(raw, dict):
-        raise ValueError(f"{path} must hold a mapping of settings; got {raw!r}")
+        raise ValueError(f"{path} must hold a mapping of settings; got {shown(raw)}")
     if weights:
         raw |= {"methods": {"released": {"weights": weights}}, "model": {}, "choice": {}}
         _override(raw, "data.resize", RELEASED_RESIZE)
     for key, value in (overrides or {}).items():
         _override(raw, key, value)
-    return parse_preset(path.stem, raw)
+    try:
+        return parse_preset(path.stem, raw)
+    except ValueError as error:
+        if path == Path(name):  # one's own file: the name of a preset would not say where it is
+            raise ValueError(f"{error} ({path})") from None
+        raise
 
 
 def preset_folder() -> Path:
@@ -118,7 +127,7 @@ def parse_preset(name: str, raw: Mapping[str, Any]) -> Preset:
         build(cls, shared[section], section)  # so that a fault in it is reported where it stands
     entries = raw.get("methods") or {}
     if not isinstance(entries, Mapping):
-        raise ValueError(f"methods must be a mapping, one key per method ('rotnet:'); got {entries!r}")
+        raise ValueError(f"methods must be a mapping, one key per method ('rotnet:'); got {shown(entries)}")
     methods: dict[str, MethodConfig] = {}
     for method, own in entries.items():
         methods[method] = _parse_method(method, own or {}, shared)
@@ -127,7 +136,7 @@ def parse_preset(name: str, raw: Mapping[str, Any]) -> Preset:
     _check_inits(methods)
     seeds = raw.get("seeds", [0])
     if not (isinstance(seeds, list) and seeds and all(type(s) is int and s >= 0 for s in seeds)):
-        raise ValueError(f"seeds must be a list of integers >= 0; got {seeds!r}")
+        raise ValueError(f"seeds must be a list of integers >= 0; got {shown(seeds)}")
     stages: dict[str, Any] = {section: build(cls, raw.get(section) or {}, section) for section, cls in STAGES.items()}
     if stages["choice"].method not in ("", *methods):
         raise ValueError(f"choice.method must be one of {', '.join(methods)}; got {stages['choice'].method!r}")
@@ -165,14 +174,16 @@ def _check_inits(methods: Mapping[str, MethodConfig]) -> None:
 
 def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> MethodConfig:
     where = f"methods.{name}"
+    if METHOD_NAME.fullmatch(str(name)) is None:
+        raise ValueError(f"methods: need names of letters, digits, spaces and any of _.,+=@()-; got {shown(name)}")
     _check_keys(own, ["method", "init", "images", "weights", "recipe", *SECTIONS], where)
     recipe = own.get("recipe", "")
     if recipe and recipe not in RECIPES:
-        raise ValueError(f"{where}.recipe must be one of {', '.join(RECIPES)}; got {recipe!r}")
+        raise ValueError(f"{where}.recipe must be one of {', '.join(RECIPES)}; got {shown(recipe)}")
     base = RECIPES[recipe] if recipe else MethodConfig()
     task = own.get("method", base.method if recipe else name)
     if task not in typing.get_args(Method):
-        raise ValueError(f"{where}: unknown method {task!r}; use one of {', '.join(typing.get_args(Method))}")
+        raise ValueError(f"{where}: unknown method {shown(task)}; use one of {', '.join(typing.get_args(Method))}")
     sections = {}
     for section, cls in SECTIONS.items():
         values = own.get(section) or {}
@@ -204,23 +215,23 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     """``value`` if it fits the annotation, integers widened to float where a float is meant."""
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):
-            raise ValueError(f"{where} must be one of {', '.join(map(str, typing.get_args(hint)))}; got {value!r}")
+            raise ValueError(f"{where} must be one of {', '.join(map(str, typing.get_args(hint)))}; got {shown(value)}")
         return value
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{where} must be a list; got {value!r}")
+            raise ValueError(f"{where} must be a list; got {shown(value)}")
         return tuple(_checked(item, typing.get_args(hint)[0], where) for item in value)
     if hint is float and type(value) is int:
         return float(value)
     if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is not hint:
         advice = " (YAML reads 1e-3 as text: write 1.0e-3)" if hint is float and isinstance(value, str) else ""
-        raise ValueError(f"{where} must be {hint.__name__}; got {value!r}{advice}")
+        raise ValueError(f"{where} must be {hint.__name__}; got {shown(value)}{advice}")
     return value
 
 
 def _check_keys(values: Mapping[str, Any], known: list[str], where: str) -> None:
     if not isinstance(values, Mapping):
-        raise ValueError(f"{where} must be a mapping of settings; got {values!r}")
+        raise ValueError(f"{where} must be a mapping of settings; got {shown(values)}")
     for key in values:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)

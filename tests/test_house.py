@@ -25,7 +25,7 @@ PRESETS = sorted((ROOT / "notebooks" / "presets").glob("*.yaml"))
 
 # a room imports its own modules and those of lower floors
 FLOORS = {
-    **dict.fromkeys(("config", "paper", "records", "distributed", "precision", "randomness"), 0),
+    **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness"), 0),
     **dict.fromkeys(("presets", "data", "models", "cluster"), 1),
     **dict.fromkeys(("train", "planner"), 2),
     "evaluate": 3,
@@ -34,7 +34,15 @@ FLOORS = {
     "report": 5,
     "__main__": 6,
 }
-TORCHLESS = ("config", "paper", "planner", "presets", "records", "report")  # the book builds where torch is absent
+TORCHLESS = (
+    "config",
+    "paper",
+    "planner",
+    "presets",
+    "reading",
+    "records",
+    "report",
+)  # the book builds where torch is absent
 CARD = ("jupyter-book", "torch", "torchvision", "faiss-gpu", "papermill", "matplotlib", "seaborn", "nbval")
 WITHOUT_TORCH = """
 import sys

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dclib.data import photo_crops as module
-from dclib.data.images import decode_rgb
+from dclib.data.decoding import decode_rgb
 from dclib.data.photo_crops import crop_photo, reduction
 from dclib.data.transforms import Crop, crop_image, crop_quickly, draw_crop
 from dclib.randomness import generator

@@ -8,17 +8,21 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dclib.data.metadata_table import connect
 from dclib.data.yfcc_metadata import normalise_tag, read_metadata
+from dclib.reading import encoding_of, read_text
 
+SHOWN = 200  # characters of a header that is wrong
 TOP_SHARE = 0.01  # the most frequent one per cent of the hashtags
 
 
@@ -147,16 +151,25 @@ def example_words(tags: Mapping[str, int], labels: Iterable[str]) -> tuple[str, 
 
 def _read_json(path: Path) -> list[tuple[str, ...]]:
     try:
-        photos = json.loads(path.read_text(encoding="utf-8"))
+        photos = json.loads(read_text(path))
         return [tuple(str(photo.get("tags") or "").split()) for photo in photos]
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no list of photographs with their tags: {error}") from None
 
 
 def _read_csv(path: Path) -> list[tuple[str, ...]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if "label" not in (rows.fieldnames or ()):
-            raise ValueError(f"{path} needs a header with a column 'label'; it has {', '.join(rows.fieldnames or ())}")
-        return [(row["label"],) for row in rows]
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            head = file.readline()
+        encoding = encoding_of(head)
+        with opener(path, "rt", encoding=encoding, newline="") as file:
+            first = head.decode(encoding, "replace")
+            rows = csv.DictReader(file, delimiter=max(",;\t", key=first.count))
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+            if "label" not in rows.fieldnames:
+                named = ", ".join(rows.fieldnames)
+                raise ValueError(f"{path} needs a header with a column 'label'; it has {named[:SHOWN]}")
+            return [((row["label"] or "").strip(),) for row in rows]
+    except (csv.Error, EOFError, OSError, UnicodeError, zlib.error) as error:
+        raise ValueError(f"{path} is no whole table of labels in UTF-8: {error}; fetch it again") from None

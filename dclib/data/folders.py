@@ -15,9 +15,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from dclib.data.images import IMAGE_SUFFIXES, ImageSet, labels_from_names
+from dclib.data.decoding import IMAGE_SUFFIXES, refuse_too_large
+from dclib.data.images import ImageSet, labels_from_names
+from dclib.reading import read_lines
 
 SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
+TAR_END = 2**20  # bytes behind a tar's last file in which nothing else may be; writers add some 10,000 zeros
 
 
 class OpenFile:
@@ -50,7 +53,9 @@ class FolderReader:
         self.suffix = suffix
 
     def read(self, image_id: str) -> bytes:
-        return self.path(image_id).read_bytes()
+        path = self.path(image_id)
+        refuse_too_large(path.stat().st_size)
+        return path.read_bytes()
 
     def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
         return np.array([_size(self.path(i)) for i in image_ids], dtype=np.int64)
@@ -72,6 +77,7 @@ class TarReader:
         if file is None or file[0] != os.getpid():
             self._file = file = os.getpid(), OpenFile(self.path)
         offset, size = self.members[image_id]
+        refuse_too_large(size)
         return file[1].read_at(offset, size)
 
     def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
@@ -115,7 +121,8 @@ def open_tar(path: str | Path) -> ImageSet:
     try:
         with tarfile.open(path, "r:") as archive:
             members = _offsets(archive)
-    except (tarfile.TarError, OSError) as error:
+            _check_end(path, archive.offset)
+    except Exception as error:  # tarfile raises nearly anything on broken bytes
         raise ValueError(
             f"need an uncompressed, complete tar of images, got {path}: {error}; "
             "unpack it and give the folder, or fetch it again"
@@ -140,7 +147,7 @@ def open_list(path: str | Path) -> ImageSet:
     rows = _read_rows(path)
     if not rows:
         raise ValueError(f"no images in {path}: need one path per line")
-    missing = [name for name, _ in rows if not (path.parent / name).is_file()]
+    missing = [name for name, _ in rows if not os.path.isfile(path.parent / name)]
     if missing:
         raise ValueError(
             f"{path} lists {len(rows)} images and {len(missing)} of them are not there, "
@@ -209,6 +216,20 @@ def _offsets(archive: tarfile.TarFile) -> dict[str, tuple[int, int]]:
     return members
 
 
+def _check_end(path: Path, offset: int) -> None:
+    """ValueError unless a tar whose members reach up to ``offset`` ends there, by the zeros that mark an end.
+
+    A cut one, or one with a broken head in its middle, would otherwise pass for a smaller one.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = file.read(TAR_END)
+    if len(rest) < tarfile.BLOCKSIZE or any(rest[: tarfile.BLOCKSIZE]):
+        raise ValueError(f"it is cut short or damaged at byte {offset:,}, where neither a file nor its end is")
+    if any(rest):
+        raise ValueError(f"another archive follows its end at byte {offset:,}, which would not be read")
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -219,15 +240,20 @@ def _size(path: Path) -> int:
 def _read_rows(path: Path) -> list[tuple[str, str]]:
     """(path, class or "") of each line of a list."""
     try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"need a text file in UTF-8 with one path per line, got {path}: {error}") from None
-    if path.suffix.lower() == ".csv":
-        rows = [tuple(row) for row in csv.reader(lines)]
-    else:
-        rows = [tuple(line.split("\t")) for line in lines]
-    if rows and all(len(row) == 1 for row in rows) and not (path.parent / rows[0][0]).is_file():
+        lines = [line for _, line in read_lines(path)]
+        separator = "\t"
+        if path.suffix.lower() == ".csv":
+            separator = ";" if any(";" in line for line in lines[:1]) and "," not in lines[0] else ","
+        rows = [tuple(row) for row in csv.reader(lines, delimiter=separator) if row]
+    except csv.Error as error:
+        raise ValueError(f"need a text file with one path per line, got {path}: {error}") from None
+    if rows and all(len(row) == 1 for row in rows) and not os.path.isfile(path.parent / rows[0][0]):
         spaced = [tuple(row[0].rsplit(maxsplit=1)) for row in rows]
-        if (path.parent / spaced[0][0]).is_file():
+        if os.path.isfile(path.parent / spaced[0][0]):
             rows = spaced
-    return [(row[0].strip(), row[1].strip() if len(row) > 1 else "") for row in rows]
+    return [(_listed(path.parent, row[0].strip()), row[1].strip() if len(row) > 1 else "") for row in rows]
+
+
+def _listed(folder: Path, name: str) -> str:
+    """The name of a listed file, with slashes where Windows has written the other ones."""
+    return name if "\\" not in name or os.path.isfile(folder / name) else name.replace("\\", "/")

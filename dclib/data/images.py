@@ -10,9 +10,6 @@ turned by the camera's orientation tag, which torchvision's folders and the rele
 from __future__ import annotations
 
 import hashlib
-import io
-import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -23,13 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+from dclib.data.decoding import decode_rgb
+
 LIST_SUFFIXES = (".txt", ".tsv", ".csv")
 
 Made = TypeVar("Made")
-
-# Pillow warns of broken metadata and goes on; for broken pixels it raises. Photos from the wild have both.
-_METADATA_WARNINGS = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
 
 
 class UnreadableImageError(ValueError):
@@ -182,34 +177,6 @@ def _terminated(names: Sequence[str]) -> bytes:
         rest, digit = np.divmod(rest, 10)
         digits[:, column] = digit + ord("0")
     return digits.tobytes()
-
-
-def decode_rgb(content: bytes, *, draft: int = 0) -> Image.Image:
-    """The image in a file's bytes as 8-bit RGB, the first one of several. Raises what Pillow raises.
-
-    Samples of 16 bits keep their high byte (Pillow's own conversion cuts them off at 255); transparency is
-    dropped. See :meth:`ImageSet.open` for ``draft``.
-    """
-    image = open_encoded(content)
-    if draft:
-        image.draft("RGB", (draft, draft))
-    return to_rgb(image)
-
-
-def open_encoded(content: bytes) -> Image.Image:
-    """The image in a file's bytes, of which the head alone is read: its size and kind. Raises what Pillow raises."""
-    # process-wide rather than around the call: the latter would race between threads
-    if _METADATA_WARNINGS not in warnings.filters:
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-    image: Image.Image = Image.open(io.BytesIO(content))
-    return image
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An opened image decoded as 8-bit RGB, see :func:`decode_rgb`."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
 
 
 def labels_from_names(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:

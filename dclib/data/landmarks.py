@@ -6,6 +6,7 @@ Two forms of the same ground truth are read: the original text files, ``<landmar
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from dclib.data.folders import open_folder
 from dclib.data.images import ImageSet
+from dclib.reading import read_text, split_fields
 
 QUERY_PREFIX = "oxc1_"  # stands before the image's name in Oxford's query files, and nowhere else
 
@@ -175,7 +177,7 @@ def _read_text(folder: Path) -> tuple[LandmarkQuery, ...]:
 
 def _read_query(path: Path) -> LandmarkQuery:
     """One query from its four files."""
-    fields = path.read_text(encoding="utf-8").split()
+    fields = split_fields(read_text(path))
     name = path.name.removesuffix("_query.txt")
     if len(fields) != 5:
         raise ValueError(f"{path} must have a name and four coordinates; got {' '.join(fields)!r}")
@@ -184,7 +186,7 @@ def _read_query(path: Path) -> LandmarkQuery:
         file = path.with_name(f"{name}_{kind}.txt")
         if not file.is_file():
             raise ValueError(f"query {name} lacks {file}")
-        answers[kind] = frozenset(file.read_text(encoding="utf-8").split())
+        answers[kind] = frozenset(split_fields(read_text(file)))
     return LandmarkQuery(name, fields[0].removeprefix(QUERY_PREFIX), _check_box(fields[1:], path), **answers)
 
 
@@ -193,6 +195,8 @@ def _read_pickle(path: Path) -> tuple[list[str], tuple[LandmarkQuery, ...]]:
     content = load_plain_pickle(path)
     try:
         names, query_names, truths = content["imlist"], content["qimlist"], content["gnd"]
+        if len(query_names) != len(truths):
+            raise TypeError(f"{len(query_names)} queries have {len(truths)} answers")
         queries = [
             LandmarkQuery(
                 name=image,
@@ -204,7 +208,10 @@ def _read_pickle(path: Path) -> tuple[list[str], tuple[LandmarkQuery, ...]]:
             )
             for image, truth in zip(query_names, truths, strict=True)
         ]
-    except (KeyError, TypeError, IndexError) as error:
+        wrong = next((name for name in [*names, *query_names] if not isinstance(name, str)), None)
+        if wrong is not None:
+            raise TypeError(f"an image is called {wrong!r}, which is no text")
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(
             f"{path} must hold imlist, qimlist and gnd with bbx, ok and junk for each query: "
             f"{type(error).__name__} {error}"
@@ -221,8 +228,8 @@ def load_plain_pickle(path: str | Path) -> Any:
     try:
         with open(path, "rb") as file:
             return _PlainUnpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read as a plain pickle: {error}") from None
+    except Exception as error:  # broken bytes raise nearly anything, also want of the memory that they ask for
+        raise ValueError(f"{path} cannot be read as a plain pickle: {error or type(error).__name__}") from None
 
 
 def _lookup(names: list[str], indices: Iterable[int]) -> Iterable[str]:
@@ -237,7 +244,7 @@ def _check_box(numbers: Iterable[Any], path: Path) -> tuple[float, float, float,
         left, top, right, bottom = map(float, numbers)
     except (TypeError, ValueError):
         raise ValueError(f"{path}: need a box of four numbers; got {numbers!r}") from None
-    if not (left < right and top < bottom):
+    if not (-math.inf < left < right < math.inf and -math.inf < top < bottom < math.inf):
         raise ValueError(f"{path}: need a box with left < right and top < bottom; got {(left, top, right, bottom)}")
     return left, top, right, bottom
 

@@ -7,6 +7,7 @@ answers questions about them, in files where memory does not suffice.
 from __future__ import annotations
 
 import bz2
+import codecs
 import fcntl
 import gc
 import json
@@ -32,6 +33,7 @@ from tqdm import tqdm
 
 from dclib.config import config_hash
 from dclib.data.yfcc_metadata import N_COLUMNS, parse_lines, refuse_too_many
+from dclib.reading import encoding_of
 from dclib.records import code_hash, make_folder
 
 # In memory a line takes five times its text: a table of this size, 170,000 lines, takes 330 MB and ten seconds, which
@@ -90,7 +92,9 @@ def import_metadata(source: str | Path, folder: str | Path, *, max_bad: float = 
     if not source.is_file():
         raise ValueError(f"no metadata at {source}: need a file of {N_COLUMNS} tab-separated columns")
     state = source.stat()
-    stamp = config_hash(state.st_size, state.st_mtime_ns, code_hash("data/yfcc_metadata", "data/metadata_table"))
+    stamp = config_hash(
+        state.st_size, state.st_mtime_ns, code_hash("reading", "data/yfcc_metadata", "data/metadata_table")
+    )
     target = folder / f"{source.name}-{stamp}.parquet"
     make_folder(folder)
     with (folder / ".importing").open("w") as lock:
@@ -170,14 +174,25 @@ def _read_parts(source: Path, folder: Path) -> Iterator[tuple[Path, Path, int, l
         for number in count():
             try:
                 lines = text.readlines(PART_BYTES)
-            except EOFError:
-                raise ValueError(f"{source} is cut short, after line {first:,} at least; fetch it again") from None
+            except (EOFError, OSError) as error:
+                what = "cut short" if isinstance(error, EOFError) else f"damaged ({error})"
+                raise ValueError(f"{source} is {what}, after line {first:,} at least; fetch it again") from None
             if not lines:
                 return
+            if not first:
+                lines[0] = _without_mark(source, lines[0])
             yield source, folder / f"{number:06d}.parquet", first, lines
             first += len(lines)
             bar.set_postfix_str(f"{first / (time.monotonic() - start):,.0f} lines/s", refresh=False)
             bar.update(stored.tell() - bar.n)
+
+
+def _without_mark(source: Path, line: bytes) -> bytes:
+    """The first line without a byte order mark. Raises ValueError where that says UTF-16: lines are parsed as bytes."""
+    encoding = encoding_of(line)
+    if encoding not in ("utf-8", "utf-8-sig"):
+        raise ValueError(f"need {source} in UTF-8, it is in {encoding.upper()}; save it as UTF-8")
+    return line.removeprefix(codecs.BOM_UTF8)
 
 
 def _write_part(source: Path, target: Path, first: int, lines: list[bytes]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dclib.data.images import open_encoded, to_rgb
+from dclib.data.decoding import open_encoded, to_rgb
 from dclib.data.transforms import Crop, crop_image, crop_quickly, draw_crop
 
 REDUCTIONS = (8, 4, 2)  # at which JPEG decodes 1/64, 1/16 and 1/4 of the pixels

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dclib.config import DataConfig, config_hash
-from dclib.data.images import ImageSet, UnreadableImageError, decode_rgb
+from dclib.data.decoding import decode_rgb
+from dclib.data.images import ImageSet, UnreadableImageError
 from dclib.data.photo_crops import crop_photo
 from dclib.data.streaming import Job, Stream, Unreadable, decode_batches, refuse_too_many
 from dclib.data.transforms import crop_batch, draw_crops, resize_and_centre, to_tensor

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # width over height of a random crop
+LONGEST = 50  # times the short side, above which an image is not resized whole
 CROP_TRIES = 10  # draws before falling back to the largest central crop
 
 
@@ -142,9 +143,12 @@ def resize_and_centre(image: Image.Image, resize: int, size: int) -> Image.Image
     w, h = image.size
     longer = int(resize * max(w, h) / min(w, h))  # cut off, not rounded, as torchvision does
     w, h = (resize, longer) if w <= h else (longer, resize)
-    image = image.resize((w, h), Image.Resampling.BILINEAR)
     left, top = round((w - size) / 2), round((h - size) / 2)
-    return image.crop((left, top, left + size, top + size))
+    if longer > LONGEST * resize:  # whole, a line of one by 60,000 pixels would take gigabytes
+        x, y = image.width / w, image.height / h
+        box = (left * x, top * y, min((left + size) * x, image.width), min((top + size) * y, image.height))
+        return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return image.resize((w, h), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
 
 
 def to_tensor(image: Image.Image) -> Tensor:

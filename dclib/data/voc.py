@@ -6,6 +6,7 @@ The layout is ``JPEGImages/<id>.jpg``, ``ImageSets/Main/<split>.txt`` with one i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
+from dclib.reading import read_lines, split_fields
 
 PRESENT, DIFFICULT, ABSENT = 1, 0, -1  # what a label says of its class in its image
 # fmt: off
@@ -111,7 +113,7 @@ def read_boxes(root: str | Path, image_id: str) -> tuple[VocBox, ...]:
         return tuple(_parse_object(item) for item in tree.getroot().findall("object"))
     except FileNotFoundError:
         raise ValueError(f"no boxes for image {image_id!r}: {path} is not there") from None
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last of an encoding that nobody knows
         raise ValueError(f"{path} is no VOC annotation: {error}") from None
 
 
@@ -128,7 +130,7 @@ def _check_complete(classes: Sequence[str], split: str, lists: Path) -> None:
 
 def _parse_object(item: ElementTree.Element) -> VocBox:
     left, top, right, bottom = (float(_text(item, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-    if not (left <= right and top <= bottom):
+    if not (-math.inf < left <= right < math.inf and -math.inf < top <= bottom < math.inf):
         raise ValueError(f"its box must have left <= right and top <= bottom; got {(left, top, right, bottom)}")
     flags = (item.findtext(flag, "0").strip() == "1" for flag in ("difficult", "truncated"))
     return VocBox(_text(item, "name"), (left, top, right, bottom), *flags)
@@ -155,7 +157,7 @@ def _read_labels(path: Path, ids: Sequence[str]) -> NDArray[np.int8]:
 
 
 def _read_rows(path: Path) -> list[list[str]]:
-    return [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [fields for _, line in read_lines(path) if (fields := split_fields(line))]
 
 
 def _name_some(ids: Sequence[str], suffix: str = "") -> str:

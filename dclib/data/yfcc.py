@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dclib.data.decoding import refuse_too_large
 from dclib.data.folders import OpenFile
 from dclib.data.images import ImageSet, NumberedIds
 from dclib.data.zip_index import (
@@ -31,8 +32,10 @@ from dclib.data.zip_index import (
     find_archives,
     open_index,
 )
+from dclib.reading import iterate_lines, load_array
 
 N_NUMBERS = 100 * PER_FOLDER * PER_ARCHIVE  # what eight digits can tell apart
+SHOWN = 80  # characters of a line that is wrong
 LOCAL_HEADER = struct.Struct("<4s4xH16xHH")  # signature, method, then the lengths of the name and the extra field
 
 
@@ -62,21 +65,22 @@ class ZipReader:
 
         Raises:
             OSError: the archive or the photo is missing, or its bytes are not those that were packed.
-            ValueError: the archive is no zip file.
+            ValueError: the archive is no zip file, or the photo is too large.
         """
         archive, member = divmod(int(image_id), PER_ARCHIVE)
         photos = self.index.photos(archive)
         path = archive_path(self.root, archive)
         if member >= len(photos) or photos[member]["high"] == ABSENT:
             raise FileNotFoundError(f"{path} holds no {member:03d}.jpg")
-        low, high, stored, _, checksum = photos[member].item()
+        low, high, stored, size, checksum = photos[member].item()
+        refuse_too_large(max(stored, size))
         offset = high * 2**32 + low
         file = self._file(archive, os.getpid())
         signature, method, name_size, extra_size = LOCAL_HEADER.unpack(file.read_at(offset, LOCAL_HEADER.size))
         if signature != b"PK\x03\x04":
             raise OSError(f"{path} has no photo where its directory says that {member:03d}.jpg is")
         start = offset + LOCAL_HEADER.size + name_size + extra_size
-        content = _unpack(file.read_at(start, stored), method)
+        content = _unpack(file.read_at(start, stored), method, size)
         if zlib.crc32(content) != checksum:
             raise OSError(f"{member:03d}.jpg in {path} does not have the checksum it was packed with")
         return content
@@ -146,21 +150,26 @@ def _open_archive(root: Path, archive: int, process: int) -> OpenFile:
     return OpenFile(archive_path(root, archive))
 
 
-def _unpack(stored: bytes, method: int) -> bytes:
+def _unpack(stored: bytes, method: int, size: int) -> bytes:
+    """The photo, which has ``size`` bytes by the archive's list: no more than that and one are unpacked."""
     if method == zipfile.ZIP_STORED:
         return stored
     if method != zipfile.ZIP_DEFLATED:
         raise OSError(f"packed by zip method {method}; only stored (0) and deflated (8) photos can be read")
     try:
-        return zlib.decompress(stored, wbits=-zlib.MAX_WBITS)
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        content = unpacker.decompress(stored, size + 1)
+        if not unpacker.eof:
+            raise zlib.error(f"it does not end with the {size:,} bytes that its archive lists")
+        return content
     except zlib.error as error:
         raise OSError(f"does not unpack: {error}") from None
 
 
-def _load_numbers(path: Path) -> NDArray[np.generic]:
+def _load_numbers(path: Path) -> NDArray[np.int64]:
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+        return _check_numbers(load_array(path))
+    except ValueError as error:
         raise ValueError(f"{path} must be a NumPy file with one vector of photo numbers: {error}") from None
 
 
@@ -197,13 +206,11 @@ def _read_hidden_classes(path: Path, numbers: NDArray[np.int64]) -> tuple[NDArra
 def _parse_hidden_classes(path: Path) -> tuple[NDArray[np.uint32], NDArray[np.int32], list[str]]:
     """The photo numbers (m,) that a file lists, the code of each one's class (m,), and the class of each code."""
     listed, codes, code_of = array("I"), array("i"), dict[str, int]()  # 8 bytes a line: there may be 100 million
-    with path.open(encoding="utf-8") as lines:
-        for i, line in enumerate(lines):
-            number, tab, name = line.partition("\t")
-            if tab and number.isdecimal() and name.strip() and int(number) < N_NUMBERS:
-                listed.append(int(number))
-                codes.append(code_of.setdefault(name.strip(), len(code_of)))
-            elif i > 0 and line.strip():
-                line = line.rstrip("\n")
-                raise ValueError(f"{path}, line {i + 1}: need a photo number, a tab and a class; got {line!r}")
+    for i, line in enumerate(iterate_lines(path)):
+        number, _, name = (part.strip('" ') for part in line.partition("\t"))
+        if number.isdecimal() and name.strip() and int(number[:12]) < N_NUMBERS:
+            listed.append(int(number))
+            codes.append(code_of.setdefault(name.strip(), len(code_of)))
+        elif i > 0 and line.strip():
+            raise ValueError(f"{path}, line {i + 1}: need a photo number, a tab and a class; got {line[:SHOWN]!r}")
     return np.array(listed, dtype=np.uint32), np.array(codes, dtype=np.int32), list(code_of)

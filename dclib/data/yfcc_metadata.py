@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 from urllib.parse import unquote_plus
+
+from dclib.reading import encoding_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class PhotoMetadata:
 
 N_COLUMNS = 23
 DIGITS = 18  # of a photo's number: what 64 bits hold
+SHOWN = 40  # characters of a field that is wrong
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # that no page and no table shows
 STREET = 16  # Flickr's closest level of accuracy
 
 
@@ -97,8 +101,11 @@ def read_metadata(path: str | Path, *, lines: Collection[int] | None = None, max
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no metadata at {path}: need a file of {N_COLUMNS} tab-separated columns")
-    with _open_text(path) as file:
-        photos, bad_lines = parse_lines(_chosen(file, lines))
+    try:
+        with _open_text(path) as file:
+            photos, bad_lines = parse_lines(_chosen(file, lines))
+    except (EOFError, OSError, UnicodeError) as error:
+        raise ValueError(f"{path} cannot be read to its end: {error}; fetch it again") from None
     if not photos and not bad_lines:
         raise ValueError(f"no metadata in {path}: it has {'no lines' if lines is None else 'none of the chosen lines'}")
     refuse_too_many(path, len(photos) + len(bad_lines), len(bad_lines), bad_lines, max_bad)
@@ -142,21 +149,23 @@ def photos_by_image(ids: Sequence[str], photos: Sequence[PhotoMetadata]) -> dict
 
 def parse_metadata(text: str, line: int = 0) -> PhotoMetadata:
     """One line of the table. Raises ValueError where columns are missing or hold what they cannot mean."""
-    fields = text.rstrip("\r\n").split("\t")
+    fields = text.rstrip("\r\n ").split("\t")
     if len(fields) != N_COLUMNS:
-        raise ValueError(f"need {N_COLUMNS} columns, got {len(fields)}")
+        ends = ", and carriage returns between them: save it with plain line ends" if "\r" in fields[-1] else ""
+        raise ValueError(f"need {N_COLUMNS} columns, got {len(fields)}{ends}")
     if not fields[0].isdecimal() or len(fields[0]) > DIGITS or fields[22] not in ("0", "1"):
-        raise ValueError(f"need a photo number first and 0 or 1 last, got {fields[0]!r} and {fields[22]!r}")
+        first, last = fields[0][:SHOWN], fields[22][:SHOWN]
+        raise ValueError(f"need a photo number first and 0 or 1 last, got {first!r} and {last!r}")
     return PhotoMetadata(
         line=line,
         identifier=int(fields[0]),
         user_id=fields[1],
-        user_nickname=unquote_plus(fields[2]),
+        user_nickname=_decoded(fields[2]),
         date_taken=_parse_date(fields[3]),
         date_uploaded=_parse_seconds(fields[4]),
-        capture_device=unquote_plus(fields[5]),
-        title=unquote_plus(fields[6]),
-        description=unquote_plus(fields[7]),
+        capture_device=_decoded(fields[5]),
+        title=_decoded(fields[6]),
+        description=_decoded(fields[7]),
         user_tags=_parse_tags(fields[8]),
         machine_tags=_parse_tags(fields[9]),
         longitude=_parse_degrees(fields[10], 180, "longitude"),
@@ -187,8 +196,11 @@ def normalise_tag(tag: str) -> str:
 
 def _open_text(path: Path) -> TextIO:
     # the table separates lines by \n alone; broken UTF-8 in one title must not cost the table
-    opener = bz2.open if path.suffix == ".bz2" else open
-    return opener(path, "rt", encoding="utf-8", errors="replace", newline="\n")
+    opener: Any = bz2.open if path.suffix == ".bz2" else open
+    with opener(path, "rb") as file:
+        encoding = encoding_of(file.read(4))
+    text: TextIO = opener(path, "rt", encoding=encoding, errors="replace", newline="\n")
+    return text
 
 
 def _chosen(file: Iterable[str], lines: Collection[int] | None) -> Iterator[tuple[int, str]]:
@@ -198,9 +210,14 @@ def _chosen(file: Iterable[str], lines: Collection[int] | None) -> Iterator[tupl
     return ((n, text) for n, text in enumerate(islice(file, max(wanted, default=-1) + 1)) if n in wanted)
 
 
+def _decoded(text: str) -> str:
+    """Text as it was before it was encoded for the table, with spaces for what is neither letter nor line end."""
+    return CONTROLS.sub(" ", unquote_plus(text))
+
+
 def _parse_tags(text: str) -> tuple[str, ...]:
     # a comma inside a tag is encoded, so the split comes first
-    return tuple(unquote_plus(tag) for tag in text.split(",") if tag)
+    return tuple(_decoded(tag) for tag in text.split(",") if tag)
 
 
 def _parse_degrees(text: str, limit: int, what: str) -> float:
@@ -211,7 +228,7 @@ def _parse_degrees(text: str, limit: int, what: str) -> float:
     except ValueError:
         degrees = math.nan
     if not abs(degrees) <= limit:
-        raise ValueError(f"need a {what} within {limit} degrees, got {text!r}")
+        raise ValueError(f"need a {what} within {limit} degrees, got {text[:SHOWN]!r}")
     return degrees
 
 

@@ -37,6 +37,7 @@ THREADS = 16  # archives read at a time: their lists are small, and a file syste
 
 # offsets have five bytes: archives may have a tebibyte. One row per CCC up to the largest in the archive.
 PHOTO = np.dtype([("low", "<u4"), ("high", "u1"), ("stored", "<u4"), ("size", "<u4"), ("checksum", "<u4")])
+MOST_OFFSET = 255 * 2**32
 ABSENT = 255  # in "high": the archive has no such photo
 ARCHIVE = np.dtype([("bytes", "<i8"), ("modified", "<i8"), ("start", "<u4"), ("photos", "<i4")])
 BROKEN, UNREAD = -1, -2  # in "photos": it is no zip file; its list has not been read
@@ -173,6 +174,11 @@ def read_directory(root: Path, archive: int) -> NDArray[np.void]:
         raise ValueError(f"{path} cannot be read: {error}; fetch it again, or remove it to go without it") from None
     if any(member.flag_bits & 1 for member in members.values()):
         raise ValueError(f"{path} is encrypted; pack it without a password")
+    if any(
+        member.header_offset >= MOST_OFFSET or max(member.file_size, member.compress_size) >= 2**32
+        for member in members.values()
+    ):
+        raise ValueError(f"{path} lists a photo of 4 GiB or behind its first tebibyte: it is damaged; fetch it again")
     photos = np.zeros(max(members, default=-1) + 1, dtype=PHOTO)
     photos["high"] = ABSENT
     for number, member in members.items():

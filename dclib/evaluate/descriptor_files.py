@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dclib.data.landmarks import Landmarks, read_ground_truth
 from dclib.evaluate.retrieval import Ranked, score_descriptors
+from dclib.reading import load_array
 
 
 def score_files(ground_truth: str | Path, queries: str | Path, images: str | Path | None = None) -> list[Ranked]:
@@ -35,8 +36,8 @@ def score_files(ground_truth: str | Path, queries: str | Path, images: str | Pat
 
 def _load_matrix(path: str | Path) -> Tensor:
     try:
-        matrix = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        matrix = load_array(path)
+    except ValueError as error:
         raise ValueError(f"need a matrix of descriptors saved by NumPy at {path}: {error}") from None
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
         raise ValueError(f"need finite descriptors (rows, d) in {path}; got shape {matrix.shape}")

@@ -25,6 +25,7 @@ from dclib.models.vgg import Trunk
 from dclib.records import replacing
 
 BLOCK = 64  # images between two files of region vectors
+SMALLEST = 16  # pixels of a side that four poolings leave one of
 Box = tuple[float, float, float, float]
 
 
@@ -141,7 +142,7 @@ def conv13_map(trunk: Trunk, image: Image.Image, longest_side: int, box: Box | N
 
     Args:
         box: Left, top, right, bottom in pixels of the original; it is scaled with the image, then cut out, and not
-            resized again.
+            resized again, unless a side would have fewer than SMALLEST pixels.
     """
     scale = longest_side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -150,6 +151,9 @@ def conv13_map(trunk: Trunk, image: Image.Image, longest_side: int, box: Box | N
         left, top, right, bottom = (round(side * scale) for side in box)
         left, top = min(max(left, 0), size[0] - 1), min(max(top, 0), size[1] - 1)
         resized = resized.crop((left, top, max(left + 1, min(right, size[0])), max(top + 1, min(bottom, size[1]))))
+    seen = (max(SMALLEST, resized.width), max(SMALLEST, resized.height))
+    if resized.size != seen:  # a strip would vanish in the poolings
+        resized = resized.resize(seen, Image.Resampling.BILINEAR)
     parameter = next(trunk.parameters())
     pixels = to_tensor(resized).unsqueeze(0).to(parameter.device).float() / 255
     maps: Tensor = trunk.features[:-1](trunk.stem(pixels))  # all but the last pooling

@@ -200,7 +200,7 @@ def _unpickle(path: Path) -> Any:
         raise ValueError(
             f"{path} is not read: it is no file of weights, or it would have to run code to be opened ({reason})"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # broken bytes raise nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is damaged or no file of weights: {reason}; fetch it again") from None
 

@@ -32,16 +32,16 @@ PIXEL_RATIO = 2  # pixels drawn for each CSS pixel: sharp on a phone
 
 @dataclass(frozen=True, repr=False)
 class Fragment:
-    """One piece of a page: HTML for the book, text for everything else."""
+    """One piece of a page: HTML for the book, text for everything else.
+
+    There is no Markdown: names and titles in the text are people's own, and would mean something there.
+    """
 
     html: str
     text: str
 
     def _repr_html_(self) -> str:
         return self.html
-
-    def _repr_markdown_(self) -> str:
-        return self.text
 
     def __repr__(self) -> str:
         return self.text
@@ -53,6 +53,11 @@ class Fragment:
 def say(sentence: str) -> Fragment:
     """A plain paragraph; the words are escaped."""
     return Fragment(f"<p>{escape(sentence)}</p>", sentence)
+
+
+def without_markup(text: str) -> str:
+    """Text on one line that MyST, or any other reader of Markdown, does not take for markup, mathematics or a role."""
+    return re.sub(r"([\\`*_{}\[\]|$~#])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
 def linked(text: str) -> str:

@@ -16,6 +16,7 @@ import yaml
 from dclib.config import Preset
 from dclib.presets import project_root
 from dclib.records import RunCard, read_records, write_atomically
+from dclib.report.display import without_markup
 from dclib.report.downloads import write_downloads
 from dclib.report.provenance import load_records
 from dclib.report.runner import read_card, show_seconds, workspace
@@ -99,7 +100,7 @@ def status_page(
         [
             "# What ran",
             "",
-            f"Preset `{preset.name}`. {preset.description}".rstrip(),
+            f"Preset {without_markup(preset.name)}. {without_markup(preset.description)}".rstrip(),
             "",
             "Every page with results is a notebook that was executed for this book. Its key changes with",
             "anything it depends on: the notebook, its parameters, the preset, the source of the library it",
@@ -120,7 +121,7 @@ def absent_page(page: str, preset: Preset) -> str:
     why = (
         "it is trained with labels, and the images have none: give them in one sub-folder per class"
         if known
-        else f"preset `{preset.name}` has no method of that name"
+        else f"preset {without_markup(preset.name)} has no method of that name"
     )
     return f"# Pre-training: {title_of(method)}\n\nThis network was not trained for this book: {why}.\n"
 

@@ -7,7 +7,7 @@ and as markdown where there is no HTML.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from statistics import mean
 
@@ -15,7 +15,7 @@ from dclib.config import Preset
 from dclib.data.images import ImageSet
 from dclib.paper import DATASETS, HALVES, LAYERS, NAMES, Curve, Half, table1, task_of
 from dclib.records import Record
-from dclib.report.display import Fragment, linked
+from dclib.report.display import Fragment, linked, without_markup
 from dclib.report.provenance import under
 from dclib.report.series import (
     Line,
@@ -104,14 +104,15 @@ class Table:
         return f"{STYLE}{box if bodies else ''}{notes}{self.source.html if self.source else ''}"
 
     def _repr_markdown_(self) -> str:
-        lines = [f"**{_plain(self.caption)}**", ""]
+        lines = [f"**{without_markup(self.caption)}**", ""]
         if any(group.rows for group in self.groups):
             lines += [_markdown_line(self.columns), "|" + "---|" * len(self.columns)]
         for group in self.groups:
             if group.rows and group.title:
-                lines.append(_markdown_line((f"*{_plain(group.title)}*", *[""] * (len(self.columns) - 1)), raw=True))
+                title = f"*{without_markup(group.title)}*"
+                lines.append(_markdown_line((title, *[""] * (len(self.columns) - 1)), raw=True))
             lines += [_row_markdown(row) for row in group.rows]
-        lines += [f"\n{_plain(note)}" for note in (*(g.note for g in self.groups), *self.notes) if note]
+        lines += [f"\n{without_markup(note)}" for note in (*(g.note for g in self.groups), *self.notes) if note]
         lines += [f"\n{self.source.text}"] if self.source else []
         return "\n".join(lines)
 
@@ -326,16 +327,10 @@ def _cell_text(cell: Cell, clean: Callable[[str], str], *, html: bool) -> str:
 
 
 def _row_markdown(row: Row) -> str:
-    emphasised = replace(row, label=f"*{_plain(row.label)}*") if row.paper else replace(row, label=_plain(row.label))
-    return _markdown_line((emphasised.label, *(_cell_text(c, _plain, html=False) for c in row.cells)), raw=True)
+    label = without_markup(row.label)
+    label = f"*{label}*" if row.paper else label
+    return _markdown_line((label, *(_cell_text(c, without_markup, html=False) for c in row.cells)), raw=True)
 
 
 def _markdown_line(cells: Sequence[str], *, raw: bool = False) -> str:
-    return "| " + " | ".join(cell if raw else _plain(cell) for cell in cells) + " |"
-
-
-def _plain(text: str) -> str:
-    """Text that no markdown reader takes for markup."""
-    for character in "\\`*_[]|":
-        text = text.replace(character, "\\" + character)
-    return text.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    return "| " + " | ".join(cell if raw else without_markup(cell) for cell in cells) + " |"

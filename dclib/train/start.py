@@ -14,7 +14,10 @@ from dclib.models.vgg import Trunk
 from dclib.records import code_hash
 
 # whose code can change a result; what the loaders read is told by the images' fingerprint
-DATA_ROOMS = ("data/images", "data/photo_crops", "data/pixels", "data/samplers", "data/streaming", "data/transforms")
+DATA_ROOMS = (
+    *("data/decoding", "data/images", "data/photo_crops", "data/pixels", "data/samplers", "data/streaming"),
+    "data/transforms",
+)
 TRAIN_ROOMS = ("train/clustering", "train/features", "train/placement", "train/pretrain", "train/state")
 MODEL_ROOMS = ("models/batch_norm", "models/device", "models/heads", "models/sobel", "models/vgg")
 ROOMS = ("randomness", "distributed", "precision", *DATA_ROOMS, *MODEL_ROOMS, "cluster", *TRAIN_ROOMS)
