@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from dclib.config import Preset
+from dclib.preemption import EXIT_STATUS
 from dclib.presets import data_root, load_preset, preset_folder, project_root
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -99,7 +100,7 @@ def _presets(options: argparse.Namespace) -> int:
 def _pretrain(options: argparse.Namespace) -> int:
     from dclib.distributed import PeerLostError
     from dclib.launch import LaunchError, train_as_one_of_many, train_network
-    from dclib.train.preemption import EXIT_STATUS, PreemptedError
+    from dclib.preemption import PreemptedError
 
     preset, seeds = _chosen(options)
     try:
@@ -331,4 +332,7 @@ def _add_preset_options(command: argparse.ArgumentParser) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill also ends the stages at work
-    sys.exit(main())
+    ended = main()
+    if ended in (EXIT_STATUS, INTERRUPTED) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        os._exit(ended)  # what is left behind waits for another process, and an orderly end would wait for it
+    sys.exit(ended)

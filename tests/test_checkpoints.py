@@ -312,5 +312,5 @@ def test_identity_covers_the_source_of_all_that_computes(pixels, monkeypatch):
     assert {"models/vgg", "cluster/kmeans", "data/transforms", "train/state", "randomness"} <= needed.keys()
     left_out = {m for m in needed if not any(m == room or m.startswith(f"{room}/") for room in asked)}
     by_value = {"config", "data/folders", "data/yfcc", "data/zip_index"}  # settings and the images' fingerprint
-    no_weight = {"records", "train/checkpoints", "train/health", "train/preemption", "train/start"}  # files and words
+    no_weight = {"records", "train/checkpoints", "train/health", "preemption", "train/start"}  # files and words
     assert left_out <= by_value | no_weight
