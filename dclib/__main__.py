@@ -70,7 +70,7 @@ def _book(options: argparse.Namespace) -> int:
         print("dclib: the book was not built; the last one, if any, is as it was", file=sys.stderr)
         return status
     try:
-        index = build_book(options.preset, data=options.data, settings=_settings(options))
+        index = build_book(options.preset, data=options.data, settings=_settings(options), out=options.out)
     except BuildError as error:
         print(f"dclib: {error}", file=sys.stderr)
         return FAILED
@@ -261,7 +261,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dclib", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="execute the notebooks of a preset that are not up to date")
-    book = commands.add_parser("book", help="run, then build the book into _build/html")
+    book = commands.add_parser("book", help="run, then build the book")
+    book.add_argument("--out", default="", help="where the book goes (default: _build/html in the project)")
     book.add_argument("--build-only", action="store_true", help="build from the pages there are, run nothing")
     for command, function in ((run, _run), (book, _book)):
         _add_preset_options(command)

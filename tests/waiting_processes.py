@@ -86,7 +86,9 @@ def main(folder: Path) -> None:
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
                 what, name = began.pop(process)
-                print(f"{what}\t{name}\t{os.waitstatus_to_exitcode(status)}\t{time.monotonic() - asked:.2f}", flush=True)
+                print(
+                    f"{what}\t{name}\t{os.waitstatus_to_exitcode(status)}\t{time.monotonic() - asked:.2f}", flush=True
+                )
         time.sleep(0.02)
     for process in [*began, *others]:
         os.kill(process, signal.SIGKILL)

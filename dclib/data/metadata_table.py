@@ -7,7 +7,6 @@ answers questions about them, in files where memory does not suffice.
 from __future__ import annotations
 
 import bz2
-import fcntl
 import gc
 import json
 import multiprocessing
@@ -32,7 +31,7 @@ from tqdm import tqdm
 
 from dclib.config import config_hash
 from dclib.data.yfcc_metadata import N_COLUMNS, parse_lines, refuse_too_many
-from dclib.records import code_hash, make_folder
+from dclib.records import code_hash, lock, make_folder
 
 # In memory a line takes five times its text: a table of this size, 170,000 lines, takes 330 MB and ten seconds, which
 # any machine has; one process of a table's import needs about as much.
@@ -93,8 +92,8 @@ def import_metadata(source: str | Path, folder: str | Path, *, max_bad: float = 
     stamp = config_hash(state.st_size, state.st_mtime_ns, code_hash("data/yfcc_metadata", "data/metadata_table"))
     target = folder / f"{source.name}-{stamp}.parquet"
     make_folder(folder)
-    with (folder / ".importing").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two pages may want one table: the second waits and finds it
+    with (folder / ".importing").open("w") as file:
+        lock(file.fileno())  # two pages may want one table: the second waits and finds it
         if not target.is_file():
             _import(source, target, processes or min(8, os.cpu_count() or 1))
     facts = table_facts(target)
