@@ -17,9 +17,9 @@ from gpu_records import TOY_NAME, Setting
 from dclib.config import Preset
 from dclib.data.images import ImageSet, balanced_subset, find_split, open_images
 from dclib.evaluate.runs import probe_method
+from dclib.preemption import SIGNALS, PreemptedError, heed_signals
 from dclib.presets import load_preset
 from dclib.records import make_folder, replacing
-from dclib.train.preemption import SIGNALS, PreemptedError, heed_signals
 
 PRESETS = {"cifar10": "cifar10_gpu", "imagenette112": "imagenette112_gpu"}  # by the packed set's name
 SPLITS = ("train", "test", "val")

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from dclib.config import Preset
+from dclib.preemption import EXIT_STATUS
 from dclib.presets import data_root, load_preset, preset_folder, project_root
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -69,7 +70,7 @@ def _book(options: argparse.Namespace) -> int:
         print("dclib: the book was not built; the last one, if any, is as it was", file=sys.stderr)
         return status
     try:
-        index = build_book(options.preset, data=options.data, settings=_settings(options))
+        index = build_book(options.preset, data=options.data, settings=_settings(options), out=options.out)
     except BuildError as error:
         print(f"dclib: {error}", file=sys.stderr)
         return FAILED
@@ -99,7 +100,7 @@ def _presets(options: argparse.Namespace) -> int:
 def _pretrain(options: argparse.Namespace) -> int:
     from dclib.distributed import PeerLostError
     from dclib.launch import LaunchError, train_as_one_of_many, train_network
-    from dclib.train.preemption import EXIT_STATUS, PreemptedError
+    from dclib.preemption import PreemptedError
 
     preset, seeds = _chosen(options)
     try:
@@ -260,7 +261,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dclib", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="execute the notebooks of a preset that are not up to date")
-    book = commands.add_parser("book", help="run, then build the book into _build/html")
+    book = commands.add_parser("book", help="run, then build the book")
+    book.add_argument("--out", default="", help="where the book goes (default: _build/html in the project)")
     book.add_argument("--build-only", action="store_true", help="build from the pages there are, run nothing")
     for command, function in ((run, _run), (book, _book)):
         _add_preset_options(command)
@@ -331,4 +333,7 @@ def _add_preset_options(command: argparse.ArgumentParser) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill also ends the stages at work
-    sys.exit(main())
+    ended = main()
+    if ended in (EXIT_STATUS, INTERRUPTED) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        os._exit(ended)  # what is left behind waits for another process, and an orderly end would wait for it
+    sys.exit(ended)

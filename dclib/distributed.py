@@ -9,16 +9,26 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from dclib.preemption import (
+    LOOK,
+    PreemptedError,
+    interruptible,
+    is_requested,
+    leave_if_waiting_since,
+    said,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,16 +89,17 @@ def process_group(timeout: timedelta = PATIENCE) -> Iterator[torch.device]:
     The device is the GPU of this process's number on its machine where there are GPUs, else the CPU.
 
     Raises:
-        ValueError: fewer GPUs than processes on this machine.
-        PeerLostError: another process has ended, noticed where none of this module's functions was called: gradients
-            are averaged inside the backward pass.
+        ValueError: fewer GPUs than processes on this machine, or no address to meet at.
+        PeerLostError: the others were not met within ``timeout``, or one of them has ended, noticed where none of this
+            module's functions was called: gradients are averaged inside the backward pass.
+        PreemptedError: this process was asked to leave while it waited for the others.
     """
     device = _local_device()
     if not is_launched():
         yield device
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timeout)
+    _join(backend, timeout)
     try:
         yield device
     except RuntimeError as error:
@@ -97,6 +108,17 @@ def process_group(timeout: timedelta = PATIENCE) -> Iterator[torch.device]:
         raise _lost(error) from error
     finally:
         dist.destroy_process_group()
+
+
+def _join(backend: str, timeout: timedelta) -> None:
+    address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    try:
+        interruptible(lambda: dist.init_process_group(backend, timeout=timeout))
+    except RuntimeError as error:
+        raise PeerLostError(
+            f"need all {os.environ['WORLD_SIZE']} processes of the run at {address}; process {os.environ.get('RANK')} "
+            f"has not met them ({_first_line(error)}). Check MASTER_ADDR and MASTER_PORT, and start all of them"
+        ) from error
 
 
 def _local_device() -> torch.device:
@@ -127,12 +149,17 @@ def _together(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def _lost(error: RuntimeError) -> PeerLostError:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _lost(error: RuntimeError) -> PeerLostError | PreemptedError:
+    if is_requested():  # all are asked to leave together, and the other was quicker
+        return PreemptedError(said())
     return PeerLostError(
-        f"rank {rank()} of {world_size()} has lost another process of the run ({first}); "
+        f"rank {rank()} of {world_size()} has lost another process of the run ({_first_line(error)}); "
         "that one's own message says why. Start the run again: it continues from its last checkpoint"
     )
+
+
+def _first_line(error: RuntimeError) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
@@ -146,7 +173,7 @@ def all_reduce_sum(x: Tensor, team: Team | None = None) -> Tensor:
     """Sum of ``x`` over processes (of a team), as a new tensor; a copy of ``x`` for one process."""
     total = x.clone()
     if _has_peers(team):
-        dist.all_reduce(total, group=team.group if team else None)
+        _wait(dist.all_reduce(total, group=team.group if team else None, async_op=True), total)
     return total
 
 
@@ -155,8 +182,22 @@ def all_reduce_max(x: Tensor, team: Team | None = None) -> Tensor:
     """Largest ``x`` over processes (of a team), element by element, as a new tensor."""
     largest = x.clone()
     if _has_peers(team):
-        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=team.group if team else None)
+        _wait(dist.all_reduce(largest, dist.ReduceOp.MAX, team.group if team else None, async_op=True), largest)
     return largest
+
+
+def _wait(work: Any, x: Tensor) -> None:
+    """Until the others have done their part in ``x``, or this process is asked to leave; a GPU's is put in its line."""
+    began = time.monotonic()
+    while not x.is_cuda:
+        try:
+            work.wait(timedelta(seconds=LOOK))
+            return
+        except RuntimeError:
+            if work.is_completed():
+                break
+        leave_if_waiting_since(began)
+    work.wait()
 
 
 def any_of(*flags: bool) -> list[bool]:
@@ -166,13 +207,19 @@ def any_of(*flags: bool) -> list[bool]:
     return [bool(value) for value in all_reduce_max(torch.tensor(flags, dtype=torch.uint8))]
 
 
+def leave_if_requested() -> None:
+    """PreemptedError on every process if any of them has been asked to leave. All must call it."""
+    if any(any_of(is_requested())):
+        raise PreemptedError(said())
+
+
 @_together
 def from_main(value: float) -> float:
     """The main process's ``value``, everywhere."""
     if not is_distributed():
         return value
     shared = torch.tensor([value], dtype=torch.float64)
-    dist.broadcast(shared, src=0)
+    _wait(dist.broadcast(shared, src=0, async_op=True), shared)
     return float(shared)
 
 
@@ -199,7 +246,9 @@ def make_team(teams: Sequence[tuple[int, ...]]) -> Team:
     mine = Team((rank(),))
     for ranks in teams:
         # every process must make every group, in the same order
-        group = dist.new_group(list(ranks), timeout=PATIENCE) if 1 < len(ranks) < world_size() else None
+        group = None
+        if 1 < len(ranks) < world_size():
+            group = interruptible(partial(dist.new_group, list(ranks), timeout=PATIENCE))
         if rank() in ranks:
             mine = Team(tuple(ranks), group)
     return mine

@@ -28,8 +28,8 @@ from dclib.config import Preset
 from dclib.distributed import is_launched, process_group
 from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
+from dclib.preemption import LEFT, SIGNALS, PreemptedError, heed_signals
 from dclib.presets import runs_folder
-from dclib.train.preemption import LEFT, SIGNALS, PreemptedError, heed_signals
 
 ENGINE = ("-m", "torch.distributed.run", "--standalone")
 UNTRAINED = ("random", "released")  # methods with nothing to share out
@@ -68,7 +68,7 @@ def train_as_one_of_many(
     Raises:
         PeerLostError: another process has ended.
     """
-    with process_group() as device, heed_signals(signals):
+    with heed_signals(signals), process_group() as device:
         for seed in seeds:
             trained_network(preset, method, seed, device=str(device))
 

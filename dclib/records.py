@@ -7,13 +7,16 @@ that the book builds where torch is absent.
 from __future__ import annotations
 
 import ast
+import errno
 import fcntl
 import glob
 import hashlib
+import itertools
 import json
 import math
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +30,8 @@ from typing import IO, Any
 
 VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "scikit-learn", "scipy", "duckdb")
 
+# what a disk without locks answers, and (EBADF) NFS where a folder is to be locked
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves
 
@@ -161,10 +166,60 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise OSError(
-            f"could not write {path}: {error.strerror or error}; the last complete version, if any, is intact. "
-            "Free some space or choose a folder that can be written, then run again: a run continues by itself"
-        ) from error
+        raise _unwritten(path, error) from error
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``path`` once it is complete; :func:`replacing` for folders.
+
+    Beside it there is room for what is needed on the way, which vanishes in any case.
+
+    Raises:
+        OSError: it cannot be written or the disk is full; what was at ``path`` is untouched.
+    """
+    path = Path(path)
+    try:
+        make_folder(path.parent)
+        _remove_leftovers(path)
+        around = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
+        try:
+            with held(around):
+                around.chmod(0o755)
+                (around / "new").mkdir()
+                yield around / "new"
+                _swap(around / "new", path, around)
+        finally:
+            if path.exists() or not any(around.glob("old*")):  # else it holds the only one there is
+                shutil.rmtree(around, ignore_errors=True)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def lock(descriptor: int, *, shared: bool = False, wait: bool = True) -> bool:
+    """Lock an open file or folder until it is closed; False on a disk that has no locks, where all goes on without.
+
+    Raises:
+        BlockingIOError: another process holds it, and ``wait`` is not wanted.
+    """
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def held(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """While this lasts, ``path`` (a file or folder that is there) is locked; others wait for it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        lock(descriptor, shared=shared)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -174,8 +229,8 @@ def temporary_for(path: Path) -> Iterator[Path]:
     What a writer of ``path`` has left that was killed outright is deleted by the next one.
     """
     _remove_leftovers(path)
-    with _locked_file(path) as held:
-        temporary = Path(held.name)
+    with _locked_file(path) as file:
+        temporary = Path(file.name)
         try:
             yield temporary
             temporary.chmod(0o644)
@@ -198,22 +253,54 @@ def make_folder(folder: Path) -> None:
 def _locked_file(path: Path) -> IO[bytes]:
     """A new file beside ``path``, locked; one that another writer took for a leftover before it was is made anew."""
     while True:
-        held = tempfile.NamedTemporaryFile(  # noqa: SIM115, for the caller closes it
+        new = tempfile.NamedTemporaryFile(  # noqa: SIM115, for the caller closes it
             dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False
         )
-        with suppress(OSError):  # a disk without locks keeps leftovers
-            fcntl.flock(held, fcntl.LOCK_EX)
-        if os.fstat(held.fileno()).st_nlink:
-            return held
-        held.close()
+        lock(new.fileno())  # a disk without locks keeps leftovers
+        if os.fstat(new.fileno()).st_nlink:
+            return new
+        new.close()
 
 
 def _remove_leftovers(path: Path) -> None:
     """Delete unfinished versions of ``path`` whose writer is dead: one that lives holds its own locked."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
-        with suppress(OSError), leftover.open("r+b") as file:  # it is locked, or gone already
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            leftover.unlink()
+        with suppress(OSError):  # it is locked, or gone already
+            descriptor = os.open(leftover, os.O_RDONLY if leftover.is_dir() else os.O_RDWR)
+            try:
+                if not lock(descriptor, wait=False):
+                    return
+                for before in leftover.glob("old*") if not path.exists() else ():  # it ended between two renames
+                    before.rename(path)
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _swap(new: Path, path: Path, around: Path) -> None:
+    """``new`` in the place of ``path``, and what was there below ``around``; back again if that cannot be."""
+    for attempt in itertools.count():
+        before = around / f"old{attempt}"
+        if path.exists():
+            path.rename(before)
+        try:
+            new.rename(path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another has just put its own there
+                with suppress(OSError):
+                    before.rename(path)
+                raise
+
+
+def _unwritten(path: Path, error: OSError) -> OSError:
+    """One sentence; many failures of a copied folder are told by the first."""
+    several = isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list)
+    reason = error.args[0][0][2] if several else error.strerror or error
+    return OSError(
+        f"could not write {path}: {reason}; the last complete version, if any, is intact. "
+        "Free some space or choose a folder that can be written, then run again: a run continues by itself"
+    )
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -1,12 +1,18 @@
 """The book's assembly: which pages it takes, what it says when one is missing, and that warnings stop it."""
 
+import itertools
 import json
+import re
+import threading
 from pathlib import Path
 
 import nbformat
 import pytest
+from failing_disk import each_failure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from dclib.records import held
+from dclib.report import site
 from dclib.report.site import BuildError, build_book, toc_pages
 from dclib.report.stages import EVALUATIONS, SUMMARIES
 
@@ -59,8 +65,8 @@ def write(path: Path, *cells) -> None:
     nbformat.write(notebook, path)
 
 
-def make_page(project: Path, page: str) -> None:
-    write(project / "runs" / "tiny" / "pages" / f"{page}.ipynb", new_code_cell("1 + 1"))
+def make_page(project: Path, page: str, says: str = "1 + 1") -> None:
+    write(project / "runs" / "tiny" / "pages" / f"{page}.ipynb", new_code_cell(says))
     card = {
         "notebook": "n.ipynb",
         "parameters": {"method": "first"} if "first" in page else {},
@@ -74,19 +80,20 @@ def make_page(project: Path, page: str) -> None:
 
 
 def test_a_book_is_built_with_every_page_and_what_ran(project, capfd):
-    stale = project / "book" / "stages" / "pretraining_gone.ipynb"
+    stale = project / "book" / "stages" / "pretraining_gone.ipynb"  # of a version that built in place
     stale.parent.mkdir()
     stale.write_text("of another preset")
-    (project / "_build").mkdir()
-    (project / "_build" / "leftover").write_text("")
+    killed = project / "_build" / ".html.killed.partial"  # what a build leaves that was killed outright
+    killed.mkdir(parents=True)
+    (killed / "leftover").write_text("")
 
     index = build_book("tiny")
 
     assert index == project / "_build" / "html" / "index.html"
     for page in PAGES:
         assert f"Page {page}" in (index.parent / "stages" / f"{page}.html").read_text()
-    assert not stale.exists()
-    assert not (project / "_build" / "leftover").exists()
+    assert not (index.parent / "stages" / "pretraining_gone.html").exists()
+    assert [path.name for path in (project / "_build").iterdir()] == ["html"]
     status = (index.parent / "_generated" / "run_status.html").read_text()
     assert "1 min 1 s" in status
     assert "older than its sources" in status
@@ -97,6 +104,93 @@ def test_a_book_is_built_with_every_page_and_what_ran(project, capfd):
     with pytest.raises(BuildError, match="not built without warnings"):
         build_book("tiny")
     assert "nowhere" in capfd.readouterr().err
+    assert f"Page {PAGES[0]}" in (index.parent / "stages" / f"{PAGES[0]}.html").read_text()  # the last good one
+    assert [path.name for path in (project / "_build").iterdir()] == ["html"]
+
+
+def stand_in_builder(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Something quicker than Jupyter Book: each page's text is its source."""
+    pages = "sorted(p for p in Path('book').rglob('*') if p.suffix in ('.md', '.ipynb'))"
+    write = "(html / p.relative_to('book')).with_suffix('.html')"
+    code = f"""
+import time
+from pathlib import Path
+html = Path("_build/html")
+for p in {pages}:
+    {write}.parent.mkdir(parents=True, exist_ok=True)
+    {write}.write_text(p.read_text())
+(html / "searchindex.js").touch()
+{command}
+"""
+    monkeypatch.setattr(site, "BUILDER", code)
+
+
+def book_at(folder: Path) -> dict[str, str]:
+    return {page: (folder / "stages" / f"{page}.html").read_text() for page in PAGES}
+
+
+def test_two_builds_at_once_and_a_run_that_goes_on_leave_one_whole_book(project, monkeypatch):
+    """Each build is of one moment: all pages that it shows are of one round of the run."""
+    stand_in_builder(monkeypatch, "time.sleep(0.05)")
+    pages = project / "runs" / "tiny" / "pages"
+    rounds = {page: (pages / f"{page}.ipynb").read_text() for page in PAGES}
+    built, stop = [], threading.Event()
+
+    def run() -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            with held(pages):
+                for page, text in rounds.items():
+                    (pages / f"{page}.ipynb").write_text(text.replace(f"Page {page}", f"Round {number}"))
+
+    def build() -> None:
+        for _ in range(6):
+            build_book("tiny")
+            built.append(1)
+
+    at_work = [threading.Thread(target=task) for task in (build, build, run)]
+    for thread in at_work:
+        thread.start()
+    for thread in at_work[:2]:
+        thread.join()
+    stop.set()
+    at_work[2].join()
+    assert len(built) == 12
+    shown = {re.search(r"Round \d+", text)[0] for text in book_at(project / "_build" / "html").values()}
+    assert len(shown) == 1
+    assert [path.name for path in (project / "_build").iterdir()] == ["html"]
+
+
+def test_a_disk_that_fails_at_any_write_of_a_build_leaves_the_last_book(project, monkeypatch):
+    stand_in_builder(monkeypatch, "")
+    build_book("tiny")
+    before = book_at(project / "_build" / "html")
+    for page in PAGES:
+        make_page(project, page, says="2 + 2")
+    failures = 0
+    for error in each_failure(lambda: build_book("tiny"), project / "_build"):
+        failures += 1
+        assert re.match(r"could not (write|make)[^\n]*No space left on device[^\n]*$", str(error)), error
+        assert book_at(project / "_build" / "html") == before
+    assert failures > 10
+    assert "2 + 2" in book_at(project / "_build" / "html")[PAGES[0]]
+    assert [path.name for path in (project / "_build").iterdir()] == ["html"]
+
+
+def test_a_book_goes_where_it_is_told_and_nowhere_else(project, monkeypatch, tmp_path_factory):
+    stand_in_builder(monkeypatch, "")
+    was = {path: path.stat().st_mtime_ns for path in project.rglob("*")}
+    out = tmp_path_factory.mktemp("elsewhere") / "my book"
+    assert build_book("tiny", out=out) == out / "index.html"
+    assert build_book("tiny", out=out) == out / "index.html"  # a book takes the place of a book
+    assert {path: path.stat().st_mtime_ns for path in project.rglob("*")} == was
+    photos = out.with_name("photos")
+    photos.mkdir()
+    (photos / "1.jpg").touch()
+    with pytest.raises(ValueError, match="or one that holds a book; got .*photos"):
+        build_book("tiny", out=photos)
+    assert (photos / "1.jpg").exists()
 
 
 def test_a_page_that_has_not_run_is_named_with_the_command_that_makes_it(project):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import many_processes as work
 import pytest
 import torch
+from waiting_processes import WAITS
 
 import dclib.distributed
 from dclib.cluster.pseudo_labels import spread
@@ -268,3 +269,13 @@ def test_a_connection_lost_in_the_backward_pass_is_a_lost_process(message, is_lo
     assert isinstance(caught.value, PeerLostError) == is_lost
     assert message in str(caught.value)
     assert ("has lost another process of the run" in str(caught.value)) == is_lost
+
+
+def test_a_process_that_waits_for_another_leaves_when_it_is_asked(tmp_path):
+    """Within 5 seconds, whatever it waits for: 3 of them are left to the other, which may be about to leave too."""
+    script = [sys.executable, str(HERE / "waiting_processes.py"), str(tmp_path)]
+    done = subprocess.run(script, env=environment(), capture_output=True, text=True, timeout=100)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert sorted((what, name) for what, name, *_ in rows) == sorted((what, n.name) for what, n in WAITS), done.stderr
+    assert all(status == ("130" if name == "SIGINT" else "75") for _, name, status, _ in rows), rows
+    assert all(float(seconds) < 5 for *_, seconds in rows), rows

@@ -24,9 +24,9 @@ from dclib.launch import (
     submit,
     train_network,
 )
+from dclib.preemption import LEFT, PreemptedError
 from dclib.presets import load_preset
 from dclib.records import read_records
-from dclib.train.preemption import LEFT, PreemptedError
 
 EPOCHS = 6
 ROOT = Path(__file__).resolve().parent.parent

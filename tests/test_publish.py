@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+from failing_disk import each_failure
 from synthetic_records import make_card, make_curve, make_probes, make_training
 
 from dclib.presets import parse_preset
@@ -73,6 +74,21 @@ def test_records_are_published_as_they_were_measured(project):
     assert read_records(folder / "records") == read_records(project / "runs" / "tiny" / "records")
     assert (folder / "accuracy.png").read_bytes()[:4] == b"\x89PNG"
     assert "14.0" in (project / "README.md").read_text()
+
+
+def test_a_disk_that_fails_at_any_write_leaves_what_was_published(project, monkeypatch):
+    measure(project, 0)
+    folder = publish(preset())
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    measure(project, 1)
+    failures = 0
+    for error in each_failure(lambda: publish(preset()), folder.parent):
+        failures += 1
+        assert re.match(r"could not (write|make)[^\n]*No space left on device[^\n]*$", str(error)), error
+        assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+    assert failures > 5
+    assert {record.card.seed for record in read_records(folder / "records")} == {0, 1}
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
 def test_nothing_measured_is_nothing_to_publish(project):

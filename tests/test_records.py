@@ -1,6 +1,8 @@
 """Records: what is written is what is read, never half, never NaN; and hashes of code that runs alike."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import math
 import os
@@ -17,6 +19,7 @@ from dclib.records import (
     installed_versions,
     mean_and_spread,
     read_records,
+    replacing_folder,
     select,
     write_atomically,
     write_records,
@@ -250,3 +253,30 @@ def test_the_hash_of_this_package_is_twelve_digits_and_cached():
 def test_versions_name_what_can_change_a_number():
     versions = installed_versions()
     assert {"python", "torch", "numpy", "pillow"} <= versions.keys()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_written_all_the_same(tmp_path, monkeypatch, number):
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    leftover = tmp_path / ".a.json.other.partial"
+    leftover.touch()
+    write_atomically(tmp_path / "a.json", b"1")
+    with replacing_folder(tmp_path / "b") as new:
+        (new / "c").touch()
+    assert (tmp_path / "a.json").read_bytes() == b"1"
+    assert (tmp_path / "b" / "c").exists()
+    assert leftover.exists()  # nobody knows whether its writer lives
+
+
+def test_a_folder_whose_replacement_was_killed_between_two_renames_comes_back(tmp_path):
+    killed = tmp_path / ".book.killed.partial"
+    (killed / "old0").mkdir(parents=True)
+    (killed / "old0" / "page").touch()
+    (killed / "new").mkdir()
+    with pytest.raises(ZeroDivisionError), replacing_folder(tmp_path / "book"):
+        1 / 0  # noqa: B018
+    assert [path.name for path in tmp_path.iterdir()] == ["book"]
+    assert (tmp_path / "book" / "page").exists()

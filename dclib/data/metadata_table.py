@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import fcntl
 import gc
 import json
 import multiprocessing
@@ -34,7 +33,7 @@ from tqdm import tqdm
 from dclib.config import config_hash
 from dclib.data.yfcc_metadata import N_COLUMNS, parse_lines, refuse_too_many
 from dclib.reading import encoding_of
-from dclib.records import code_hash, make_folder
+from dclib.records import code_hash, lock, make_folder
 
 # In memory a line takes five times its text: a table of this size, 170,000 lines, takes 330 MB and ten seconds, which
 # any machine has; one process of a table's import needs about as much.
@@ -97,8 +96,8 @@ def import_metadata(source: str | Path, folder: str | Path, *, max_bad: float = 
     )
     target = folder / f"{source.name}-{stamp}.parquet"
     make_folder(folder)
-    with (folder / ".importing").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two pages may want one table: the second waits and finds it
+    with (folder / ".importing").open("w") as file:
+        lock(file.fileno())  # two pages may want one table: the second waits and finds it
         if not target.is_file():
             _import(source, target, processes or min(8, os.cpu_count() or 1))
     facts = table_facts(target)

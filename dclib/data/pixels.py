@@ -76,7 +76,7 @@ class Pixels:
         ranges = (range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size))
         if self.decoded is None:
             cut = partial(_cut_centre, resize=self.resize, size=self.size)
-            jobs = (Job(torch.arange(r.start, r.stop), torch.arange(len(r)), 0) for r in ranges)
+            jobs = (Job(np.arange(r.start, r.stop), np.arange(len(r)), 0) for r in ranges)
             yield from self._stream(cut, jobs)
             return
         for rows in ranges:
@@ -104,7 +104,7 @@ class Pixels:
         shared = zip(batches, wanted, seeds, strict=True)
         if self.decoded is None:
             cut = partial(_cut_crop, crop_area=crop_area, size=self.size)
-            jobs = (Job(batch[chosen], chosen, seed) for batch, chosen, seed in shared)
+            jobs = (Job(batch[chosen].numpy(), chosen.numpy(), seed) for batch, chosen, seed in shared)
             yield from self._stream(cut, jobs)
             return
         for batch, chosen, seed in shared:

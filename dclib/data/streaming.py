@@ -6,6 +6,7 @@ same; image numbers and the order of an epoch stay what they are without looking
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dclib.data.images import ImageSet, UnreadableImageError
+from dclib.preemption import LOOK, leave_if_waiting_since
 from dclib.randomness import derive_seed
 from dclib.records import make_folder
 
@@ -25,17 +28,17 @@ TRIES = 20  # images tried for one place: were half of them unreadable, all woul
 
 
 class Job(NamedTuple):
-    """One batch to decode."""
+    """One batch to decode. Arrays, for tensors would travel through shared memory, of which there may be none."""
 
-    rows: Tensor  # (b,) image numbers
-    places: Tensor  # (b,) positions in the whole batch, which a crop depends on
+    rows: NDArray[np.int64]  # (b,) image numbers
+    places: NDArray[np.int64]  # (b,) positions in the whole batch, which a crop depends on
     seed: int
 
 
 class Decoded(NamedTuple):
     """What became of a job."""
 
-    pixels: Tensor | None  # (b, 3, size, size) uint8; None where nothing could be read for a place
+    pixels: Tensor | NDArray[np.uint8] | None  # (b, 3, size, size); None where nothing could be read for a place
     unreadable: list[int]  # numbers of the images that failed; after None, the last TRIES are those of that place
 
 
@@ -138,20 +141,70 @@ def decode_batches(
 
     Raises:
         ValueError: too many images are unreadable.
+        OSError: a worker has ended, or an image could not be read.
+        PreemptedError: this process was asked to leave while it waited for its workers.
     """
-    loader: DataLoader[Decoded] = DataLoader(
-        stream,
+    loader: DataLoader[Decoded | Exception] = DataLoader(
+        _Worker(stream) if workers else stream,
         batch_size=None,  # a job is a batch already
         sampler=jobs,
         num_workers=workers,
+        collate_fn=_as_it_is,
+        timeout=LOOK if workers else 0,
         generator=torch.Generator(),  # else it draws a seed from the global generator, which is dropout's
     )
-    for pixels, failed in loader:
-        if failed and unreadable is not None:
-            unreadable.add(failed)
-        if pixels is None:
-            raise ValueError(_nothing_to_read(stream.images, failed[-TRIES]))
-        yield pixels
+    for decoded in _patiently(iter(loader)) if workers else loader:
+        if isinstance(decoded, Exception):
+            raise decoded
+        if decoded.unreadable and unreadable is not None:
+            unreadable.add(decoded.unreadable)
+        if decoded.pixels is None:
+            raise ValueError(_nothing_to_read(stream.images, decoded.unreadable[-TRIES]))
+        yield torch.as_tensor(decoded.pixels)
+
+
+class _Worker(Dataset["Decoded | Exception"]):
+    """A stream in a process of its own. What cannot be sent is lost without a word, and waited for without end."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __getitem__(self, job: Job) -> Decoded | Exception:
+        try:
+            decoded = self.stream[job]
+        except (ValueError, OSError, MemoryError) as error:
+            return error  # a loader would put the whole traceback into its message
+        if isinstance(decoded.pixels, Tensor):
+            try:
+                decoded.pixels.share_memory_()
+            except RuntimeError:  # shared memory is full or too small, as in many containers: through a pipe instead
+                return decoded._replace(pixels=decoded.pixels.numpy())
+        return decoded
+
+
+def _as_it_is(decoded: Decoded | Exception) -> Decoded | Exception:
+    """A loader would make tensors of arrays, and send those through shared memory."""
+    return decoded
+
+
+def _patiently(batches: Iterator[Decoded | Exception]) -> Iterator[Decoded | Exception]:
+    """What workers make, with looks between at whether they live, and whether this process is asked to leave."""
+    while True:
+        began = time.monotonic()
+        while True:
+            try:
+                decoded = next(batches)
+                break
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "timed out" not in str(error):
+                    raise OSError(
+                        "a process that decodes images was ended, most often because memory ran out: lower "
+                        f"data.workers or train.batch_size, then run again: a run continues by itself ({error})"
+                    ) from error
+            leave_if_waiting_since(began)
+        yield decoded
 
 
 def refuse_too_many(images: ImageSet, rows: list[int], limit: float, listed: Path | None = None) -> None:

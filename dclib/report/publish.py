@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dclib.config import Preset
 from dclib.presets import project_root, runs_folder
-from dclib.records import Record, read_records, select, write_atomically
+from dclib.records import Record, read_records, replacing_folder, select, write_atomically
 from dclib.report.figures import plot_accuracy_against_depth, plot_published_accuracy
 from dclib.report.provenance import find_mismatches, load_records
 from dclib.report.series import accuracy_by_layer, final_values, history, order_methods, spread, title_of
@@ -26,6 +25,7 @@ def publish(preset: Preset) -> Path:
 
     Raises:
         ValueError: nothing was measured, or the records were not all made alike.
+        OSError: they cannot be written; what was published before is untouched.
     """
     records = load_records(preset)
     if not select(records, "top1"):
@@ -33,13 +33,13 @@ def publish(preset: Preset) -> Path:
     if mismatches := find_mismatches(records):
         raise ValueError(f"cannot publish records that were not made alike: {' '.join(mismatches)}")
     folder = project_root() / "results" / preset.name
-    shutil.rmtree(folder, ignore_errors=True)
-    for path in record_files(preset):
-        write_atomically(folder / "records" / path.parent.name / path.name, path.read_bytes())
-    draw(records).savefig(folder / FIGURE, dpi=120)
     readme = project_root() / "README.md"
     text = readme.read_text(encoding="utf-8")
-    write_atomically(readme, renew_block(text, preset.name, read_records(folder / "records")).encode())
+    with replacing_folder(folder) as new:
+        for path in record_files(preset):
+            write_atomically(new / "records" / path.parent.name / path.name, path.read_bytes())
+        draw(records).savefig(new / FIGURE, dpi=120)
+        write_atomically(readme, renew_block(text, preset.name, read_records(new / "records")).encode())
     return folder
 
 

@@ -8,7 +8,6 @@ that says from what it was made. No torch here.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import subprocess
@@ -24,7 +23,7 @@ from typing import Any, Literal
 
 from dclib.config import Preset
 from dclib.presets import project_root, runs_folder
-from dclib.records import installed_versions, write_atomically
+from dclib.records import held, installed_versions, lock, write_atomically
 from dclib.report.forecast import Forecast
 from dclib.report.notebooks import check_parameters
 from dclib.report.stages import Stage, alone, key_of, plan_stages, stage_parts, urgency
@@ -92,7 +91,7 @@ def run_preset(
     parts = stage_parts(stages, preset)
     keys = {page: key_of(own) for page, own in parts.items()}
     print(f"preset {preset.name}: {len(stages)} pages, up to {jobs} at once on {cores} cores", flush=True)
-    with _lock(workspace(preset)) as lock:
+    with _lock(workspace(preset)) as held_alone:
         return run_stages(
             stages,
             keys,
@@ -102,7 +101,7 @@ def run_preset(
             cores=cores,
             force=force,
             timeout=timeout,
-            lock=lock,
+            lock=held_alone,
         )
 
 
@@ -262,10 +261,11 @@ def _finish(child: _Child, keys: Mapping[str, str], folder: Path, parts: Mapping
         "versions": {**installed_versions(), "papermill": metadata.version("papermill")},
     }
     pages.mkdir(parents=True, exist_ok=True)
-    # the card goes first and comes last: between the two no card vouches for either page
-    (pages / f"{page}.json").unlink(missing_ok=True)
-    (folder / "work" / f"{page}.ipynb").replace(pages / f"{page}.ipynb")
-    write_atomically(pages / f"{page}.json", json.dumps(card, indent=1).encode())
+    with held(pages):  # a book that is being built has copied all of them, or waits
+        # the card goes first and comes last: between the two no card vouches for either page
+        (pages / f"{page}.json").unlink(missing_ok=True)
+        (folder / "work" / f"{page}.ipynb").replace(pages / f"{page}.ipynb")
+        write_atomically(pages / f"{page}.json", json.dumps(card, indent=1).encode())
     _clear(folder / "work", page)
     _clear(folder / "failed", page)
     return Outcome(status="done", seconds=seconds)
@@ -314,20 +314,21 @@ def _lock(folder: Path) -> Iterator[int]:
     """Hold the workspace alone; two runs at once would train into the same checkpoints."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        own = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise OSError(
             f"cannot write to {folder}: {error.strerror}; set DCLIB_RUNS to a folder that can be written"
         ) from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield lock
+        if not lock(own, wait=False):
+            print(f"{folder} is on a disk without locks: start no second run of this preset meanwhile", flush=True)
+        yield own
     except BlockingIOError:
         raise ValueError(
             f"another run of preset {folder.name!r} is at work in {folder}; wait for it, or end it"
         ) from None
     finally:
-        os.close(lock)
+        os.close(own)
 
 
 def _earlier_seconds(stages: Sequence[Stage], folder: Path) -> dict[str, float]:

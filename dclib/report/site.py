@@ -1,4 +1,8 @@
-"""The book from its pages: executed stages and story pages into ``_build/html``. No torch here."""
+"""The book from its pages: executed stages and story pages into ``_build/html`` or another folder. No torch here.
+
+It is built beside the book that is there, from copies, and takes its place when it is whole: builds at the same time,
+runs that go on and a full disk leave one whole book.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ import yaml
 
 from dclib.config import Preset
 from dclib.presets import project_root
-from dclib.records import RunCard, read_records, write_atomically
+from dclib.records import RunCard, held, read_records, replacing_folder, write_atomically
 from dclib.report.display import without_markup
 from dclib.report.downloads import write_downloads
 from dclib.report.provenance import load_records
@@ -35,38 +39,80 @@ class BuildError(Exception):
     """The book did not build; the message says where to look."""
 
 
-def build_book(preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None) -> Path:
+def build_book(
+    preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None, out: str | Path = ""
+) -> Path:
     """Build the book from a preset's executed pages, from an empty folder; returns its index.html.
 
     Warnings are errors: a broken reference or a missing picture stops the build with a message.
 
+    Args:
+        out: Where the book goes, and takes the place of one that is there; ``_build/html`` in the project if empty.
+
     Raises:
-        ValueError: a page of the table of contents is not there; the message says what makes it.
+        ValueError: a page of the table of contents is not there, and the message says what makes it; or something
+            else than a book is at ``out``.
         BuildError: Jupyter Book reported a warning or an error, above the message.
+        OSError: the book cannot be written there.
     """
     preset, stages = plan_stages(preset_name, data=data, settings=settings)
     root, folder = project_root().resolve(), workspace(preset)
     listed = toc_pages(root / "book" / "_toc.yml")
+    html = _checked_place(Path(out).resolve() if out else root / "_build" / "html")
     _check_pages(listed, preset, stages, folder, root)
     parts = stage_parts(stages, preset)
-    _copy_pages(stages, folder, root / "book" / STAGES, stale_pages(stages, parts, folder))
+    with replacing_folder(html) as new:
+        work = new.with_name("work")
+        _copy_run(folder, work / "run")
+        _check_pages(listed, preset, stages, work / "run", root)  # of these copies the book is made
+        shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
+        shutil.copyfile(root / "_config.yml", work / "_config.yml")
+        _write_pages(preset, stages, parts, work / "run", work / "book", listed)
+        command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
+        if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
+            raise BuildError("the book was not built without warnings; Jupyter Book names them above")
+        new.rmdir()
+        (work / "_build" / "html").rename(new)
+        write_downloads(load_records(preset), new / "data")
+        if missing := [page for page in listed if not (new / f"{page}.html").is_file()]:
+            raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
+    return html / "index.html"
+
+
+def _checked_place(html: Path) -> Path:
+    """ValueError where something else is that a book must not take the place of."""
+    is_book = (html / "index.html").is_file() and (html / "searchindex.js").is_file()
+    if html.exists() and not is_book and (not html.is_dir() or any(html.iterdir())):
+        raise ValueError(f"need a new or empty folder for the book, or one that holds a book; got {html}")
+    return html
+
+
+def _copy_run(folder: Path, target: Path) -> None:
+    """What a book is made of, at one moment: a run that is going on waits so long with its next page."""
+    hidden = shutil.ignore_patterns(".*")
+    (target / "pages").mkdir(parents=True)
+    if (folder / "pages").is_dir():
+        with held(folder / "pages", shared=True):
+            shutil.copytree(folder / "pages", target / "pages", ignore=hidden, dirs_exist_ok=True)
+    if (folder / "records").is_dir():
+        shutil.copytree(folder / "records", target / "records", ignore=hidden)
+
+
+def _write_pages(
+    preset: Preset,
+    stages: Sequence[Stage],
+    parts: Mapping[str, Mapping[str, str]],
+    folder: Path,
+    book: Path,
+    listed: Sequence[str],
+) -> None:
+    """Put the executed pages, what stands in for others, and the page of what ran into the book's source."""
+    _copy_pages(stages, folder, book / STAGES, stale_pages(stages, parts, folder))
     for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
         if page.startswith(f"{STAGES}/"):
-            write_atomically(root / "book" / f"{page}.md", absent_page(page, preset).encode())
+            write_atomically(book / f"{page}.md", absent_page(page, preset).encode())
     status = status_page(preset, stages, {page: key_of(own) for page, own in parts.items()}, folder, listed)
-    write_atomically(root / "book" / f"{STATUS_PAGE}.md", status.encode())
-    shutil.rmtree(root / "_build", ignore_errors=True)
-    built = subprocess.run(
-        [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS], cwd=root, env=_environment(), check=False
-    )
-    if built.returncode != 0:
-        raise BuildError("the book was not built without warnings; Jupyter Book names them above")
-    html = root / "_build" / "html"
-    write_downloads(load_records(preset), html / "data")
-    missing = [page for page in listed if not (html / f"{page}.html").is_file()]
-    if missing:
-        raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
-    return html / "index.html"
+    write_atomically(book / f"{STATUS_PAGE}.md", status.encode())
 
 
 def toc_pages(toc: Path) -> list[str]:
@@ -178,8 +224,7 @@ def stale_notice(changed: Sequence[str]) -> str:
 
 
 def _copy_pages(stages: Sequence[Stage], folder: Path, book_stages: Path, stale: Mapping[str, Sequence[str]]) -> None:
-    """Replace the book's stages by those of this preset, so that no page of another one stays behind."""
-    shutil.rmtree(book_stages, ignore_errors=True)
+    """The pages of this preset as the book's stages."""
     book_stages.mkdir(parents=True)
     for stage in stages:
         if read_card(folder, stage.page):

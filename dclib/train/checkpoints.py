@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from dclib.distributed import from_main, is_main, wait_for_all
+from dclib.preemption import while_saving
 from dclib.records import replacing
 from dclib.train.state import State
 
@@ -42,6 +43,7 @@ class Saver:
             for super_class in state.placement.held:
                 state.restore_head(super_class, self._load(self._head_file(saved["head_files"], super_class)))
 
+    @while_saving()
     def save(self, state: State) -> None:
         """Replace the checkpoint. All processes must call it; one writes it, and each writes its sharded heads."""
         names = {}

@@ -12,10 +12,9 @@ from dclib.cluster.stored_rows import StoredRows
 from dclib.config import DataConfig
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
-from dclib.distributed import all_reduce_max, shard, wait_for_all
+from dclib.distributed import all_reduce_max, leave_if_requested, shard, wait_for_all
 from dclib.models.device import products_in, send
 from dclib.models.vgg import Trunk
-from dclib.train.preemption import leave_if_requested
 
 FEATURE_BATCH = 256  # images per forward pass; a stored matrix's files are whole batches
 PAPER_RESIZE = 256 / 224  # short side before the centre crop, in units of the input

@@ -22,16 +22,25 @@ from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import EpochPlan, plan_epoch
 from dclib.data.transforms import quarter_turn
-from dclib.distributed import all_reduce_sum, any_of, from_main, is_main, rank, wait_for_all, world_size
+from dclib.distributed import (
+    all_reduce_sum,
+    any_of,
+    from_main,
+    is_main,
+    leave_if_requested,
+    rank,
+    wait_for_all,
+    world_size,
+)
 from dclib.models.device import products_in, send
 from dclib.models.heads import joint_loss
 from dclib.models.vgg import Trunk
+from dclib.preemption import PreemptedError, is_requested, said, while_saving
 from dclib.randomness import derive_seed, generator
 from dclib.train import health
 from dclib.train.checkpoints import Saver
 from dclib.train.clustering import cluster_images, remove_stored
 from dclib.train.features import PAPER_RESIZE
-from dclib.train.preemption import PreemptedError, is_requested, leave_if_requested, said
 from dclib.train.start import Validator, check_start, run_identity
 from dclib.train.state import State
 
@@ -137,7 +146,8 @@ def train_epoch(state: State, pixels: Pixels, plan: EpochPlan, config: TrainConf
         if due or leaving:
             saver.save(state)
         if leaving:
-            wait_for_all()  # until the checkpoint is written
+            with while_saving():
+                wait_for_all()  # until the checkpoint is written
             raise PreemptedError(said())
 
 
