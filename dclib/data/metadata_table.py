@@ -44,7 +44,8 @@ SHOWN_BAD = 10  # malformed lines kept with the reason, of a part and of the tab
 TEXT, LIST, WHOLE, DEGREES, TIME = "VARCHAR", "VARCHAR[]", "BIGINT", "DOUBLE", "TIMESTAMP"
 DTYPES: Mapping[str, str] = {WHOLE: "int64", DEGREES: "float64", TIME: "datetime64[us]"}
 
-# Fields of PhotoMetadata; a row is a photograph, so none says that it is a video. Unknown dates and degrees are NULL; date_uploaded is UTC without saying so.
+# Fields of PhotoMetadata; a row is a photograph, so none says that it is a video. Unknown dates and degrees are NULL;
+# date_uploaded is UTC without saying so.
 COLUMNS: Mapping[str, str] = {
     **{"line": WHOLE, "identifier": WHOLE, "user_id": TEXT, "user_nickname": TEXT},
     **{"date_taken": TIME, "date_uploaded": TIME, "capture_device": TEXT, "title": TEXT, "description": TEXT},
