@@ -169,6 +169,11 @@ class DataConfig:
     pocket_images: int = 10_000  # images in the pocket world's pool
     pocket_seed: int = 0
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the images are drawings made for this project; what a page calls them follows from it."""
+        return not self.root
+
     def __post_init__(self) -> None:
         _need(self.resize >= 30, "resize >= 30 pixels", self.resize)
         _need(self.memory_gb >= 0, "memory_gb >= 0", self.memory_gb)

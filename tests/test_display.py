@@ -74,7 +74,9 @@ def test_said_words_are_escaped() -> None:
 
 def test_photographs_have_titles_as_words() -> None:
     picture = Image.new("RGB", (400, 300), "red")
-    shown = display.show_photographs([(picture, "A <red> wall", ["by me", "#red"])], caption="Photographs")
+    shown = display.show_photographs(
+        [(picture, "A <red> wall", ["by me", "#red"])], kind="Photograph", caption="Photographs"
+    )
     image = BeautifulSoup(shown.html, "html.parser").img
     assert image["alt"] == "Photograph: A <red> wall"
     small = Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,17 @@ from PIL import Image
 from synthetic_records import make_card
 from tiny_images import write_pictures
 
-from dclib.config import RECIPES
+from dclib.config import RECIPES, DataConfig
 from dclib.data.images import open_images
 from dclib.presets import parse_preset
 from dclib.records import DATA, Record, read_records, write_records
 from dclib.report import colour, finetuning, gradients, hashtags, metadata, recipes, retrieval, voc
 from dclib.report.display import Fragment, linked, rerun_command, say
+from dclib.report.names import names_in
 from dclib.report.tables import Table
 
 SEEDS = (0, 1, 2)
+DRAWN, REAL = DataConfig(), DataConfig(root="somewhere")
 
 
 def record(stage: str, name: str, method: str, seed: int, value: float, n: int = 50, **keys: str | int) -> Record:
@@ -99,7 +102,7 @@ def test_curves_of_fine_tuning_are_described_by_their_ends() -> None:
 
 
 def test_table_3_has_every_row_of_the_paper_and_ours_below() -> None:
-    table = retrieval.retrieval_table(retrieved())
+    table = retrieval.retrieval_table(retrieved(), REAL)
     labels = [row.label for group in table.groups for row in group.rows]
     assert [name for name in labels if name.startswith(("Doersch", "Wang"))] == [
         "Doersch et al. (ImageNet), paper only",
@@ -112,7 +115,7 @@ def test_table_3_has_every_row_of_the_paper_and_ours_below() -> None:
 
 
 def test_bars_of_retrieval_are_described_beside_the_papers() -> None:
-    text = retrieval.describe_bars(retrieved(), "paris")
+    text = retrieval.describe_bars(retrieved(), "paris", names_in(REAL))
     assert "Random 16.0 (paper 22.0)" in text
     assert "RotNet, curated not measured (paper 61.1)" in text
 
@@ -142,7 +145,7 @@ def test_rankings_are_framed_by_what_they_are(tmp_path: Path, monkeypatch: pytes
 
 
 def test_table_4_shows_colour_gradients_and_the_gain() -> None:
-    table = voc.sobel_table(classified())
+    table = voc.sobel_table(classified(), REAL)
     fc68 = table.groups[0].rows
     assert [cell.text for cell in fc68[2].cells] == ["43.0", "51.0", "8.0"]  # DeeperCluster
     assert [cell.text for cell in fc68[3].cells] == ["71.6", "76.1", "4.5"]
@@ -221,15 +224,15 @@ def test_figure_1_marks_a_word_on_both_curves() -> None:
         "Images by rank: 100 hashtags with 1,000 down to 10 images; 4 labels with 30 down to 30 images. "
         "Marked hashtags: <b>cat 100."
     )
-    html = hashtags.rank_figure(counted()).html
+    html = hashtags.rank_figure(counted(), REAL).html
     assert "<b>cat" not in html
     ax = hashtags.plot_ranks(counted())
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     stars = [line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "*"]
     assert stars == [[10, 100], [1, 30]]
     assert cells(hashtags.word_table(counted()), "paper: guenon") == ["1,300", "226"]
-    assert cells(hashtags.tail_table(counted()), "hashtags")[1] == "0.81"
-    assert cells(hashtags.tail_table(counted()), "labels")[0] == "4"  # ranks, not points of the thinned curve
+    assert cells(hashtags.tail_table(counted(), REAL), "hashtags")[1] == "0.81"
+    assert cells(hashtags.tail_table(counted(), REAL), "labels")[0] == "4"  # ranks, not points of the thinned curve
 
 
 def coloured() -> list[Record]:
@@ -278,7 +281,7 @@ class Seen:
 
 def test_figure_4_credits_photographers_and_states_the_difference() -> None:
     image = Image.new("RGB", (8, 8))
-    html = gradients.gradient_pictures([image, image], [Seen(), Seen()], ["<i>ann", "bob"]).html
+    html = gradients.gradient_pictures([image, image], [Seen(), Seen()], "Photographs by <i>ann and bob.").html
     assert "&lt;i&gt;ann and bob" in html
     assert "2.5e-07 at most, of responses up to 3.0" in gradients.response_pictures([Seen()]).html
     assert "3 filters of 5 by 5" in gradients.filter_pictures(Seen()).html
@@ -295,7 +298,7 @@ def test_the_words_of_figure_4_follow_what_was_seen() -> None:
         filters[0, :, :, 0], filters[1, :, 4, :] = -1.5, 2.5
 
     image = Image.new("RGB", (9, 7))
-    html = gradients.gradient_pictures([image, image], [Edge(), Seen()], ["", ""]).html
+    html = gradients.gradient_pictures([image, image], [Edge(), Seen()], "").html
     assert "image 1, 9 by 7 pixels: horizontal gradient from -3.00 to 0.00, strong edges on 25 % of it" in html
     assert "image 2, 9 by 7 pixels: horizontal gradient from 0.00 to 0.00, strong edges on 0 %" in html
     said = gradients.response_pictures([Edge()]).html
@@ -321,14 +324,15 @@ def agreed() -> list[Record]:
 
 
 def test_agreement_is_shown_beside_chance() -> None:
-    table = metadata.agreement_table(agreed())
+    table = metadata.agreement_table(agreed(), REAL)
     assert [c.text for c in table.groups[0].rows[0].cells] == ["0.310", "0.110", "0.510", "0.410", "0.210"]
     assert metadata.describe_agreement(agreed()).endswith("DeeperCluster: hashtags +0.200, cameras +0.200.")
 
 
 def test_cluster_pages_credit_photographers_and_escape_what_they_wrote(tmp_path: Path, monkeypatch) -> None:
     images = open_images(write_pictures(tmp_path / "pool", 9, flat=True))
-    preset = parse_preset("tiny", {"methods": {"deepercluster": None}})
+    preset = parse_preset("tiny", {"methods": {"deepercluster": None}, "data": {"root": "somewhere"}})
+    drawn = parse_preset("tiny", {"methods": {"deepercluster": None}})
     monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
     path = tmp_path / "runs" / "tiny" / "pictures" / "metadata-deepercluster-s0.json"
     path.parent.mkdir(parents=True)
@@ -341,6 +345,29 @@ def test_cluster_pages_credit_photographers_and_escape_what_they_wrote(tmp_path:
     assert "ann, &lt;img src=x&gt;, unknown, a, b, c, d, e, f" in html
     assert "50 % of 30 images" in html
     assert "There is no cluster" in metadata.cluster_pages(preset, "deepercluster", images, "gps").text
+    said = metadata.cluster_pages(drawn, "deepercluster", images, "hashtag").text
+    assert "ann" not in said
+    assert said.endswith("These are drawings; their users, cameras, places and hashtags are invented by rules.")
+
+
+def test_a_drawn_set_is_named_a_stand_in_and_a_real_one_by_its_name() -> None:
+    """The published rows are of the real sets in either case."""
+    captions = {data: voc.sobel_table(classified(), data).caption for data in (DRAWN, REAL)}
+    assert captions[REAL].startswith("Mean average precision on VOC2007, ")
+    assert captions[DRAWN].startswith("Mean average precision on the drawn stand-in for VOC2007, ")
+    assert retrieval.retrieval_table(retrieved(), REAL).columns[1:] == ("Oxford5K", "Paris6K")
+    assert retrieval.retrieval_table(retrieved(), DRAWN).columns[1] == "Oxford5K (ours: drawn stand-in)"
+    assert retrieval.describe_bars(retrieved(), "oxford", names_in(DRAWN)).startswith("Drawn stand-in for Oxford5K, ")
+    assert hashtags.tail_table(counted(), DRAWN).caption == "How uneven: 400 drawings"
+    own = DataConfig(metadata="yfcc100m_dataset.bz2")  # read by path: about photographs, whatever the pool is
+    assert hashtags.tail_table(counted(), own).caption == "How uneven: 400 photographs"
+
+
+def test_videos_are_said_to_be_left_out() -> None:
+    card = make_card(DATA, 0, "hashtags", notes={"photographs": 99, "videos": 1, "malformed_lines": 0})
+    rows = [dataclasses.replace(r, card=card) for r in counted()]
+    for shown in (hashtags.rank_figure(rows, REAL).text, hashtags.tail_table(rows, REAL)._repr_markdown_()):
+        assert "Videos are not counted: the table has 1 line about them." in shown
 
 
 # every page
@@ -349,9 +376,9 @@ def test_cluster_pages_credit_photographers_and_escape_what_they_wrote(tmp_path:
 EMPTY_EXHIBITS = {
     "fine-tuning": lambda: finetuning.accuracy_per_epoch([]),
     "leads": lambda: finetuning.lead_per_epoch([]),
-    "retrieval": lambda: retrieval.retrieval_bars([]),
+    "retrieval": lambda: retrieval.retrieval_bars([], REAL),
     "classes": lambda: voc.class_bars([]),
-    "hashtags": lambda: hashtags.rank_figure([]),
+    "hashtags": lambda: hashtags.rank_figure([], REAL),
     "colour": lambda: colour.spread_figure([]),
     "metadata": lambda: metadata.agreement_bars([]),
 }
@@ -370,16 +397,16 @@ def test_without_records_a_page_says_so(name: str) -> None:
     [
         finetuning.finetuning_table,
         finetuning.lead_table,
-        retrieval.retrieval_table,
-        voc.sobel_table,
+        partial(retrieval.retrieval_table, data=DRAWN),
+        partial(voc.sobel_table, data=DRAWN),
         voc.every_network,
         voc.class_table,
         hashtags.word_table,
-        hashtags.tail_table,
+        partial(hashtags.tail_table, data=DRAWN),
         colour.spread_table,
-        metadata.agreement_table,
+        partial(metadata.agreement_table, data=DRAWN),
     ],
-    ids=lambda f: f.__name__,
+    ids=lambda f: getattr(f, "func", f).__name__,
 )
 def test_tables_without_records_are_tables(table) -> None:
     assert table([])._repr_html_()
@@ -389,10 +416,10 @@ def test_tables_without_records_are_tables(table) -> None:
 FIGURES = {
     "accuracy per epoch": lambda: finetuning.accuracy_per_epoch(finetuned()),
     "lead per epoch": lambda: finetuning.lead_per_epoch(finetuned()),
-    "retrieval": lambda: retrieval.retrieval_bars(retrieved()),
+    "retrieval": lambda: retrieval.retrieval_bars(retrieved(), REAL),
     "regions": lambda: retrieval.region_grids(4, 6, [[(0, 0, 4), (0, 2, 4)], [(0, 0, 2)]]),
     "classes": lambda: voc.class_bars(classified()),
-    "hashtags": lambda: hashtags.rank_figure(counted()),
+    "hashtags": lambda: hashtags.rank_figure(counted(), REAL),
     "colour": lambda: colour.spread_figure(coloured()),
     "metadata": lambda: metadata.agreement_bars(agreed()),
 }
@@ -408,14 +435,14 @@ def test_every_figure_has_words_with_its_numbers(name: str) -> None:
 SCORED = {
     "table 2": lambda: finetuning.finetuning_table(finetuned()),
     "leads": lambda: finetuning.lead_table(finetuned()),
-    "table 3": lambda: retrieval.retrieval_table(retrieved()),
-    "table 4": lambda: voc.sobel_table(classified()),
+    "table 3": lambda: retrieval.retrieval_table(retrieved(), REAL),
+    "table 4": lambda: voc.sobel_table(classified(), REAL),
     "all networks": lambda: voc.every_network(classified()),
     "per class": lambda: voc.class_table(classified()),
     "words": lambda: hashtags.word_table(counted()),
-    "tails": lambda: hashtags.tail_table(counted()),
+    "tails": lambda: hashtags.tail_table(counted(), REAL),
     "spreads": lambda: colour.spread_table(coloured()),
-    "agreement": lambda: metadata.agreement_table(agreed()),
+    "agreement": lambda: metadata.agreement_table(agreed(), REAL),
 }
 
 
@@ -451,7 +478,11 @@ def test_an_exhibit_refers_to_the_deviations_that_bear_on_it(name: str, numbers:
 
 
 def test_under_nothing_stands_no_strip() -> None:
-    for shown in (finetuning.accuracy_per_epoch([]), retrieval.retrieval_table([]), hashtags.rank_figure([])):
+    for shown in (
+        finetuning.accuracy_per_epoch([]),
+        retrieval.retrieval_table([], REAL),
+        hashtags.rank_figure([], REAL),
+    ):
         assert "dclib-provenance" not in shown._repr_html_()
 
 
@@ -462,7 +493,7 @@ def test_a_dollar_sign_in_a_word_is_no_formula(word: str) -> None:
         dataclasses.replace(r, keys={k: word if k in ("word", "class") else v for k, v in r.keys.items()})
         for r in counted()
     ]
-    assert "<img" in hashtags.rank_figure(planted).html
+    assert "<img" in hashtags.rank_figure(planted, REAL).html
     of_class = [r for r in classified() if r.keys.get("class", "cat") == "cat"]
     planted = [
         dataclasses.replace(r, keys={**r.keys, **({"class": word} if "class" in r.keys else {})}) for r in of_class

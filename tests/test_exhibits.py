@@ -13,11 +13,13 @@ from bs4 import BeautifulSoup
 from PIL import Image
 from synthetic_records import make_probes, make_training
 
-from dclib.config import Preset
+from dclib.config import DataConfig, Preset
 from dclib.data.folders import open_folder
 from dclib.data.yfcc import open_yfcc
 from dclib.presets import parse_preset
 from dclib.report import exhibits, tables
+
+DRAWN, REAL = DataConfig(), DataConfig(root="somewhere")
 
 
 def picture_bytes(color: tuple[int, int, int]) -> bytes:
@@ -120,13 +122,13 @@ def test_the_notice_says_whether_images_are_real() -> None:
 
 def test_a_contact_sheet_says_its_classes_and_its_size(folder: Path) -> None:
     images = open_folder(folder)
-    shown = exhibits.contact_sheet(images, "labelled objects")
+    shown = exhibits.contact_sheet(images, "labelled objects", REAL)
     assert "by class; 24 in all" in shown.text
     assert "by row: ant, bee." in shown.text
-    mixed = exhibits.contact_sheet(images, "images", by_class=False)
-    assert "drawn at random" in mixed.text
+    mixed = exhibits.contact_sheet(images, "images", DRAWN, by_class=False)
+    assert "Images (drawings), taken at random" in mixed.text
     assert "by row" not in mixed.text
-    assert exhibits.contact_sheet(None, "labelled scenes").text == "This preset has no labelled scenes."
+    assert exhibits.contact_sheet(None, "labelled scenes", REAL).text == "This preset has no labelled scenes."
 
 
 def test_classes_are_counted_where_there_are_any(folder: Path) -> None:
@@ -139,7 +141,7 @@ def test_classes_are_counted_where_there_are_any(folder: Path) -> None:
 def test_photographs_are_matched_to_their_own_metadata(tmp_path: Path) -> None:
     """Lines come in no order, and one is about a photo that is not there."""
     pool = open_yfcc(make_pool(tmp_path / "pool", [9, 7, 123, 10, 8]))
-    shown = exhibits.photographs(pool)
+    shown = exhibits.photographs(pool, REAL)
     soup = BeautifulSoup(shown.html, "html.parser")
     cards = {image["alt"]: image.parent.text for image in soup.find_all("img")}
     assert set(cards) == {f"Photograph: title {n}" for n in (7, 8, 9, 10)}
@@ -148,22 +150,31 @@ def test_photographs_are_matched_to_their_own_metadata(tmp_path: Path) -> None:
         for n in (7, 8, 9, 10)
     )
     assert "<b>" not in shown.html
+    assert exhibits.credit_of(pool, (1, 0, 1), REAL) == "Photographs by user8 and user7."
+    drawn = exhibits.photographs(pool, DRAWN)
+    assert "Drawing: title 7" in drawn.html
+    assert "invented user user7" in drawn.text
+    assert "hotograph" not in drawn.html + exhibits.credit_of(pool, (0, 1), DRAWN)
 
 
 def test_a_pool_without_its_metadata_says_so(tmp_path: Path, folder: Path) -> None:
-    assert "comes without metadata" in exhibits.photographs(open_folder(folder)).text
+    assert "comes without metadata" in exhibits.photographs(open_folder(folder), REAL).text
     strangers = open_yfcc(make_pool(tmp_path / "pool", [123, 124]))
-    assert exhibits.photographs(strangers).text.endswith("is about a photo of the pool.")
+    assert exhibits.photographs(strangers, REAL).text.endswith("is about a photo of the pool.")
 
 
 def test_other_sets_are_found_by_their_layout(tmp_path: Path, folder: Path) -> None:
-    assert exhibits.other_sets(folder).text == "No multi-object or landmark set comes with these images."
+    assert exhibits.other_sets(folder, REAL).text == "No multi-object or landmark set comes with these images."
     for place in ("VOC2007/JPEGImages", "landmarks/oxford/jpg"):
         (tmp_path / "world" / place).mkdir(parents=True)
         (tmp_path / "world" / place / "1.jpg").write_bytes(picture_bytes((1, 2, 3)))
-    text = exhibits.other_sets(tmp_path / "world").text
-    assert "VOC2007: scenes with several objects, 1 images." in text
-    assert "oxford: landmarks, 1 images." in text
+    text = exhibits.other_sets(tmp_path / "world", REAL).text
+    assert "Scenes with several objects: VOC2007, 1 images." in text
+    assert "Landmarks: oxford, 1 images." in text
+    text = exhibits.other_sets(tmp_path / "world", DRAWN).text
+    assert "Scenes with several objects: drawn stand-in for VOC2007, 1 images." in text
+    assert "in drawn stand-in for VOC2007" in text  # the words for who cannot see it
+    assert "Landmarks: oxford (drawings), 1 images." in text
 
 
 def test_mosaics_come_from_the_saved_clusters(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,4 +219,4 @@ def test_the_words_of_turns_and_gradients_follow_the_picture(tmp_path: Path) -> 
 
 def test_the_name_of_a_class_is_no_formula(folder: Path) -> None:
     (folder / "ant").rename(folder / r"$\x$")
-    assert "<img" in exhibits.contact_sheet(open_folder(folder), "labelled objects").html
+    assert "<img" in exhibits.contact_sheet(open_folder(folder), "labelled objects", REAL).html

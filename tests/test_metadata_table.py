@@ -39,7 +39,8 @@ QUIRKS = (  # column and what stands there; the separators are line ends to Pyth
     {6: "%zz%4", 7: "caf%E9", 8: "%E9%9B%AA,%ED%A0%80,%F0%9F%98%80"},
     {7: "caf\udce9 \x85\u2028\r", 8: "caf\udce9"},
     {8: "a%2Cb,c%2Bd,e+f,,#Cat,cat,＃ＣＡＴ,Straße,++", 9: ",,"},
-    {8: '"],[",\\u0041,{}', 1: "", 22: "1"},
+    {8: '"],[",\\u0041,{}', 1: ""},
+    {8: "cat", 22: "1"},
     {10: "180", 11: "90"},
     {0: "999999999999999999"},
 )
@@ -91,7 +92,8 @@ def photos_of(table: Path) -> tuple[PhotoMetadata, ...]:
         for name in ("longitude", "latitude"):
             row[name] = np.nan if row[name] is None else row[name]
         uploaded = row.pop("date_uploaded")
-        photos.append(PhotoMetadata(**row, date_uploaded=uploaded and uploaded.replace(tzinfo=UTC)))
+        uploaded = uploaded and uploaded.replace(tzinfo=UTC)
+        photos.append(PhotoMetadata(**row, date_uploaded=uploaded, is_video=False))
         assert photos[-1].hashtags == hashtags
     return tuple(photos)
 
@@ -102,7 +104,8 @@ def assert_same_as_in_memory(source: Path, folder: Path, *, max_bad: float = 0.0
     # repr, for NaN is unequal to itself
     assert list(map(repr, photos_of(table))) == list(map(repr, expected.photos))
     facts = table_facts(table)
-    assert (facts.n_lines, facts.n_bad) == (len(expected) + len(expected.bad_lines), len(expected.bad_lines))
+    assert facts.n_lines == len(expected) + expected.n_bad + expected.n_videos
+    assert (facts.n_bad, facts.n_videos) == (expected.n_bad, expected.n_videos)
     assert facts.bad_lines == expected.bad_lines[: metadata_table.SHOWN_BAD]
 
 
@@ -327,15 +330,19 @@ def test_a_table_is_large_when_its_text_would_fill_memory(tmp_path: Path, monkey
 
 def test_large_files_give_the_same_figure_and_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
-    source = write_lines(tmp_path / "table.tsv", [*drawn_lines(400), *MALFORMED[:1]])
+    video = line_with({0: "1003", 1: "filmed", 8: "cat,filmed", 22: "1"})  # of the number of a photograph
+    source = write_lines(tmp_path / "table.tsv", [video, *drawn_lines(400), *MALFORMED[:1], video])
     preset = load_preset("smoke")
     images, clusters = clustered([f"{1000 + 3 * i:08d}" for i in range(300)])
     found = []
     for large in (False, True):
         monkeypatch.setattr(metadata_runs, "is_large", lambda _, large=large: large)
-        records = metadata_runs.hashtag_records(ranked_tags(preset, source, ["Cat"])[0], {"Cat": 3})
-        with clustered_photos(preset, source, images, clusters) as (photos, malformed):
-            found.append((records, photos.dominated("hashtag", smallest=2, count=3), len(photos), malformed))
+        ranked, without = ranked_tags(preset, source, ["Cat"])
+        records = metadata_runs.hashtag_records(ranked, {"Cat": 3})
+        with clustered_photos(preset, source, images, clusters) as (photos, also_without):
+            found.append((records, photos.dominated("hashtag", smallest=2, count=3), len(photos)))
+            assert photos.nicknames([1])[0].startswith("me ")  # not "nick", who filmed
+        assert without == also_without == {"videos": 2, "malformed_lines": 1}
+        assert (ranked.photographs, "filmed" in ranked.at_rank.values()) == (400, False)
     assert found[0] == found[1]
-    assert found[0][-1] == 1
     assert list((tmp_path / "runs" / "metadata").glob("table.tsv-*.parquet"))

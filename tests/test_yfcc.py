@@ -457,6 +457,15 @@ def test_malformed_lines_are_counted_up_to_the_stated_share(tmp_path):
         read_metadata(path)
 
 
+def test_videos_are_left_out_and_counted(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_text("".join(line_with(c0=str(i), c22="1" if i % 4 == 1 else "0") for i in range(10)) + "cut\n")
+    table = read_metadata(path, max_bad=0.1)  # of eleven lines: videos are lines that can be read
+    assert (len(table), table.n_videos, table.n_bad) == (7, 3, 1)
+    assert [photo.line for photo in table] == [0, 2, 3, 4, 6, 7, 8]  # nothing is shifted
+    assert not read_metadata(path, lines=[1, 5]).photos
+
+
 def test_some_lines_can_be_picked(tmp_path):
     path = tmp_path / "table.tsv"
     path.write_text("".join(line_with(c0=str(100 + i)) for i in range(30)) + "cut\n" * 100)

@@ -29,8 +29,8 @@ from dclib.analysis.metadata import FIELDS, Agreement, ClusteredPhotos, MatchedP
 from dclib.analysis.metadata_queries import table_photos
 from dclib.config import Preset, config_hash
 from dclib.data.images import ImageSet
-from dclib.data.metadata_table import import_metadata, is_large, table_facts
-from dclib.data.yfcc_metadata import normalise_tag, read_metadata
+from dclib.data.metadata_table import TableFacts, import_metadata, is_large, table_facts
+from dclib.data.yfcc_metadata import MetadataTable, normalise_tag, read_metadata
 from dclib.presets import data_root, runs_folder
 from dclib.records import DATA, Record, RunCard, code_hash, write_atomically, write_records
 from dclib.train.runs import default_device, device_name, is_current, prepare_data, preset_folder, run_card
@@ -86,21 +86,26 @@ def hashtag_counts(preset: Preset) -> None:
     if objects is not None and objects.labels is not None:
         counts = np.bincount(objects.labels, minlength=len(objects.classes))
         labels = dict(zip(objects.classes, counts.tolist(), strict=True))
-    ranked, malformed = ranked_tags(preset, path, labels)
-    notes = {"photographs": ranked.photographs, "malformed_lines": malformed}
+    ranked, without = ranked_tags(preset, path, labels)
+    notes = {"photographs": ranked.photographs, **without}
     card = replace(card, seconds=round(time.monotonic() - start, 1), notes=notes)
     write_records(target, card, hashtag_records(ranked, labels))
 
 
-def ranked_tags(preset: Preset, path: Path, words: Collection[str]) -> tuple[RankedTags, int]:
-    """The hashtags of a metadata file, counted in memory or, where it is large, in a table; and its malformed lines."""
+def ranked_tags(preset: Preset, path: Path, words: Collection[str]) -> tuple[RankedTags, dict[str, int]]:
+    """The hashtags of a metadata file, counted in memory or, where it is large, in a table; and what was left out."""
     if not is_table(path):
-        return rank_tags(read_tags(path), words, DRAWN_RANKS), 0
+        return rank_tags(read_tags(path), words, DRAWN_RANKS), left_out(MetadataTable(()))
     if is_large(path):
         table = kept_table(preset, path)
-        return rank_table_tags(table, words, DRAWN_RANKS), table_facts(table).n_bad
+        return rank_table_tags(table, words, DRAWN_RANKS), left_out(table_facts(table))
     lines = read_metadata(path, max_bad=preset.data.max_bad_metadata)
-    return rank_tags([photo.user_tags for photo in lines], words, DRAWN_RANKS), len(lines.bad_lines)
+    return rank_tags([photo.user_tags for photo in lines], words, DRAWN_RANKS), left_out(lines)
+
+
+def left_out(read: MetadataTable | TableFacts) -> dict[str, int]:
+    """Lines of a metadata table that are about no photograph, or about nothing that can be read."""
+    return {"videos": read.n_videos, "malformed_lines": read.n_bad}
 
 
 def is_table(path: Path) -> bool:
@@ -166,26 +171,26 @@ def metadata_method(preset: Preset, method: str, seed: int, *, device: str = "")
         return
     images, clusters = final_clusters(preset, method, seed, device=device)
     start = time.monotonic()
-    with clustered_photos(preset, path, images, clusters) as (photos, malformed):
+    with clustered_photos(preset, path, images, clusters) as (photos, without):
         found = {field: photos.agreement(field, seed) for field in FIELDS}
         records = [record for field, of in found.items() if of for record in agreement_records(field, of)]
         write_cluster_pages(preset, method, seed, images, clusters, photos)
-        notes = {**card.notes, "photographs": len(photos), "malformed_lines": malformed}
+        notes = {**card.notes, "photographs": len(photos), **without}
     write_records(target, replace(card, seconds=round(time.monotonic() - start, 1), notes=notes), records)
 
 
 @contextmanager
 def clustered_photos(
     preset: Preset, path: Path, images: ImageSet, clusters: NDArray[np.int64]
-) -> Iterator[tuple[ClusteredPhotos, int]]:
-    """The images beside their metadata, in memory or, where that is large, in a table; and its malformed lines."""
+) -> Iterator[tuple[ClusteredPhotos, dict[str, int]]]:
+    """The images beside their metadata, in memory or, where that is large, in a table; and what was left out."""
     if is_large(path):
         table = kept_table(preset, path)
         with table_photos(table, images, clusters) as photos:
-            yield photos, table_facts(table).n_bad
+            yield photos, left_out(table_facts(table))
     else:
         lines = read_metadata(path, max_bad=preset.data.max_bad_metadata)
-        yield MatchedPhotos(clusters, match_photos(images, lines)), len(lines.bad_lines)
+        yield MatchedPhotos(clusters, match_photos(images, lines)), left_out(lines)
 
 
 def agreement_records(field: str, found: Agreement) -> list[Record]:

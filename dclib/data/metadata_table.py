@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import count, repeat
 from operator import attrgetter
 from pathlib import Path
@@ -42,17 +42,18 @@ BZ2_RATIO = 4  # text to compressed text, about
 PART_BYTES = 2**22  # of text that a process parses at once, about 10,000 lines
 MEMORY = "1GB"  # that DuckDB may use before it goes on in files
 SHOWN_BAD = 10  # malformed lines kept with the reason, of a part and of the table
-TEXT, LIST, WHOLE, DEGREES, TIME, FLAG = "VARCHAR", "VARCHAR[]", "BIGINT", "DOUBLE", "TIMESTAMP", "BOOLEAN"
-DTYPES: Mapping[str, str] = {WHOLE: "int64", DEGREES: "float64", TIME: "datetime64[us]", FLAG: "bool"}
+TEXT, LIST, WHOLE, DEGREES, TIME = "VARCHAR", "VARCHAR[]", "BIGINT", "DOUBLE", "TIMESTAMP"
+DTYPES: Mapping[str, str] = {WHOLE: "int64", DEGREES: "float64", TIME: "datetime64[us]"}
 
-# Fields of PhotoMetadata. Unknown dates and degrees are NULL; date_uploaded is UTC without saying so.
+# Fields of PhotoMetadata; a row is a photograph, so none says that it is a video. Unknown dates and degrees are NULL;
+# date_uploaded is UTC without saying so.
 COLUMNS: Mapping[str, str] = {
     **{"line": WHOLE, "identifier": WHOLE, "user_id": TEXT, "user_nickname": TEXT},
     **{"date_taken": TIME, "date_uploaded": TIME, "capture_device": TEXT, "title": TEXT, "description": TEXT},
     **{"user_tags": LIST, "machine_tags": LIST, "longitude": DEGREES, "latitude": DEGREES, "accuracy": WHOLE},
     **{"page_url": TEXT, "download_url": TEXT, "licence_name": TEXT, "licence_url": TEXT},
     **{"server_id": TEXT, "farm_id": TEXT, "secret": TEXT, "secret_original": TEXT, "extension": TEXT},
-    **{"is_video": FLAG, "hashtags": LIST},
+    **{"hashtags": LIST},
 }
 
 
@@ -63,6 +64,7 @@ class TableFacts:
     n_lines: int  # blank ones left out
     n_bad: int  # malformed, so not in the table
     bad_lines: tuple[tuple[int, str], ...]  # the first of them: number from 0, and what is wrong
+    n_videos: int  # left out of the table too
 
 
 def is_large(path: Path) -> bool:
@@ -197,11 +199,12 @@ def _without_mark(source: Path, line: bytes) -> bytes:
 def _write_part(source: Path, target: Path, first: int, lines: list[bytes]) -> None:
     # broken UTF-8 in one title must not cost the table
     texts = ((first + i, line.decode("utf-8", "replace")) for i, line in enumerate(lines))
-    photos, bad_lines = parse_lines((number, text) for number, text in texts if text.strip())
-    if first == 0 and bad_lines and not photos:
+    photos, bad_lines, n_videos = parse_lines((number, text) for number, text in texts if text.strip())
+    if first == 0 and bad_lines and not (photos or n_videos):
         reason = bad_lines[0][1]
         raise ValueError(f"no metadata in {source}: none of its first {len(bad_lines):,} lines can be read; {reason}")
-    facts = TableFacts(len(photos) + len(bad_lines), len(bad_lines), tuple(bad_lines[:SHOWN_BAD]))
+    n_lines = len(photos) + len(bad_lines) + n_videos
+    facts = TableFacts(n_lines, len(bad_lines), tuple(bad_lines[:SHOWN_BAD]), n_videos)
     with connect(target.parent, memory="512MB", threads=1) as connection:
         fields = zip(*map(attrgetter(*COLUMNS), photos), strict=True) if photos else repeat((), len(COLUMNS))
         values = {n: _column(column, k) for (n, k), column in zip(COLUMNS.items(), fields, strict=True)}
@@ -236,13 +239,14 @@ def _added_facts(connection: duckdb.DuckDBPyConnection, parts: Sequence[Path]) -
     query = "SELECT decode(value) FROM parquet_kv_metadata(?) WHERE decode(key) = 'facts' ORDER BY file_name"
     rows = connection.execute(query, [list(map(str, parts))]).fetchall() if parts else []
     found = [json.loads(text) for (text,) in rows]
-    bad_lines = [(number, reason) for _, _, shown in found for number, reason in shown]
-    return TableFacts(sum(n for n, _, _ in found), sum(n for _, n, _ in found), tuple(bad_lines[:SHOWN_BAD]))
+    n_lines, n_bad, n_videos = (sum(facts[place] for facts in found) for place in (0, 1, 3))
+    bad_lines = [(number, reason) for facts in found for number, reason in facts[2]]
+    return TableFacts(n_lines, n_bad, tuple(bad_lines[:SHOWN_BAD]), n_videos)
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, query: str, target: Path, facts: TableFacts) -> None:
     """Write the rows of a query to a Parquet file, in one atomic step. Raises OSError where the disk is full."""
-    text = json.dumps([facts.n_lines, facts.n_bad, facts.bad_lines])
+    text = json.dumps(astuple(facts))
     options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{facts: {_quoted(text)}}}"
     unfinished = target.with_suffix(".unfinished")
     try:

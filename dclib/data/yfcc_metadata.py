@@ -1,4 +1,7 @@
-"""YFCC100M's metadata: ``yfcc100m_dataset``, one line of 23 columns per photo, plain or bz2."""
+"""YFCC100M's metadata: ``yfcc100m_dataset``, one line of 23 columns per photo or video, plain or bz2.
+
+Eight lines in a thousand are about videos. They are left out where photographs are read, and their number is kept.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 from urllib.parse import unquote_plus
 
 from dclib.reading import encoding_of
@@ -65,15 +68,29 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # that no page and n
 STREET = 16  # Flickr's closest level of accuracy
 
 
+class ParsedLines(NamedTuple):
+    """What some lines hold."""
+
+    photos: list[PhotoMetadata]
+    bad_lines: list[tuple[int, str]]  # number from 0, and what is wrong
+    n_videos: int
+
+
 @dataclass(frozen=True)
 class MetadataTable:
-    """The lines of a metadata file that could be read, in order, and what was wrong with the others."""
+    """The photographs of a metadata file, in order, and what was wrong with lines that could not be read."""
 
     photos: tuple[PhotoMetadata, ...]
     bad_lines: tuple[tuple[int, str], ...] = ()  # number from 0, and what is wrong
+    n_videos: int = 0  # lines about videos, left out
 
     def __len__(self) -> int:
         return len(self.photos)
+
+    @property
+    def n_bad(self) -> int:
+        """Lines that could not be read."""
+        return len(self.bad_lines)
 
     def __iter__(self) -> Iterator[PhotoMetadata]:
         return iter(self.photos)
@@ -103,24 +120,30 @@ def read_metadata(path: str | Path, *, lines: Collection[int] | None = None, max
         raise ValueError(f"no metadata at {path}: need a file of {N_COLUMNS} tab-separated columns")
     try:
         with _open_text(path) as file:
-            photos, bad_lines = parse_lines(_chosen(file, lines))
+            photos, bad_lines, n_videos = parse_lines(_chosen(file, lines))
     except (EOFError, OSError, UnicodeError) as error:
         raise ValueError(f"{path} cannot be read to its end: {error}; fetch it again") from None
-    if not photos and not bad_lines:
+    n_lines = len(photos) + len(bad_lines) + n_videos
+    if not n_lines:
         raise ValueError(f"no metadata in {path}: it has {'no lines' if lines is None else 'none of the chosen lines'}")
-    refuse_too_many(path, len(photos) + len(bad_lines), len(bad_lines), bad_lines, max_bad)
-    return MetadataTable(tuple(photos), tuple(bad_lines))
+    refuse_too_many(path, n_lines, len(bad_lines), bad_lines, max_bad)
+    return MetadataTable(tuple(photos), tuple(bad_lines), n_videos)
 
 
-def parse_lines(numbered: Iterable[tuple[int, str]]) -> tuple[list[PhotoMetadata], list[tuple[int, str]]]:
+def parse_lines(numbered: Iterable[tuple[int, str]]) -> ParsedLines:
     """The photos of lines given with their numbers, and number and reason of each that is malformed."""
-    photos, bad_lines = [], []
+    photos, bad_lines, n_videos = [], [], 0
     for number, text in numbered:
         try:
-            photos.append(parse_metadata(text, number))
+            photo = parse_metadata(text, number)
         except ValueError as error:
             bad_lines.append((number, str(error)))
-    return photos, bad_lines
+            continue
+        if photo.is_video:
+            n_videos += 1
+        else:
+            photos.append(photo)
+    return ParsedLines(photos, bad_lines, n_videos)
 
 
 def refuse_too_many(

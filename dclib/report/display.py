@@ -131,14 +131,17 @@ def show_side_by_side(
     return shown + source if source else shown
 
 
-def show_photographs(photographs: Sequence[tuple[Image.Image, str, Sequence[str]]], *, caption: str) -> Fragment:
+def show_photographs(
+    photographs: Sequence[tuple[Image.Image, str, Sequence[str]]], *, kind: str, caption: str
+) -> Fragment:
     """Pictures in a grid that folds to the width of the page, each with a title and lines under it.
 
     Args:
         photographs: (picture, title, lines); the title is in the picture's alternative text too.
+        kind: What each of them is, for that text: a photograph, a drawing.
         caption: What the pictures are; escaped.
     """
-    cards = "".join(_card(picture, title, lines) for picture, title, lines in photographs)
+    cards = "".join(_card(picture, f"{kind}: {title}", title, lines) for picture, title, lines in photographs)
     grid = "display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:.8em"
     words = f"<figcaption>{escape(caption)}</figcaption>"
     html = f'<figure style="margin:1em 0"><div style="{grid}">{cards}</div>{words}</figure>'
@@ -228,7 +231,7 @@ def _uri(figure: Figure, pictures: bool) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _card(picture: Image.Image, title: str, lines: Sequence[str]) -> str:
+def _card(picture: Image.Image, alt: str, title: str, lines: Sequence[str]) -> str:
     buffer = io.BytesIO()
     small = picture.convert("RGB")
     small.thumbnail((260, 260))
@@ -237,6 +240,6 @@ def _card(picture: Image.Image, title: str, lines: Sequence[str]) -> str:
     words = "<br>".join(map(escape, itertools.chain([title], lines)))
     return (
         f'<div style="min-width:0;overflow-wrap:anywhere;font-size:.8em;line-height:1.3">'
-        f'<img src="{uri}" alt="Photograph: {escape(title)}" style="width:100%;height:auto;background:#fff">'
+        f'<img src="{uri}" alt="{escape(alt)}" style="width:100%;height:auto;background:#fff">'
         f"{words}</div>"
     )

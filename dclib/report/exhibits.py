@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from dclib.config import Preset
+from dclib.config import DataConfig, Preset
 from dclib.data.folders import open_folder
 from dclib.data.images import ImageSet
 from dclib.data.yfcc_metadata import PhotoMetadata, photos_by_image, read_metadata
@@ -23,6 +23,7 @@ from dclib.presets import runs_folder
 from dclib.records import Record, select
 from dclib.report import figures, pictures
 from dclib.report.display import Fragment, say, show, show_photographs, show_side_by_side
+from dclib.report.names import DRAWN_NOTICE, folder_name, names_in
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import title_of
 from dclib.report.tables import missing_half_sentence
@@ -37,20 +38,20 @@ N_PHOTOGRAPHS = 12
 
 def data_notice(preset: Preset) -> Fragment:
     """Which images this page is about, and what that means for its numbers."""
-    if preset.data.root:
+    if not preset.data.is_drawn:
         return say(
             f"Preset {preset.name}. {preset.description} It reads real images by path. Its numbers are those of these "
             "images and of this preset's budget, and no reproduction of the paper's."
         )
     return say(
-        f"Preset {preset.name}. {preset.description} The pocket world is pictures drawn by rules, not photographs. "
+        f"Preset {preset.name}. {preset.description} {DRAWN_NOTICE} "
         "World and settings were tuned, looking at the labels and at the probes' test set, until the paper's ordering "
         "appeared. What follows is a demonstration of the method, not evidence for the paper."
     )
 
 
 def contact_sheet(
-    images: ImageSet | None, what: str, *, n_rows: int = 8, per_row: int = 8, by_class: bool = True
+    images: ImageSet | None, what: str, data: DataConfig, *, n_rows: int = 8, per_row: int = 8, by_class: bool = True
 ) -> Fragment:
     """Some images of a set: a row per class, or mixed as they come where it has none or ``by_class`` is false."""
     if images is None:
@@ -62,12 +63,13 @@ def contact_sheet(
         pictures.draw_contact_sheet(shown, rows),
         pictures=True,
         alt=pictures.describe_contact_sheet(shown, rows),
-        caption=f"{what.capitalize()}, {'by class' if sorted_out else 'drawn at random'}; {len(images):,} in all.",
+        caption=f"{what.capitalize()}{names_in(data).aside}, {'by class' if sorted_out else 'taken at random'}; "
+        f"{len(images):,} in all.",
     )
 
 
-def photographs(pool: ImageSet) -> Fragment:
-    """Images of a pool in YFCC100M's layout with who took them, with what, and the hashtags given."""
+def photographs(pool: ImageSet, data: DataConfig) -> Fragment:
+    """Images of a pool in YFCC100M's layout with whom, what and which words its metadata name."""
     folder = Path(getattr(pool.reader, "root", "."))
     table = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
     if table is None:
@@ -78,10 +80,14 @@ def photographs(pool: ImageSet) -> Fragment:
         return say(f"None of the first {METADATA_LINES:,} lines of {table.name} is about a photo of the pool.")
     chosen = np.random.default_rng(0).permutation(described)[:N_PHOTOGRAPHS].tolist()
     cards = [
-        (pool.open(i, draft=256), photos[pool.ids[i]].title or "untitled", _photo_lines(photos[pool.ids[i]]))
+        (pool.open(i, draft=256), photos[pool.ids[i]].title or "untitled", _photo_lines(photos[pool.ids[i]], data))
         for i in chosen
     ]
-    return show_photographs(cards, caption="From the pool, with what its metadata says: user, camera, hashtags.")
+    if data.is_drawn:
+        caption = "Drawings from the pool, with the metadata invented for them by rules: user, camera, hashtags."
+        return show_photographs(cards, kind="Drawing", caption=caption)
+    caption = "From the pool, with what its metadata says: user, camera, hashtags."
+    return show_photographs(cards, kind="Photograph", caption=caption)
 
 
 def class_counts(pool: ImageSet, objects: ImageSet | None) -> Fragment:
@@ -98,12 +104,12 @@ def class_counts(pool: ImageSet, objects: ImageSet | None) -> Fragment:
     )
 
 
-def other_sets(root: Path) -> Fragment:
+def other_sets(root: Path, data: DataConfig) -> Fragment:
     """A few pictures of the multi-object and landmark sets below ``root``, where there are any."""
     found = [(kind, folder) for kind, pattern in _LAYOUTS for folder in _folders_named(root, pattern)]
     if not found:
         return say("No multi-object or landmark set comes with these images.")
-    sheets = [_unlabelled_sheet(kind, folder) for kind, folder in found]
+    sheets = [_unlabelled_sheet(kind, folder, data) for kind, folder in found]
     return sum(sheets[1:], start=sheets[0])
 
 
@@ -115,31 +121,36 @@ def _folders_named(root: Path, name: str) -> list[Path]:
     return sorted(path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}{name}") if path.is_dir())
 
 
-def _unlabelled_sheet(kind: str, folder: Path) -> Fragment:
+def _unlabelled_sheet(kind: str, folder: Path, data: DataConfig) -> Fragment:
     images = open_folder(folder)
-    plain = ImageSet(folder.parent.name, images.ids, images.reader)
+    name = folder_name(folder.parent.name, names_in(data))
+    plain = ImageSet(name, images.ids, images.reader)
     rows = pictures.sample_rows(plain, n_rows=2, per_row=6)
     return show(
         pictures.draw_contact_sheet(plain, rows),
         pictures=True,
         alt=pictures.describe_contact_sheet(plain, rows),
-        caption=f"{folder.parent.name}: {kind}, {len(plain):,} images.",
+        caption=f"{kind.capitalize()}: {name}, {len(plain):,} images.",
     )
 
 
-def credits_of(pool: ImageSet, rows: Sequence[int]) -> list[str]:
-    """Who took some images of a pool, by its metadata; empty where that is not known."""
+def credit_of(pool: ImageSet, rows: Sequence[int], data: DataConfig) -> str:
+    """A sentence on who took some images of a pool, by its metadata; empty where that is not known."""
+    if data.is_drawn:
+        return "These images are drawings."
     folder = Path(getattr(pool.reader, "root", "."))
     table = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
     if table is None:
-        return [""] * len(rows)
+        return ""
     photos = photos_by_image(pool.ids, read_metadata(table, lines=range(METADATA_LINES)).photos)
-    return [photos[pool.ids[row]].user_nickname if pool.ids[row] in photos else "" for row in rows]
+    people = [photos[pool.ids[row]].user_nickname for row in rows if pool.ids[row] in photos]
+    return f"Photographs by {' and '.join(dict.fromkeys(people))}." if people else ""
 
 
-def _photo_lines(photo: PhotoMetadata) -> list[str]:
+def _photo_lines(photo: PhotoMetadata, data: DataConfig) -> list[str]:
+    by = "invented user" if data.is_drawn else "by"
     tags = " ".join(f"#{tag}" for tag in photo.user_tags)
-    return [line for line in (f"by {photo.user_nickname}", photo.capture_device, tags) if line]
+    return [line for line in (f"{by} {photo.user_nickname}", photo.capture_device, tags) if line]
 
 
 # 02: pre-training
@@ -199,7 +210,7 @@ def cluster_mosaics(preset: Preset, method: str, images: ImageSet) -> Fragment:
                     pictures.draw_cluster_mosaics(images, clusters),
                     pictures=True,
                     alt=pictures.describe_cluster_mosaics(images, clusters),
-                    caption=f"Nine images of each of some clusters at the last clustering, seed {seed}, drawn at "
+                    caption=f"Nine images of each of some clusters at the last clustering, seed {seed}, taken at "
                     "random; above each its number and its size (the main paper shows its own clusters like this).",
                     source=under_pictures(preset, "pretrain", method, seed),
                 )

@@ -35,8 +35,8 @@ class FirstLayer(Protocol):
     def scale(self) -> float: ...
 
 
-def gradient_pictures(images: Sequence[Image.Image], seen: Sequence[FirstLayer], credits: Sequence[str]) -> Fragment:
-    """Figure 4: images, and their two Sobel channels."""
+def gradient_pictures(images: Sequence[Image.Image], seen: Sequence[FirstLayer], credit: str) -> Fragment:
+    """Figure 4: images, and their two Sobel channels; ``credit`` says whose they are."""
     figure = Figure(figsize=(WIDTH, 2.1 * len(images)), facecolor="white", layout="constrained")
     for line, image, layer in zip(figure.subplots(len(images), 3, squeeze=False), images, seen, strict=True):
         line[0].imshow(image)
@@ -46,13 +46,12 @@ def gradient_pictures(images: Sequence[Image.Image], seen: Sequence[FirstLayer],
         for ax, title in zip(line, ("image", "horizontal gradient", "vertical gradient"), strict=True):
             ax.set_title(title, fontsize=SIZE - 1)
             bare(ax)
-    by = f" Photographs by {' and '.join(credits)}." if any(credits) else ""
     return show(
         figure,
         pictures=True,
         alt=describe_images(images, seen),
         caption="Images and what the network is fed instead, as Figure 4 of the supplement: grey is zero, white and "
-        f"black are edges of either sign. Colour and brightness are gone, shape is left (D15).{by}",
+        f"black are edges of either sign. Colour and brightness are gone, shape is left (D15). {credit}".strip(),
     )
 
 

@@ -6,28 +6,32 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
+from dclib.config import DataConfig
 from dclib.paper import FIGURE1_COUNTS
 from dclib.records import DATA, Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, finish, new_axes
 from dclib.report.finder import Finder
+from dclib.report.names import names_in_table
 from dclib.report.provenance import under
+from dclib.report.series import plural
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 EMPTY = "The pool comes without metadata, so there are no hashtags to count; give a table with data.metadata."
 TAGS, LABELS = "#0173b2", "#d55e00"
 
 
-def rank_figure(records: Sequence[Record]) -> Fragment:
+def rank_figure(records: Sequence[Record], data: DataConfig) -> Fragment:
     """Images against rank on logarithmic axes, with two example words marked on both curves."""
     if not select(records, "hashtag_images"):
         return say(EMPTY)
     return show(
         plot_ranks(records),
         alt=describe_ranks(records),
-        caption="Photographs with each hashtag, and images of each label, from the most frequent to the rarest, as "
-        "Figure 1 of the supplement. A straight falling line is a long tail; a flat one is a collection that somebody "
-        "balanced. Two words that are both are marked, as the supplement does with baseball and guenon (D15).",
+        caption=f"{names_in_table(data).images.capitalize()} with each hashtag, and images of each label, from the "
+        "most frequent to the rarest, as Figure 1 of the supplement. A straight falling line is a long tail; a flat "
+        "one is a collection that somebody balanced. Two words that are both are marked, as the supplement does with "
+        f"baseball and guenon (D15). {videos_sentence(records)}".strip(),
         source=under(records, "hashtag_images", "label_images", "example_tag_images", "example_label_images"),
     )
 
@@ -70,7 +74,7 @@ def describe_ranks(records: Sequence[Record]) -> str:
 
 
 def word_table(records: Sequence[Record]) -> Table:
-    """The two example words, ours and the paper's: images of the label, photographs with the hashtag."""
+    """The two example words, ours and the paper's: images of the label, and images with the hashtag."""
     ours = {str(r.keys["word"]): r.value for r in select(records, "example_tag_images")}
     labels = {str(r.keys["word"]): r.value for r in select(records, "example_label_images")}
     rows = [Row(word, (Cell(f"{labels[word]:,.0f}"), Cell(f"{count:,.0f}"))) for word, count in ours.items()]
@@ -80,14 +84,14 @@ def word_table(records: Sequence[Record]) -> Table:
     ]
     return Table(
         caption="Two words that are a label and a hashtag",
-        columns=("Word", "images of the label", "photographs with the hashtag"),
+        columns=("Word", "images of the label", "images with the hashtag"),
         groups=(Group("", tuple(rows)),),
         notes=("Ours: of the labels that are hashtags too, the most frequent and the rarest hashtag (D15).",),
         source=under(records, "example_tag_images", "example_label_images"),
     )
 
 
-def tail_table(records: Sequence[Record]) -> Table:
+def tail_table(records: Sequence[Record], data: DataConfig) -> Table:
     """How uneven the counts are, in three numbers."""
     find = Finder(records)
 
@@ -106,12 +110,21 @@ def tail_table(records: Sequence[Record]) -> Table:
     )
     n = sorted({r.n for r in select(records, "hashtag_gini")})
     return Table(
-        caption=f"How uneven: {n[0]:,} photographs" if n else "How uneven",
+        caption=f"How uneven: {n[0]:,} {names_in_table(data).images}" if n else "How uneven",
         columns=("", "distinct", "Gini coefficient", "% of uses by the top 1 %"),
         groups=(Group("", rows),),
-        notes=("Gini coefficient: 0 where all are equally frequent, near 1 where a few have nearly everything.",),
+        notes=(
+            "Gini coefficient: 0 where all are equally frequent, near 1 where a few have nearly everything. "
+            f"{videos_sentence(records)}".strip(),
+        ),
         source=under(records, "hashtag_distinct", "hashtag_gini", "hashtag_top_share", "label_gini", "label_images"),
     )
+
+
+def videos_sentence(records: Sequence[Record]) -> str:
+    """How many lines of the metadata are about videos, and so not counted; nothing where the run did not tell."""
+    told = {int(r.card.notes["videos"]) for r in select(records, "hashtag_gini") if r.card and "videos" in r.card.notes}
+    return f"Videos are not counted: the table has {plural(max(told), 'line')} about them." if told else ""
 
 
 def _examples(records: Sequence[Record]) -> list[tuple[Record, str]]:

@@ -1,4 +1,4 @@
-"""The cluster pages: what clusters are about, told by hashtags, cameras, places and photographers."""
+"""The cluster pages: what clusters are about, told by hashtags, cameras, places and users."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from dclib.config import Preset
+from dclib.config import DataConfig, Preset
 from dclib.data.images import ImageSet
 from dclib.presets import runs_folder
 from dclib.records import Record, select
@@ -16,18 +16,19 @@ from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, finish, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
+from dclib.report.names import names_in, names_in_table
 from dclib.report.pictures import draw_cluster_mosaics
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, spread, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
 
-FIELDS = {"hashtag": "hashtags", "device": "cameras", "gps": "places", "user": "photographers"}
+FIELDS = {"hashtag": "hashtags", "device": "cameras", "gps": "places", "user": "users"}
 EMPTY = "The pool comes without metadata, so there is nothing to compare clusters with."
 
 
-def agreement_table(records: Sequence[Record]) -> Table:
+def agreement_table(records: Sequence[Record], data: DataConfig) -> Table:
     """Agreement of clusters and metadata beside what chance gives, for every network."""
-    find = Finder(records)
+    find, images = Finder(records), names_in_table(data).images
     groups = []
     for field, title in FIELDS.items():
         rows = []
@@ -39,7 +40,7 @@ def agreement_table(records: Sequence[Record]) -> Table:
             cells.append(value_cell(find.values("metadata_ami", method, field=field, labels="real").values(), digits=3))
             rows.append(Row(title_of(method), tuple(cells)))
         n = sorted({r.n for r in select(records, "metadata_nmi", field=field)})
-        groups.append(Group(f"{title}, {n[0]:,} photographs" if n else title, tuple(rows)))
+        groups.append(Group(f"{title}, {n[0]:,} {images}" if n else title, tuple(rows)))
     empty = not select(records, "metadata_nmi")
     return Table(
         caption="Clusters and metadata",
@@ -48,7 +49,7 @@ def agreement_table(records: Sequence[Record]) -> Table:
         notes=()
         if empty
         else (
-            "NMI: normalised mutual information; AMI: the one adjusted for chance; purity: share of photographs whose "
+            f"NMI: normalised mutual information; AMI: the one adjusted for chance; purity: share of {images} whose "
             "value is the commonest of their cluster. Chance: the same values dealt out anew, mean of five times. Mean "
             "over seeds with the sample standard deviation under it. The main paper draws such a comparison; the "
             "supplement gives no number (D15, D31).",
@@ -111,7 +112,7 @@ def cluster_pages(preset: Preset, method: str, images: ImageSet, field: str) -> 
             found = json.loads(path.read_text(encoding="utf-8"))["clusters"]
             chosen = [cluster for cluster in found if cluster["field"] == field]
             if chosen:
-                shown = _pages(images, chosen, method, seed, field)
+                shown = _pages(images, chosen, method, seed, field) + _credits(chosen, preset.data)
                 source = under_pictures(preset, "metadata", method, seed)
                 return shown + source if source else shown
     return say(f"There is no cluster of {title_of(method)} with a common {field} to show.")
@@ -119,18 +120,24 @@ def cluster_pages(preset: Preset, method: str, images: ImageSet, field: str) -> 
 
 def _pages(images: ImageSet, clusters: Sequence[Mapping[str, Any]], method: str, seed: int, field: str) -> Fragment:
     words = "; ".join(f"{c['value']}: {100 * c['share']:.0f} % of {c['size']} images" for c in clusters)
-    pictures = show(
+    return show(
         draw_cluster_mosaics(images, clusters, columns=len(clusters)),
         pictures=True,
         alt=f"Nine images of each of {len(clusters)} clusters. {words}.",
         caption=f"{title_of(method)}, seed {seed}: clusters in which one of the {FIELDS[field]} is common; nine "
         f"images of each at random, whatever they are. {words}.",
     )
-    credits = [
+
+
+def _credits(clusters: Sequence[Mapping[str, Any]], data: DataConfig) -> Fragment:
+    """Who took the photographs, cluster by cluster; of drawings nobody did."""
+    if names_in(data).drawn:
+        return say("These are drawings; their users, cameras, places and hashtags are invented by rules.")
+    lines = [
         say(f"Photographers of cluster {c['cluster']} ({c['value']}), left to right, top to bottom: {_names(c)}.")
         for c in clusters
     ]
-    return sum(credits, start=pictures)
+    return sum(lines[1:], start=lines[0])
 
 
 def _names(cluster: Mapping[str, Any]) -> str:

@@ -250,7 +250,7 @@ def stage_table(records: Sequence[Record]) -> Table | Fragment:
     values = {(r.keys["stage"], r.keys["photo"]): r.value for r in found}
     rows = tuple(Row(stage, tuple(Cell(f"{values[stage, photo]:.2f}") for photo in photos)) for stage in stages)
     return Table(
-        caption="Milliseconds of a photograph on its way to a batch, on one core",
+        caption="Milliseconds of a generated photograph on its way to a batch, on one core",
         columns=("", *(f"{photo} pixels" for photo in photos)),
         groups=(Group("", rows),),
         notes=(f"Medians; batch is what is left of the whole. {origin(found, 'pipeline')}",),

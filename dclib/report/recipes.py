@@ -13,6 +13,7 @@ from dclib.config import RECIPES, MethodConfig, Preset
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import LOOKS, SIZE, finish, new_axes
+from dclib.report.names import names_in
 from dclib.report.provenance import under
 from dclib.report.series import plural, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
@@ -90,8 +91,8 @@ def choice_table(preset: Preset, records: Sequence[Record]) -> Table:
     )
     n = sorted({r.n for r in select(records, "choice_map")})
     return Table(
-        caption=f"{preset.choice.key} of {title_of(preset.choice.method) or 'no method'}, by VOC2007, train to val, "
-        "FC68, %",
+        caption=f"{preset.choice.key} of {title_of(preset.choice.method) or 'no method'}, by "
+        f"{names_in(preset.data).the('VOC2007')}, train to val, FC68, %",
         columns=(preset.choice.key, "mean average precision", ""),
         groups=(Group("", rows, "" if rows else CHOICE_EMPTY),),
         notes=(f"{n[0]:,} validation images; the test split is not looked at (D30).",) if n else (),
@@ -112,8 +113,8 @@ def choice_figure(preset: Preset, records: Sequence[Record]) -> Fragment:
         plot_choice(preset.choice.key, tried),
         alt=f"Validation score of {title_of(preset.choice.method)} for {preset.choice.key} = {words}.",
         caption=f"{title_of(preset.choice.method)}, trained for {plural(preset.choice.epochs, 'epoch')} with each "
-        "value and scored on VOC2007, train to val, with frozen convolutions. Look for a maximum inside the range: at "
-        "an end of it the range was too narrow (D30).",
+        f"value and scored on {names_in(preset.data).the('VOC2007')}, train to val, with frozen convolutions. Look "
+        "for a maximum inside the range: at an end of it the range was too narrow (D30).",
         source=under(records, "choice_map"),
     )
 
@@ -130,7 +131,7 @@ def plot_choice(key: str, tried: Mapping[float, Sequence[float]]) -> Axes:
         ax.set_xticks(values, [f"{v:g}" for v in values])
         ax.minorticks_off()
     ax.set_xlabel(key, fontsize=SIZE)
-    ax.set_ylabel("VOC2007, train to val, mAP, %", fontsize=SIZE)
+    ax.set_ylabel("train to val, mAP, %", fontsize=SIZE)
     return finish(ax)
 
 

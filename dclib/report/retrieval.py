@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dclib.config import Preset
+from dclib.config import DataConfig, Preset
 from dclib.data.images import ImageSet
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
 from dclib.paper import TABLE3, TABLE3_COLUMNS, TABLE3_METHODS
@@ -21,18 +21,18 @@ from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.figures import PANEL, SIZE, WIDTH, finish, look_of, new_axes
 from dclib.report.finder import Finder
+from dclib.report.names import CITIES, SetNames, names_in
 from dclib.report.pictures import bare, square_tile
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, spread, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
-CITIES = ("oxford", "paris")
 EMPTY = "No retrieval here: this preset has no landmark sets, or the stage has not run yet."
 FRAMES = {"right": ("#029e73", "-", "right"), "wrong": ("#d55e00", "--", "wrong"), "junk": ("#949494", ":", "junk")}
 TILE = 110
 
 
-def retrieval_table(records: Sequence[Record]) -> Table:
+def retrieval_table(records: Sequence[Record], data: DataConfig) -> Table:
     """Table 3 of the supplement: mean average precision, our row under each of the paper's; others of ours below."""
     find = Finder(records)
     rows = []
@@ -48,7 +48,7 @@ def retrieval_table(records: Sequence[Record]) -> Table:
     n = sorted({r.n for r in select(records, "retrieval_map")})
     return Table(
         caption="Instance retrieval: mean average precision, % (as Table 3 of the supplement)",
-        columns=("Network", *TABLE3_COLUMNS),
+        columns=("Network", *map(names_in(data).head, TABLE3_COLUMNS)),
         groups=(
             Group("", tuple(rows)),
             Group("not in the paper's table", tuple(Row(title_of(m), _cells(find, m)) for m in others)),
@@ -62,19 +62,22 @@ def retrieval_table(records: Sequence[Record]) -> Table:
     )
 
 
-def retrieval_bars(records: Sequence[Record]) -> Fragment:
+def retrieval_bars(records: Sequence[Record], data: DataConfig) -> Fragment:
     """Both cities side by side, ours and the paper's, as bars."""
     if not select(records, "retrieval_map"):
         return say(EMPTY)
+    names = names_in(data)
+    whose = names.the(" and ".join(CITIES.values()))
     return show_side_by_side(
-        [(plot_bars(records, city), describe_bars(records, city)) for city in CITIES],
-        caption="Mean average precision: bars are ours with the standard deviation over seeds, diamonds the paper's. "
+        [(plot_bars(records, city, names), describe_bars(records, city, names)) for city in CITIES],
+        caption=f"Mean average precision: bars are ours, on {whose}, with the standard deviation over seeds; diamonds "
+        "are the paper's, on the real ones. "
         "Compare the order of the bars with the order of the diamonds, not their heights (D28, D33).",
         source=under(records, "retrieval_map"),
     )
 
 
-def plot_bars(records: Sequence[Record], city: str) -> Axes:
+def plot_bars(records: Sequence[Record], city: str, names: SetNames) -> Axes:
     """One city: a bar for each network of the paper's table."""
     ax = new_axes(PANEL[0], PANEL[1] - 0.4)
     find = Finder(records)
@@ -82,22 +85,22 @@ def plot_bars(records: Sequence[Record], city: str) -> Axes:
         values = list(find.values("retrieval_map", method, dataset=city).values())
         if values:
             ax.barh(place, np.mean(values), xerr=spread(values) or None, color=look_of(method).color, height=0.7)
-        ax.plot(TABLE3[key][CITIES.index(city)], place, marker="D", color="black", markersize=6, linestyle="")
+        ax.plot(TABLE3[key][list(CITIES).index(city)], place, marker="D", color="black", markersize=6, linestyle="")
     ax.set_yticks(range(len(TABLE3_METHODS)), [title_of(method) for method in TABLE3_METHODS.values()])
     ax.invert_yaxis()
-    ax.set(xlabel="mean average precision, %", title=city.capitalize(), xlim=(0, 100))
+    ax.set(xlabel="mean average precision, %", title=_capital(names.of(CITIES[city])), xlim=(0, 100))
     return finish(ax)
 
 
-def describe_bars(records: Sequence[Record], city: str) -> str:
+def describe_bars(records: Sequence[Record], city: str, names: SetNames) -> str:
     """The bars in words."""
     find = Finder(records)
     parts = []
     for key, method in TABLE3_METHODS.items():
         values = list(find.values("retrieval_map", method, dataset=city).values())
         ours = f"{np.mean(values):.1f}" if values else "not measured"
-        parts.append(f"{title_of(method)} {ours} (paper {TABLE3[key][CITIES.index(city)]})")
-    return f"{city.capitalize()}, mean average precision in %: {'; '.join(parts)}."
+        parts.append(f"{title_of(method)} {ours} (paper {TABLE3[key][list(CITIES).index(city)]})")
+    return f"{_capital(names.of(CITIES[city]))}, mean average precision in %: {'; '.join(parts)}."
 
 
 def neighbours(preset: Preset, root: Path, method: str) -> Fragment:
@@ -107,7 +110,8 @@ def neighbours(preset: Preset, root: Path, method: str) -> Fragment:
         if path.is_file():
             shown = json.loads(path.read_text(encoding="utf-8"))
             folders = {"oxford": root / preset.data.oxford, "paris": root / preset.data.paris}
-            parts = [_city_pictures(folders[city], city, rankings, method, seed) for city, rankings in shown.items()]
+            names = names_in(preset.data)
+            parts = [_city_pictures(folders[c], c, names, rankings, method, seed) for c, rankings in shown.items()]
             source = under_pictures(preset, "retrieval", method, seed)
             return sum([*parts[1:], *([source] if source else [])], start=parts[0])
     return say(f"{title_of(method)} has no rankings to look at.")
@@ -141,9 +145,12 @@ def region_grids(height: int, width: int, levels: Sequence[Sequence[tuple[int, i
     )
 
 
-def _city_pictures(root: Path, city: str, rankings: Sequence[Mapping[str, Any]], method: str, seed: int) -> Fragment:
+def _city_pictures(
+    root: Path, city: str, names: SetNames, rankings: Sequence[Mapping[str, Any]], method: str, seed: int
+) -> Fragment:
     images, landmarks = open_landmarks(root, ignore=CORRUPTED_PARIS if city == "paris" else ())
     places = {name: i for i, name in enumerate(landmarks.images)}
+    called = _capital(names.of(CITIES[city]))
     words = "; ".join(
         f"query {r['query']}, average precision {r['average_precision']:.0f} %: "
         + ", ".join(result["kind"] for result in r["results"])
@@ -152,8 +159,8 @@ def _city_pictures(root: Path, city: str, rankings: Sequence[Mapping[str, Any]],
     return show(
         _draw_rankings(images, places, rankings),
         pictures=True,
-        alt=f"{city.capitalize()}, {title_of(method)}, first results in order. {words}.",
-        caption=f"{city.capitalize()}: queries with their box on the left, from the best found to the worst, and what "
+        alt=f"{called}, {title_of(method)}, first results in order. {words}.",
+        caption=f"{called}: queries with their box on the left, from the best found to the worst, and what "
         f"{title_of(method)} (seed {seed}) ranks first. Solid green: right; dashed orange: wrong; dotted grey: junk, "
         "which does not count.",
     )
@@ -181,6 +188,11 @@ def _draw_rankings(images: ImageSet, places: Mapping[str, int], rankings: Sequen
         for ax in line[1 + len(ranking["results"]) :]:
             ax.axis("off")
     return figure
+
+
+def _capital(text: str) -> str:
+    """Text that begins a line; letters inside a name stay."""
+    return text[:1].upper() + text[1:]
 
 
 def _cells(find: Finder, method: str) -> tuple[Cell, ...]:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from dclib.config import DataConfig
 from dclib.paper import TABLE4, TABLE4_COLUMNS, TABLE4_METHODS
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, WIDTH, finish, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
+from dclib.report.names import names_in
 from dclib.report.provenance import under
 from dclib.report.series import methods_in, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
@@ -21,7 +23,7 @@ SETTING_NAMES = {"fc68": "FC68: convolutions frozen", "all": "ALL: everything tr
 EMPTY = "No classification here: this preset has no VOC2007 set, or the stage has not run yet."
 
 
-def sobel_table(records: Sequence[Record]) -> Table:
+def sobel_table(records: Sequence[Record], data: DataConfig) -> Table:
     """Table 4 of the supplement in both settings: colour and gradients, and what gradients gain."""
     groups = []
     for setting, title in SETTING_NAMES.items():
@@ -39,12 +41,12 @@ def sobel_table(records: Sequence[Record]) -> Table:
     n = sorted({r.n for r in select(records, "voc_map")})
     tested = f", {n[0]:,} test images" if n else ""
     return Table(
-        caption=f"Mean average precision on Pascal VOC 2007{tested}, % (as Table 4 of the supplement)",
+        caption=f"Mean average precision on {names_in(data).the('VOC2007')}{tested}, % (as Table 4 of the supplement)",
         columns=("Network", *TABLE4_COLUMNS, "gain of Sobel"),
         groups=tuple(groups),
         notes=(
             "Ours: trainval to test, mean over seeds with the sample standard deviation under it. Italics: published "
-            "numbers, on the validation split. The supplement has no ALL row (D29, D34).",
+            "numbers, on the validation split of the real VOC2007. The supplement has no ALL row (D29, D34).",
         ),
         source=under(records, "voc_map"),
     )
