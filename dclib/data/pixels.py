@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dclib.config import DataConfig, config_hash
-from dclib.data.images import ImageSet, UnreadableImageError, decode_rgb
+from dclib.data.images import ImageSet, UnreadableImageError, decode_rgb, name_some
 from dclib.data.photo_crops import crop_photo
 from dclib.data.streaming import Job, Stream, Unreadable, decode_batches, refuse_too_many
 from dclib.data.transforms import crop_batch, draw_crops, resize_and_centre, to_tensor
@@ -25,6 +25,7 @@ from dclib.randomness import generator
 from dclib.records import make_folder, replacing, temporary_for
 
 DECODE_CHUNK = 256  # images a decoding process takes at once
+NAMED = 20  # unreadable images that are named where they are told of
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,17 @@ class Pixels:
     def unreadable(self) -> tuple[str, ...]:
         """Ids of the images that were left out, or that were met and replaced so far."""
         return self.left_out if self.replaced is None else self.replaced.ids
+
+    @property
+    def note(self) -> str:
+        """A sentence that counts and names the unreadable images; empty where there are none."""
+        if not (names := self.unreadable):
+            return ""
+        total = len(self) + len(self.left_out)
+        done = "left out" if self.replaced is None else "replaced by others"
+        return f"{len(names):,} of {total:,} images of {self.images.name} cannot be read, {done}: " + name_some(
+            names, NAMED
+        )
 
     @property
     def identity(self) -> str:
