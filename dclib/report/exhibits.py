@@ -5,6 +5,7 @@ Notebooks stay thin because drawing, describing and the case of a missing half a
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from matplotlib.axes import Axes
 from dclib.config import Preset
 from dclib.data.folders import open_folder
 from dclib.data.images import ImageSet
-from dclib.data.yfcc_metadata import PhotoMetadata, photos_by_image, read_metadata
+from dclib.data.yfcc_metadata import PhotoMetadata, photos_by_image, read_metadata, table_beside
 from dclib.paper import Half
 from dclib.presets import runs_folder
 from dclib.records import Record, select
@@ -27,7 +28,6 @@ from dclib.report.provenance import under, under_pictures
 from dclib.report.series import title_of
 from dclib.report.tables import missing_half_sentence
 
-METADATA_FILES = ("yfcc100m_dataset.tsv", "yfcc100m_dataset", "yfcc100m_dataset.bz2")
 METADATA_LINES = 20_000  # read from the top of the table: that of YFCC100M has 10^8
 N_PHOTOGRAPHS = 12
 
@@ -62,26 +62,34 @@ def contact_sheet(
         pictures.draw_contact_sheet(shown, rows),
         pictures=True,
         alt=pictures.describe_contact_sheet(shown, rows),
-        caption=f"{what.capitalize()}, {'by class' if sorted_out else 'drawn at random'}; {len(images):,} in all.",
+        caption=f"{what.capitalize()}, {'by class' if sorted_out else 'drawn at random'}; {len(images):,} in all."
+        + pictures.note_unreadable(shown, itertools.chain(*rows.values())),
     )
 
 
 def photographs(pool: ImageSet) -> Fragment:
     """Images of a pool in YFCC100M's layout with who took them, with what, and the hashtags given."""
-    folder = Path(getattr(pool.reader, "root", "."))
-    table = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
+    table = table_beside(pool)
     if table is None:
         return say("The pool comes without metadata: no users, hashtags or cameras to show.")
-    photos = photos_by_image(pool.ids, read_metadata(table, lines=range(METADATA_LINES)).photos)
+    try:
+        photos = photos_by_image(pool.ids, read_metadata(table, lines=range(METADATA_LINES)).photos)
+    except ValueError as error:
+        return say(f"The pool's metadata cannot be used: {error}.")
     described = [number for number, image_id in enumerate(pool.ids) if image_id in photos]
     if not described:
         return say(f"None of the first {METADATA_LINES:,} lines of {table.name} is about a photo of the pool.")
     chosen = np.random.default_rng(0).permutation(described)[:N_PHOTOGRAPHS].tolist()
     cards = [
-        (pool.open(i, draft=256), photos[pool.ids[i]].title or "untitled", _photo_lines(photos[pool.ids[i]]))
+        (
+            pictures.open_to_show(pool, i, draft=256),
+            photos[pool.ids[i]].title or "untitled",
+            _photo_lines(photos[pool.ids[i]]),
+        )
         for i in chosen
     ]
-    return show_photographs(cards, caption="From the pool, with what its metadata says: user, camera, hashtags.")
+    caption = "From the pool, with what its metadata says: user, camera, hashtags."
+    return show_photographs(cards, caption=caption + pictures.note_unreadable(pool, chosen))
 
 
 def class_counts(pool: ImageSet, objects: ImageSet | None) -> Fragment:
@@ -116,24 +124,29 @@ def _folders_named(root: Path, name: str) -> list[Path]:
 
 
 def _unlabelled_sheet(kind: str, folder: Path) -> Fragment:
-    images = open_folder(folder)
+    try:
+        images = open_folder(folder, whole=True)
+    except ValueError as error:
+        return say(f"{folder.parent.name}: {error}.")
     plain = ImageSet(folder.parent.name, images.ids, images.reader)
     rows = pictures.sample_rows(plain, n_rows=2, per_row=6)
     return show(
         pictures.draw_contact_sheet(plain, rows),
         pictures=True,
         alt=pictures.describe_contact_sheet(plain, rows),
-        caption=f"{folder.parent.name}: {kind}, {len(plain):,} images.",
+        caption=f"{folder.parent.name}: {kind}, {len(plain):,} images."
+        + pictures.note_unreadable(plain, itertools.chain(*rows.values())),
     )
 
 
 def credits_of(pool: ImageSet, rows: Sequence[int]) -> list[str]:
     """Who took some images of a pool, by its metadata; empty where that is not known."""
-    folder = Path(getattr(pool.reader, "root", "."))
-    table = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
-    if table is None:
-        return [""] * len(rows)
-    photos = photos_by_image(pool.ids, read_metadata(table, lines=range(METADATA_LINES)).photos)
+    table = table_beside(pool)
+    try:
+        lines = read_metadata(table, lines=range(METADATA_LINES)).photos if table else ()
+    except ValueError:
+        lines = ()
+    photos = photos_by_image(pool.ids, lines)
     return [photos[pool.ids[row]].user_nickname if pool.ids[row] in photos else "" for row in rows]
 
 
@@ -200,20 +213,23 @@ def cluster_mosaics(preset: Preset, method: str, images: ImageSet) -> Fragment:
                     pictures=True,
                     alt=pictures.describe_cluster_mosaics(images, clusters),
                     caption=f"Nine images of each of some clusters at the last clustering, seed {seed}, drawn at "
-                    "random; above each its number and its size (the main paper shows its own clusters like this).",
+                    "random; above each its number and its size (the main paper shows its own clusters like this)."
+                    + pictures.note_on_mosaics(images, clusters),
                     source=under_pictures(preset, "pretrain", method, seed),
                 )
     return say(f"{title_of(method)} saved no clusters to look at.")
 
 
 def network_input(images: ImageSet, index: int = 0) -> Fragment:
-    """One image in its four turns, and its gradients."""
-    image = images.open(index, draft=256)
+    """One image in its four turns, and its gradients: the first from ``index`` on that can be read."""
+    index = pictures.readable_near(images, index)
+    image = pictures.open_to_show(images, index, draft=256)
     turns = show(
         pictures.draw_rotations(image),
         pictures=True,
         alt=pictures.describe_rotations(image, images.ids[index]),
-        caption="The four quarter turns q that RotNet and DeeperCluster tell apart.",
+        caption="The four quarter turns q that RotNet and DeeperCluster tell apart."
+        + pictures.note_unreadable(images, [index]),
     )
     channels = pictures.sobel_channels(pictures.square_tile(image, pictures.PORTRAIT))
     gradients = show(

@@ -15,7 +15,7 @@ from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.evidence import Finder, lead
 from dclib.report.figures import SIZE, finish, look_of, new_axes
-from dclib.report.pictures import draw_cluster_mosaics
+from dclib.report.pictures import draw_cluster_mosaics, note_on_mosaics
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, spread, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
@@ -123,7 +123,7 @@ def _pages(images: ImageSet, clusters: Sequence[Mapping[str, Any]], method: str,
         pictures=True,
         alt=f"Nine images of each of {len(clusters)} clusters. {words}.",
         caption=f"{title_of(method)}, seed {seed}: clusters in which one of the {FIELDS[field]} is common; nine "
-        f"images of each at random, whatever they are. {words}.",
+        f"images of each at random, whatever they are. {words}.{note_on_mosaics(images, clusters)}",
     )
     credits = [
         say(f"Photographers of cluster {c['cluster']} ({c['value']}), left to right, top to bottom: {_names(c)}.")

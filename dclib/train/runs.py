@@ -206,7 +206,12 @@ def run_card(
         device=device_name(device),
         seconds=round(seconds, 1),
         config=asdict(preset.method(method)),
-        notes={**(notes or {}), "images": sum(map(len, pixels)), "unreadable": sum(len(p.unreadable) for p in pixels)},
+        notes={
+            **(notes or {}),
+            "images": sum(map(len, pixels)),
+            "unreadable": sum(len(p.unreadable) for p in pixels),
+            **({"unreadable_images": said} if (said := "; ".join(p.note for p in pixels if p.note)) else {}),
+        },
     )
 
 
