@@ -10,7 +10,7 @@ import torch
 from dclib.config import Preset, config_hash
 from dclib.data.pixels import load_pixels
 from dclib.evaluate.networks import trained_network
-from dclib.evaluate.validation import open_voc_splits
+from dclib.evaluate.validation import usable_voc_splits
 from dclib.evaluate.voc import SETTINGS, Setting, VocResult, classify_voc
 from dclib.paper import TABLE4_METHODS
 from dclib.records import Record, write_records
@@ -36,10 +36,10 @@ def settings_of(method: str) -> tuple[Setting, ...]:
 def voc_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:
     """Classify VOC with one trained network, trainval to test, and write the records of each setting.
 
-    Nothing is computed where current records are there, or where the preset has no VOC set.
+    Nothing is computed where current records are there, or where the preset has no VOC set that can be used.
     """
     preset.method(method)
-    splits = open_voc_splits(preset, "trainval", "test")
+    splits = usable_voc_splits(preset, "trainval", "test")
     if splits is None:
         return
     place = torch.device(device or default_device())

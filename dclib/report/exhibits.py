@@ -27,6 +27,7 @@ from dclib.report.display import Fragment, say, show, show_photographs, show_sid
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import title_of
 from dclib.report.tables import missing_half_sentence
+from dclib.train.runnable import look_ahead
 
 METADATA_LINES = 20_000  # read from the top of the table: that of YFCC100M has 10^8
 N_PHOTOGRAPHS = 12
@@ -35,13 +36,19 @@ N_PHOTOGRAPHS = 12
 # 01: data
 
 
-def data_notice(preset: Preset) -> Fragment:
-    """Which images this page is about, and what that means for its numbers."""
+def data_notice(preset: Preset, page: str = "") -> Fragment:
+    """Which images this page is about, what that means for its numbers, and what they are not enough for on it."""
     if preset.data.root:
-        return say(
+        notice = say(
             f"Preset {preset.name}. {preset.description} It reads real images by path. Its numbers are those of these "
             "images and of this preset's budget, and no reproduction of the paper's."
         )
+        outlook = look_ahead(preset) if page else None
+        if outlook and page == "data":
+            return sum(map(say, outlook.lines), start=notice)
+        if outlook and page in outlook.left_out:
+            return notice + say(f"There is nothing to show on this page, for {outlook.left_out[page]}.")
+        return notice
     return say(
         f"Preset {preset.name}. {preset.description} The pocket world is pictures drawn by rules, not photographs. "
         "World and settings were tuned, looking at the labels and at the probes' test set, until the paper's ordering "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from dclib.report.downloads import write_downloads
 from dclib.report.provenance import load_records
 from dclib.report.runner import read_card, show_seconds, workspace
 from dclib.report.series import title_of
-from dclib.report.stages import Stage, changed_parts, key_of, plan_stages, stage_parts
+from dclib.report.stages import Stage, changed_parts, key_of, plan_with_outlook, stage_parts
 
 STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
 SHOWN_CHANGES = 6  # sources that a notice on a stale page names
@@ -43,7 +44,7 @@ def build_book(preset_name: str, *, data: str = "", settings: Mapping[str, Any] 
         ValueError: a page of the table of contents is not there; the message says what makes it.
         BuildError: Jupyter Book reported a warning or an error, above the message.
     """
-    preset, stages = plan_stages(preset_name, data=data, settings=settings)
+    preset, stages, outlook = plan_with_outlook(preset_name, data=data, settings=settings)
     root, folder = project_root().resolve(), workspace(preset)
     listed = toc_pages(root / "book" / "_toc.yml")
     _check_pages(listed, preset, stages, folder, root)
@@ -51,7 +52,7 @@ def build_book(preset_name: str, *, data: str = "", settings: Mapping[str, Any] 
     _copy_pages(stages, folder, root / "book" / STAGES, stale_pages(stages, parts, folder))
     for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
         if page.startswith(f"{STAGES}/"):
-            write_atomically(root / "book" / f"{page}.md", absent_page(page, preset).encode())
+            write_atomically(root / "book" / f"{page}.md", absent_page(page, preset, outlook.left_out).encode())
     status = status_page(preset, stages, {page: key_of(own) for page, own in parts.items()}, folder, listed)
     write_atomically(root / "book" / f"{STATUS_PAGE}.md", status.encode())
     shutil.rmtree(root / "_build", ignore_errors=True)
@@ -113,16 +114,13 @@ def status_page(
     )
 
 
-def absent_page(page: str, preset: Preset) -> str:
+def absent_page(page: str, preset: Preset, left_out: Mapping[str, str]) -> str:
     """What stands in for the page of a method that this preset did not run, in MyST."""
     method = page.removeprefix(f"{STAGES}/pretraining_")
-    known = method in preset.methods
-    why = (
-        "it is trained with labels, and the images have none: give them in one sub-folder per class"
-        if known
-        else f"preset `{preset.name}` has no method of that name"
-    )
-    return f"# Pre-training: {title_of(method)}\n\nThis network was not trained for this book: {why}.\n"
+    why = left_out.get(page.removeprefix(f"{STAGES}/"), f"preset {preset.name} has no method of that name")
+    # names of folders are in it: no character of theirs may mean anything
+    sentence = re.sub(r"([^\w\s.,:;])", r"\\\1", " ".join(why.split()))
+    return f"# Pre-training: {title_of(method)}\n\nThis network was not trained for this book: {sentence}.\n"
 
 
 def _files_below(node: Any) -> list[str]:
