@@ -143,7 +143,7 @@ def features(toy: bool, device: torch.device, dtype: torch.dtype) -> Values:
     if dtype == torch.float64:
         with torch.no_grad():
             return {"features": trunk.double().eval()(pixels.decoded.double() / 255)}
-    return {"features": extract_features(trunk, pixels)}
+    return {"features": extract_features(trunk, pixels).values}
 
 
 def first_loss(toy: bool, device: torch.device, dtype: torch.dtype) -> Values:

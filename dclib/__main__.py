@@ -12,13 +12,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from dclib.config import Preset
 from dclib.preemption import EXIT_STATUS
 from dclib.presets import data_root, load_preset, preset_folder, project_root
+
+if TYPE_CHECKING:
+    from dclib.train.runnable import Outlook
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -144,6 +147,16 @@ def _probe(options: argparse.Namespace) -> int:
     if is_launched():
         raise ValueError("linear classifiers are trained by one process; start this command without torchrun")
     preset, seeds = _chosen(options)
+    outlook = _outlook(preset)
+    why = [
+        outlook.left_out[page]
+        for page in (f"pretraining_{options.method}", "linear_probes")
+        if page in outlook.left_out
+    ]
+    if why:
+        raise ValueError(f"there is nothing to probe {options.method} with: {why[0]}")
+    for line in outlook.notes:
+        print(line)
     for seed in seeds:
         probe_method(preset, options.method, seed)
     return 0
@@ -172,16 +185,22 @@ def _plan(options: argparse.Namespace) -> int:
     from dclib.planner.plan import make_plan, plan_lines
 
     hardware, preset = hardware_named(options.gpu), _with_data(options)
-    methods = [options.method] if options.method else [m for m, c in preset.methods.items() if c.method != "random"]
-    for method in methods:
-        preset.method(method)  # a name that is wrong is found out before images are counted
-    preset, labelled = _counted(preset)
+    if options.method:
+        preset.method(options.method)  # a name that is wrong is found out before images are counted
+    outlook = _outlook(preset)
+    if why := outlook.left_out.get(f"pretraining_{options.method}"):
+        raise ValueError(f"{options.method} cannot be trained: {why}")
+    trained = [name for name in outlook.methods if preset.method(name).method != "random"]
+    methods = [options.method] if options.method else trained
+    preset, labelled = _counted(preset, outlook)
     disk_bytes = options.disk * 1e9 if options.disk else float("inf")
     given = {"processes": options.gpus, "n_images": options.images}
     plans = {
         method: make_plan(preset, method, hardware, **given, labelled=labelled, disk_bytes=disk_bytes)
         for method in methods
     }
+    for line in outlook.lines:
+        print(line)
     for method, plan in plans.items():
         if plan.refusal:
             raise ValueError(f"{method}: {plan.refusal}")
@@ -189,21 +208,25 @@ def _plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _counted(preset: Preset) -> tuple[Preset, tuple[int, int, int] | None]:
+def _outlook(preset: Preset) -> Outlook:
+    """What a preset's folder is enough for; of one that is not here nothing is said."""
+    from dclib.train.runnable import Outlook, look_ahead
+
+    here = not preset.data.root or data_root(preset.data).exists()
+    return look_ahead(preset) if here else Outlook(tuple(preset.methods), {}, (), {})
+
+
+def _counted(preset: Preset, outlook: Outlook) -> tuple[Preset, tuple[int, int, int] | None]:
     """The preset with the number of its folder's images, and that of labelled ones, test images and classes.
 
     A preset without a folder, or whose folder is not here, is left as it is, and nothing is said of labels.
     """
-    if not preset.data.root or not data_root(preset.data).exists():
+    counts = outlook.counts
+    if "pool" not in counts:
         return preset, None
-    from dclib.train.runs import prepare_data
-
-    found = prepare_data(preset)
-    labels = found.objects_train.labels if found.objects_train else None
-    train, test = (len(images) if images else 0 for images in (found.objects_train, found.objects_test))
-    n_classes = 0 if labels is None else len(set(labels.tolist()))
-    data = dataclasses.replace(preset.data, pool_images=len(found.pool))
-    return dataclasses.replace(preset, data=data), (train, test, n_classes) if n_classes else (0, 0, 0)
+    data = dataclasses.replace(preset.data, pool_images=counts["pool"])
+    labelled = counts.get("objects_train", 0), counts.get("objects_test", 0), outlook.n_classes
+    return dataclasses.replace(preset, data=data), labelled if outlook.n_classes else (0, 0, 0)
 
 
 def _with_data(options: argparse.Namespace) -> Preset:

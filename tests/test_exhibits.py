@@ -17,7 +17,7 @@ from dclib.config import DataConfig, Preset
 from dclib.data.folders import open_folder
 from dclib.data.yfcc import open_yfcc
 from dclib.presets import parse_preset
-from dclib.report import exhibits, tables
+from dclib.report import colour, exhibits, tables
 
 DRAWN, REAL = DataConfig(), DataConfig(root="somewhere")
 
@@ -157,6 +157,17 @@ def test_photographs_are_matched_to_their_own_metadata(tmp_path: Path) -> None:
     assert "hotograph" not in drawn.html + exhibits.credit_of(pool, (0, 1), DRAWN)
 
 
+def test_photographs_without_a_readable_picture_or_table_are_said(tmp_path: Path) -> None:
+    root = make_pool(tmp_path / "pool", [7, 8])
+    with zipfile.ZipFile(root / "00" / "000.zip", "w") as archive:
+        for number in (7, 8):
+            archive.writestr(f"{number:03d}.jpg", picture_bytes((7, 0, 0)) if number == 8 else b"no picture")
+    assert "Crossed out, for 1 cannot be read: 00000007." in exhibits.photographs(open_yfcc(root)).text
+    (root / "yfcc100m_dataset.tsv").write_text("id,name\n1,2\n")
+    assert "metadata cannot be used: 2 of 2 lines" in exhibits.photographs(open_yfcc(root)).text
+    assert exhibits.credits_of(open_yfcc(root), [0, 1]) == ["", ""]
+
+
 def test_a_pool_without_its_metadata_says_so(tmp_path: Path, folder: Path) -> None:
     assert "comes without metadata" in exhibits.photographs(open_folder(folder), REAL).text
     strangers = open_yfcc(make_pool(tmp_path / "pool", [123, 124]))
@@ -186,6 +197,33 @@ def test_mosaics_come_from_the_saved_clusters(tmp_path: Path, folder: Path, monk
     path.write_text(json.dumps({"clusters": [{"cluster": 3, "size": 12, "images": list(images.ids[:9])}]}))
     text = exhibits.cluster_mosaics(make_preset(), "rotnet", images).text
     assert "cluster 3 of 12 images, 9 of 9 ant" in text
+
+
+def test_what_cannot_be_read_is_crossed_out_and_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every exhibit that shows pictures of a set, with some that are cut short or no images at all."""
+    monkeypatch.setenv("DCLIB_RUNS", str(folder.parent))
+    broken = ("ant/00.jpg", "bee/01.jpg")
+    for name, content in zip(broken, (picture_bytes((0, 0, 0))[:200], b"<html>404</html>"), strict=True):
+        (folder / name).write_bytes(content)
+    images = open_folder(folder)
+    clusters = [{"cluster": 3, "size": 24, "images": list(images.ids[:9])}]
+    swatch = [{**clusters[0], "mean": [1, 2, 3], "spread": 4.0}]
+    for kind, saved in (("clusters", clusters), ("colour", swatch)):
+        path = folder.parent / "mine" / "pictures" / f"{kind}-rotnet-s0.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"clusters": saved}))
+    sheets = [exhibits.contact_sheet(images, "things", n_rows=2, per_row=12, by_class=by) for by in (True, False)]
+    assert all("Crossed out, for 2 cannot be read: " in sheet.text for sheet in sheets)
+    assert all(name in sheet.text for sheet in sheets for name in broken)
+    for show in (exhibits.cluster_mosaics, colour.uniform_clusters):
+        assert "Crossed out, for 1 cannot be read: ant/00.jpg." in show(make_preset(), "rotnet", images).text
+    assert "Image ant/02.jpg" in exhibits.network_input(images).text  # the next that can be read
+    sound = exhibits.contact_sheet(images.subset([1, 2, 3]), "things")
+    assert "Crossed out" not in sound.text
+    for content in (b"", b"\xff\xd8\xff"):  # not one can be read
+        for name in images.ids:
+            (folder / name).write_bytes(content)
+        assert "Crossed out, for 1 cannot be read" in exhibits.network_input(images).text
 
 
 def test_the_network_input_is_shown_turned_and_as_gradients(folder: Path) -> None:

@@ -61,7 +61,7 @@ def one_by_one(trunk: Trunk, images: ImageSet) -> torch.Tensor:
 
 
 def test_features_are_those_of_each_image_alone_in_order(trunk, images):
-    features = extract_features(trunk, decoded_pixels(images))
+    features = extract_features(trunk, decoded_pixels(images)).values
     assert (features.shape, features.dtype, features.device.type) == ((22, 16), torch.float32, "cpu")
     # 14 layers of float32 sums in another order, on features of size 0.1 to 1
     torch.testing.assert_close(features, one_by_one(trunk, images), rtol=1e-4, atol=1e-5)
@@ -94,14 +94,15 @@ def test_mode_is_as_it_was_after_an_error_too(trunk, images, tmp_path):
 
 def test_batch_size_does_not_matter(trunk, images):
     pixels = decoded_pixels(images)
-    whole = extract_features(trunk, pixels)
+    whole = extract_features(trunk, pixels).values
     for batch_size in (1, 5, 22, 1000):
         # other batches may be summed in another order inside a convolution
-        torch.testing.assert_close(extract_features(trunk, pixels, batch_size=batch_size), whole, rtol=1e-4, atol=1e-5)
+        part = extract_features(trunk, pixels, batch_size=batch_size).values
+        torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_kept_and_streamed_pixels_have_the_same_features(trunk, images):
-    kept, streamed = (extract_features(trunk, p) for p in (decoded_pixels(images), streamed_pixels(images)))
+    kept, streamed = (extract_features(trunk, p).values for p in (decoded_pixels(images), streamed_pixels(images)))
     torch.testing.assert_close(kept, streamed, rtol=0, atol=0)
 
 
@@ -111,11 +112,27 @@ def test_set_of_images_is_brought_to_the_papers_size(trunk, tmp_path):
         noise = np.random.default_rng(i).integers(0, 256, (74, 111, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{i}.png")
     images = open_images(tmp_path)
-    features = extract_features(trunk, images)
+    features = extract_features(trunk, images).values
     small = [image.resize((55, 37), Image.Resampling.BILINEAR).crop((11, 2, 43, 34)) for image in images]
     batch = torch.stack([torch.tensor(np.asarray(image)).permute(2, 0, 1) for image in small]).float() / 255
     with torch.no_grad():
         torch.testing.assert_close(features, trunk.eval()(batch), rtol=1e-4, atol=1e-5)
+
+
+def test_rows_keep_their_names_where_an_image_cannot_be_read(trunk, tmp_path):
+    """Two of 200, which the default allows: they are told by name, and each row is that of its own image alone."""
+    write_pictures(tmp_path, 200, flat=True)
+    broken = open_images(tmp_path).ids[0], open_images(tmp_path).ids[150]
+    for name in broken:
+        (tmp_path / name).write_bytes(b"<html>404</html>")
+    lines = []
+    features = extract_features(trunk, open_images(tmp_path), report=lines.append)
+    assert lines == [f"2 of 200 images of {tmp_path.name} cannot be read, left out: {', '.join(broken)}"]
+    assert tuple(features.shape) == (198, 16) == (len(features.images), 16)
+    for row in (0, 148, 197):
+        alone = extract_features(trunk, features.images[row : row + 1]).values[0]
+        torch.testing.assert_close(features.values[row], alone, rtol=1e-4, atol=1e-5)  # see above
+    assert set(broken).isdisjoint(features.images.ids)
 
 
 @pytest.mark.parametrize("kind", [decoded_pixels, streamed_pixels])
@@ -128,7 +145,7 @@ def test_random_state_of_the_caller_is_untouched(trunk, images, kind):
 
 def test_result_can_be_used_like_any_tensor(trunk, images):
     """Also where gradients are recorded: what comes out of inference mode may not."""
-    features = extract_features(trunk, decoded_pixels(images))
+    features = extract_features(trunk, decoded_pixels(images)).values
     head = torch.nn.Linear(16, 2)
     head(features).sum().backward()
     assert head.weight.grad is not None

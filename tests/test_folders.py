@@ -97,6 +97,82 @@ def test_image_that_went_away_has_no_size(tmp_path):
     assert images.fingerprint != before
 
 
+# --- what people's folders hold besides
+
+
+def note_about(images, word: str) -> str:
+    (note,) = (note for note in images.notes if word in note)
+    return note
+
+
+@pytest.mark.parametrize("as_tar", [False, True])
+def test_folders_of_systems_are_no_classes(tmp_path, as_tar):
+    litter = ("#recycle/old.jpg", "cat/@eaDir/1.png/THUMB.jpg", "__MACOSX/cat/1.png", "lost+found/9.png")
+    write_images(tmp_path / "set", *CLASSES, *litter)
+    images = open_images(pack(tmp_path / "set", tmp_path / "set.tar") if as_tar else tmp_path / "set")
+    assert (images.ids, images.classes) == (list(CLASSES), ("cat", "dog", "eel"))
+    assert "passed over 4 folders" in note_about(images, "system")
+    assert all(name in note_about(images, "system") for name in ("#recycle", "cat/@eaDir", "__MACOSX", "lost+found"))
+    assert open_folder(tmp_path / "set" / "#recycle").ids == ["old.jpg"]  # who asks for it gets it
+
+
+@pytest.mark.parametrize(
+    ("loose", "inside"),
+    [(["cover.png"], ""), (["cover.png"], "train/"), (["b.png", "a.png"], "")],
+)
+def test_a_loose_picture_costs_no_labels(tmp_path, loose, inside):
+    classes = [f"{inside}{kind}/{i}.png" for kind in ("ant", "bee") for i in range(12)]
+    write_images(tmp_path / "set", *classes, *(inside + name for name in loose))
+    images = open_images(tmp_path / "set")
+    assert (images.ids, images.classes) == (sorted(classes), ("ant", "bee"))
+    assert note_about(images, "beside the class folders").endswith(", ".join(sorted(inside + name for name in loose)))
+
+
+def test_a_folder_that_is_mostly_unsorted_keeps_every_picture(tmp_path):
+    write_images(tmp_path / "set", *(f"{i}.png" for i in range(8)), "best/1.png", "more/2.png")
+    images = open_images(tmp_path / "set")
+    assert (len(images), images.labels) == (10, None)
+    assert "8 of 10 images are in no folder" in note_about(images, "no labels")
+
+
+VOC_FILES = ("VOC2007/JPEGImages/1.jpg", "VOC2007/ImageSets/Main/test.txt")
+LANDMARK_FILES = (
+    ("oxford5k/jpg/1.jpg", "oxford5k/gt/hall_1_query.txt"),
+    ("oxford5k/1.jpg", "oxford5k/hall_1_query.txt"),
+    ("sets/paris6k/paris/defense/1.jpg", "sets/paris6k/gt/hall_1_query.txt"),
+    ("oxford5k/jpg/1.jpg", "oxford5k/gnd_oxford5k.pkl"),
+)
+
+
+@pytest.mark.parametrize(
+    "files", [VOC_FILES, *LANDMARK_FILES, ("kit/VOC/JPEGImages/1.jpg", "kit/VOC/Annotations/1.xml")]
+)
+@pytest.mark.parametrize("as_tar", [False, True])
+def test_evaluation_sets_are_no_part_of_a_collection(tmp_path, files, as_tar):
+    write_images(tmp_path / "set", "a.png", "sets/b.png", files[0])
+    (tmp_path / "set" / files[1]).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "set" / files[1]).write_text("")
+    images = open_images(pack(tmp_path / "set", tmp_path / "set.tar") if as_tar else tmp_path / "set")
+    assert images.ids == ["a.png", "sets/b.png"]
+    layout = next(part for part in ("VOC2007", "oxford5k", "sets/paris6k", "kit/VOC") if files[0].startswith(part))
+    assert note_about(images, "evaluation").endswith(f": {layout}")
+    assert len(open_folder(tmp_path / "set" / layout)) == 1  # who asks for it gets it
+    assert len(open_folder(tmp_path / "set", whole=True)) == 3
+
+
+def test_a_name_that_is_not_utf8_is_read_under_an_escaped_one(tmp_path):
+    write_images(tmp_path / "set", "a.png", "b.png")
+    os.rename(tmp_path / "set" / "b.png", os.fsencode(tmp_path / "set") + b"/caf\xe9.png")
+    for images in (open_images(tmp_path / "set"), open_images(pack(tmp_path / "set", tmp_path / "set.tar"))):
+        assert images.ids == ["a.png", r"caf\xe9.png"]
+        assert images[1].getpixel((0, 0)) == (10, 10, 10)
+        assert images.reader.sizes(images.ids).min() > 0
+        assert note_about(images, "UTF-8").endswith(r": caf\xe9.png")
+        assert pickle.loads(pickle.dumps(images))[1].size == (4, 3)
+    fingerprints = {open_images(tmp_path / name).fingerprint for name in ("set", "set.tar")}
+    assert len(fingerprints) == 1
+
+
 # --- labels
 
 

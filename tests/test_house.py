@@ -149,6 +149,15 @@ def test_no_function_is_longer_than_a_screen(path):
     assert not long
 
 
+def test_no_page_opens_an_image_unguarded():
+    """``pictures.open_to_show`` alone: an image that cannot be read must not cost a page."""
+    opening = re.compile(r"\b(images|pool|plain|shown)(\.open\(|\.read\(|\[0\])|(?<!pictures )import decode_rgb")
+    guard = re.compile(r"^def (open_to_show|_can_be_read)\b.*?(?=^\S)", re.MULTILINE | re.DOTALL)
+    sources = {path.name: guard.sub("", path.read_text()) for path in (PACKAGE / "report").glob("*.py")}
+    sources |= {path.name: path.read_text() for path in NOTEBOOKS}
+    assert [name for name, text in sources.items() if opening.search(text)] == []
+
+
 def test_there_is_no_cupboard():
     assert not [p.name for p in modules() if p.stem in ("utils", "util", "common", "misc", "helpers")]
 

@@ -54,7 +54,7 @@ def line_with(changes: dict[int, str]) -> str:
 
 def write_lines(path: Path, lines: list[str]) -> Path:
     content = "\n".join(lines).encode(errors="surrogateescape")
-    path.write_bytes(bz2.compress(content) if path.suffix == ".bz2" else content)
+    path.write_bytes(bz2.compress(content) if path.suffix.lower() == ".bz2" else content)
     return path
 
 
@@ -107,6 +107,21 @@ def assert_same_as_in_memory(source: Path, folder: Path, *, max_bad: float = 0.0
     assert facts.n_lines == len(expected) + expected.n_bad + expected.n_videos
     assert (facts.n_bad, facts.n_videos) == (expected.n_bad, expected.n_videos)
     assert facts.bad_lines == expected.bad_lines[: metadata_table.SHOWN_BAD]
+
+
+# 25 columns
+
+
+def test_a_table_with_line_numbers_and_hashes_is_the_same_table(tmp_path):
+    """Told by its shape; a part of the table keeps the numbers of its lines, and so the names of its photographs."""
+    plain = drawn_lines(40)
+    fields = [line.split("\t") for line in plain]
+    numbered = ["\t".join([str(i), f[0], "0123abcd" * 4, *f[1:]]) for i, f in enumerate(fields)]
+    expected = read_metadata(write_lines(tmp_path / "c23", plain)).photos
+    assert list(map(repr, read_metadata(write_lines(tmp_path / "c25.BZ2", numbered)))) == list(map(repr, expected))
+    part = write_lines(tmp_path / "part", numbered[30:])
+    assert list(map(repr, read_metadata(part))) == list(map(repr, expected[30:]))
+    assert_same_as_in_memory(part, tmp_path / "tables")
 
 
 # the import
@@ -184,7 +199,7 @@ def test_too_many_malformed_lines_are_refused_and_nothing_is_read_again(
 ) -> None:
     source = write_lines(tmp_path / "table.tsv", [*drawn_lines(48), *MALFORMED[:2]])
     with pytest.raises(
-        ValueError, match=r"2 of 50 lines .* more than the 1\.00% allowed; line 49: need 23 columns, got 2"
+        ValueError, match=r"2 of 50 lines .* more than the 1\.00% allowed; line 49: need 23 columns, or 25 .* got 2"
     ):
         import_metadata(source, tmp_path / "kept", processes=1)
     monkeypatch.setattr(metadata_table, "_import", lambda *_: pytest.fail("it was made already"))
@@ -195,7 +210,7 @@ def test_a_file_that_is_no_table_is_refused_and_leaves_nothing(tmp_path: Path) -
     with pytest.raises(ValueError, match=r"no metadata at .*gone\.tsv: need a file of 23"):
         import_metadata(tmp_path / "gone.tsv", tmp_path / "kept")
     other = write_lines(tmp_path / "other.tsv", ["a,b,c"] * 30)
-    with pytest.raises(ValueError, match="none of its first 30 lines can be read; need 23 columns, got 1"):
+    with pytest.raises(ValueError, match="none of its first 30 lines can be read; need 23 columns, or 25 .* got 1"):
         import_metadata(other, tmp_path / "kept", processes=1)
     for lines in ([], ["", "  "]):
         with pytest.raises(ValueError, match="it has no lines"):
@@ -324,7 +339,7 @@ def test_chance_is_estimated_where_its_expectation_takes_too_long(
 def test_a_table_is_large_when_its_text_would_fill_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata_table, "LARGE_BYTES", 1000)
     for name, size, large in (("a", 1000, False), ("a", 1001, True), ("a.bz2", 250, False), ("a.bz2", 251, True)):
-        (tmp_path / name).write_bytes(b"x" * size)
+        (tmp_path / name).write_bytes((b"BZh" if name == "a.bz2" else b"").ljust(size, b"x"))
         assert is_large(tmp_path / name) == large
 
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dclib.__main__ import MISUSED, main
 from dclib.cluster import kmeans as kmeans_module
-from dclib.cluster import pseudo_labels, stored_rows, whitening
+from dclib.cluster import stored_rows, whitening
 from dclib.cluster.pseudo_labels import Clustering, cluster_features
 from dclib.cluster.stored_rows import StoredRows
 from dclib.config import ClusterConfig, MethodConfig, ModelConfig, TrainConfig
@@ -206,7 +206,6 @@ def test_constants_are_those_of_the_code():
     assert sizes.objects_train / sizes.pool == plan.POCKET_OBJECTS
     assert sizes.objects_val / sizes.pool == plan.POCKET_TEST
     assert len(CLASSES) == plan.POCKET_CLASSES
-    assert pseudo_labels.POINTS_PER_CLUSTER == plan.POINTS_PER_CLUSTER
 
 
 @pytest.mark.parametrize(("every", "until", "epochs"), [(1, 1.0, 6), (3, 1.0, 100), (2, 0.75, 7), (1, 0.5, 1)])

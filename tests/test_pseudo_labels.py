@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from dclib.cluster.counts import check_cluster_counts
 from dclib.cluster.kmeans import kmeans
-from dclib.cluster.pseudo_labels import PseudoLabels, check_cluster_counts, cluster_features
+from dclib.cluster.pseudo_labels import PseudoLabels, cluster_features
 from dclib.config import ClusterConfig
 
 

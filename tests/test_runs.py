@@ -213,7 +213,7 @@ def test_final_agreement_is_that_of_one_clustering_for_all_methods(runs, world, 
         trunk = pretrain_method(preset, method, 0)
         pool = prepare_data(preset).pool
         pixels = train_runs.load_pixels(pool, preset.data, 32)
-        clustering = cluster_features(extract_features(trunk, pixels), cluster, generator(0, "final clustering"))
+        clustering = cluster_features(extract_features(trunk, pixels).values, cluster, generator(0, "final clustering"))
         expected = normalized_mutual_info_score(pool.labels, clustering.labels.clusters)
         (record,) = select(records_of(runs, method, "pretrain"), "final_nmi_labels")
         assert (record.value, record.n) == (pytest.approx(expected), N_POOL)

@@ -277,7 +277,7 @@ def test_batch_norm_of_bfloat16_maps_has_statistics_in_float32(shared, monkeypat
 
 def test_features_in_bfloat16_are_near_and_those_of_a_finished_network_are_float32(pixels):
     trunk = State.begin(LOW, pixels, 0, torch.device("cpu"), None).trunk
-    exact = extract_features(trunk, pixels)
+    exact = extract_features(trunk, pixels).values
     low = torch.cat(list(feature_batches(trunk, pixels, range(64), 16, "bfloat16")))
     assert low.dtype == torch.float32
     assert torch.equal(exact, torch.cat(list(feature_batches(trunk, pixels, range(64), 256))))

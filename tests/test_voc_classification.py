@@ -14,10 +14,10 @@ from tiny_images import TINY_MODEL, draw_shape
 
 from dclib.config import DataConfig, VocConfig
 from dclib.data.pixels import load_pixels
-from dclib.data.voc import VocSet, open_voc
+from dclib.data.voc import VocSet, check_classes, open_voc
 from dclib.evaluate import voc as module
 from dclib.evaluate.classifier import FC_BIAS, Classifier
-from dclib.evaluate.voc import average_precisions, check_classes, classify_voc, voc_learning_rate, voc_loss
+from dclib.evaluate.voc import average_precisions, classify_voc, voc_learning_rate, voc_loss
 from dclib.models.vgg import Trunk
 from dclib.randomness import generator
 

@@ -30,7 +30,7 @@ from dclib.analysis.metadata_queries import table_photos
 from dclib.config import Preset, config_hash
 from dclib.data.images import ImageSet
 from dclib.data.metadata_table import TableFacts, import_metadata, is_large, table_facts
-from dclib.data.yfcc_metadata import MetadataTable, normalise_tag, read_metadata
+from dclib.data.yfcc_metadata import MetadataTable, normalise_tag, read_metadata, table_beside
 from dclib.presets import data_root, runs_folder
 from dclib.records import DATA, Record, RunCard, code_hash, write_atomically, write_records
 from dclib.train.runs import default_device, device_name, is_current, prepare_data, preset_folder, run_card
@@ -38,7 +38,6 @@ from dclib.train.runs import default_device, device_name, is_current, prepare_da
 TABLE_ROOMS = ("analysis/hashtags", "data/yfcc_metadata", "data/metadata_table")
 METADATA_ROOMS = (*CLUSTERING_ROOMS, *TABLE_ROOMS, "analysis/metadata", "analysis/metadata_queries")
 METHODS = ("deepercluster", "deepcluster", "rotnet", "random", "released")
-METADATA_FILES = ("yfcc100m_dataset.tsv", "yfcc100m_dataset", "yfcc100m_dataset.bz2")
 DRAWN_RANKS = 200
 PICTURED_CLUSTERS, PICTURED_IMAGES = 3, 9  # clusters of each field, and images of each
 
@@ -55,8 +54,7 @@ def metadata_file(preset: Preset) -> Path | None:
         if not path.exists():
             raise ValueError(f"data.metadata names {given}, which is not there; correct it or leave it out")
         return path
-    folder = Path(getattr(prepare_data(preset).pool.reader, "root", "."))
-    return next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
+    return table_beside(prepare_data(preset).pool)
 
 
 def hashtag_counts(preset: Preset) -> None:

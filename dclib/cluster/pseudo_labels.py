@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dclib.cluster.counts import check_cluster_counts
 from dclib.cluster.kmeans import Shards, draw_rows, kmeans, rows_of
 from dclib.cluster.stored_rows import Rows, StoredRows, some_rows
 from dclib.cluster.whitening import BLOCK_ROWS, fit_pca_whitening, l2_normalise, usable_pca_dim
 from dclib.config import ClusterConfig
 from dclib.distributed import all_reduce_sum, end_team, make_team, shard, wait_for_all, world_size
 
-POINTS_PER_CLUSTER = 39  # below this many points a cluster, FAISS and experience call a clustering under-sampled
 BACKENDS = ("faiss", "torch", "torch-bf16")
 
 
@@ -49,16 +49,6 @@ class Clustering:
     pca_dim: int  # dimensions it kept
     backend: str
     notices: tuple[str, ...]  # what was adapted to the data, in words
-
-
-def check_cluster_counts(n_images: int, config: ClusterConfig) -> None:
-    """ValueError if there are fewer images than clusters; called before any feature is computed."""
-    if config.n_clusters > n_images:
-        raise ValueError(
-            f"need at least one image per cluster: {config.n_super} x {config.n_sub} = {config.n_clusters} clusters "
-            f"for {n_images} images; set cluster.n_sub to at most {max(2, n_images // config.n_super)}, better "
-            f"{max(2, n_images // POINTS_PER_CLUSTER // config.n_super)} ({POINTS_PER_CLUSTER} images a cluster)"
-        )
 
 
 def cluster_features(

@@ -9,18 +9,24 @@ from __future__ import annotations
 import csv
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dclib.data.decoding import IMAGE_SUFFIXES, refuse_too_large
-from dclib.data.images import ImageSet, labels_from_names
+from dclib.data.images import ImageSet, labels_from_names, name_some, printable
 from dclib.reading import read_lines
 
 SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
 TAR_END = 2**20  # bytes behind a tar's last file in which nothing else may be; writers add some 10,000 zeros
+# what systems and network disks keep for themselves among the folders of people, in lower case
+LITTER = {"@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler"}
+LITTER |= {"__macosx", "lost+found", "system volume information", "network trash folder", "temporary items"}
+LOOSE_SHARE = 0.1  # of images that may lie beside the class folders for these still to be classes
 
 
 class OpenFile:
@@ -46,11 +52,12 @@ class OpenFile:
 
 
 class FolderReader:
-    """Reads files below a folder; ``suffix`` is what the ids leave out."""
+    """Reads files below a folder; ``suffix`` is what the ids leave out, ``paths`` has those that an id does not say."""
 
-    def __init__(self, root: str | Path, suffix: str = "") -> None:
+    def __init__(self, root: str | Path, suffix: str = "", paths: Mapping[str, str] | None = None) -> None:
         self.root = Path(root)
         self.suffix = suffix
+        self.paths = paths or {}
 
     def read(self, image_id: str) -> bytes:
         path = self.path(image_id)
@@ -61,7 +68,7 @@ class FolderReader:
         return np.array([_size(self.path(i)) for i in image_ids], dtype=np.int64)
 
     def path(self, image_id: str) -> Path:
-        return self.root / f"{image_id}{self.suffix}"
+        return self.root / (self.paths.get(image_id) or f"{image_id}{self.suffix}")
 
 
 class TarReader:
@@ -87,10 +94,12 @@ class TarReader:
         return {**self.__dict__, "_file": None}
 
 
-def open_folder(root: str | Path) -> ImageSet:
+def open_folder(root: str | Path, *, whole: bool = False) -> ImageSet:
     """Every image below ``root``, in sorted order; its class folders, if any, are the labels.
 
-    Names with a leading dot are passed over; links are followed, except back to a folder above them.
+    Names with a leading dot are passed over; links are followed, except back to a folder above them. What else is
+    passed over is in the set's ``notes``: see :func:`sort_out`. With ``whole`` that is the litter alone, and there
+    are no labels.
 
     Raises:
         ValueError: ``root`` holds no file with an image's suffix.
@@ -98,15 +107,16 @@ def open_folder(root: str | Path) -> ImageSet:
     root = Path(root)
     if not root.is_dir():
         raise ValueError(f"need a folder of images; {root} is {'a file' if root.exists() else 'not there'}")
-    ids = sorted(_walk(str(root), "", (os.path.realpath(root),)))
-    if not ids:
-        tars = sorted(p.name for p in root.glob("*.tar"))
+    found = sort_out(files_below(root), whole=whole)
+    if not found.paths:
+        tars = sorted(printable(p.name) for p in root.glob("*.tar"))
         advice = f"; it holds {', '.join(tars[:5])}: give one of them" if tars else ""
+        passed = f" ({'; '.join(found.notes)})" if found.notes else ""
         raise ValueError(
-            f"no images in {root}: need files ending in {', '.join(IMAGE_SUFFIXES)} in it or below{advice}"
+            f"no images in {root}: need files ending in {', '.join(IMAGE_SUFFIXES)} in it or below{advice}{passed}"
         )
-    labels, classes = labels_from_folders(ids)
-    return ImageSet(root.resolve().name, ids, FolderReader(root), labels, classes)
+    odd = {image_id: path for image_id, path in found.paths.items() if image_id != path}
+    return _image_set(root.resolve().name, found, FolderReader(root, paths=odd), whole)
 
 
 def open_tar(path: str | Path) -> ImageSet:
@@ -127,11 +137,11 @@ def open_tar(path: str | Path) -> ImageSet:
             f"need an uncompressed, complete tar of images, got {path}: {error}; "
             "unpack it and give the folder, or fetch it again"
         ) from None
-    ids = sorted(i for i in members if _is_image_name(i))
-    if not ids:
+    found = sort_out(members)
+    if not found.paths:
         raise ValueError(f"no images in {path}: need members ending in {', '.join(IMAGE_SUFFIXES)}")
-    labels, classes = labels_from_folders(ids)
-    return ImageSet(path.stem, ids, TarReader(path, {i: members[i] for i in ids}), labels, classes)
+    places = {image_id: members[name] for image_id, name in found.paths.items()}
+    return _image_set(path.stem, found, TarReader(path, places))
 
 
 def open_list(path: str | Path) -> ImageSet:
@@ -158,6 +168,106 @@ def open_list(path: str | Path) -> ImageSet:
         raise ValueError(f"{path} gives a class for {len(named)} of {len(rows)} images; give one for all or for none")
     labels, classes = labels_from_names(named) if named else (None, ())
     return ImageSet(path.stem, [name for name, _ in rows], FolderReader(path.parent), labels, classes)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images among some files."""
+
+    paths: dict[str, str]  # id -> path, sorted by id; they differ where a name is not in UTF-8
+    notes: tuple[str, ...]  # what was passed over
+
+
+def sort_out(files: Iterable[str], *, whole: bool = False) -> Found:
+    """Which of some paths, with ``/`` between folders, are images of a set; the rest is told.
+
+    Passed over are folders that systems keep for themselves (``#recycle``, ``@eaDir``), images in the layouts of
+    Pascal VOC or of landmarks below (they are for evaluation), and a few pictures that lie beside class folders and so
+    have no class. With ``whole`` only the first.
+    """
+    paths: dict[str, str] = {}
+    litter: Counter[str] = Counter()
+    others: list[str] = []
+    for path in files:
+        is_image = _is_image_name(path)
+        if place := _litter_in(path):
+            litter[place] += is_image
+        elif is_image:
+            paths.setdefault(printable(path), path)
+        else:
+            others.append(path)
+    paths = dict(sorted(paths.items()))
+    notes = [_note("folders that a system keeps for itself", [printable(p) for p, n in sorted(litter.items()) if n])]
+    if not whole:
+        layouts = sorted(_evaluation_layouts(paths, others))
+        paths = {i: path for i, path in paths.items() if not i.startswith(tuple(f"{layout}/" for layout in layouts))}
+        loose = _loose(list(paths))
+        paths = {i: path for i, path in paths.items() if i not in loose}
+        notes.append(_note("sets for evaluation, whose images are never trained on", layouts))
+        notes.append(_note("pictures beside the class folders, so without a class", sorted(loose)))
+    odd = [image_id for image_id, path in paths.items() if image_id != path]
+    named = f"read under escaped names, for theirs are not in UTF-8: {name_some(odd)}" if odd else ""
+    return Found(paths, tuple(filter(None, [*notes, named])))
+
+
+def _note(what: str, names: Sequence[str]) -> str:
+    return f"passed over {len(names)} {what}: {name_some(names)}" if names else ""
+
+
+def _image_set(name: str, found: Found, reader: FolderReader | TarReader, whole: bool = False) -> ImageSet:
+    ids = list(found.paths)
+    labels, classes = (None, ()) if whole else labels_from_folders(ids)
+    notes = found.notes
+    if labels is None and not whole and (folders := sorted({i.split("/")[0] for i in ids if "/" in i})):
+        loose = [i for i in ids if "/" not in i]
+        notes += (
+            f"no labels: {len(loose):,} of {len(ids):,} images are in no folder ({name_some(loose, 3)}), while others "
+            f"are in {name_some(folders, 3)}; move them into class folders for these to be classes",
+        )
+    return ImageSet(name, ids, reader, labels, classes, notes)
+
+
+def _litter_in(path: str) -> str:
+    """The first folder on a path that a system keeps for itself, as a path; empty if there is none."""
+    parts = path.split("/")[:-1]
+    for i, part in enumerate(parts):
+        if part.lower() in LITTER:
+            return "/".join(parts[: i + 1])
+    return ""
+
+
+def _evaluation_layouts(images: Iterable[str], others: Iterable[str]) -> set[str]:
+    """Folders below the root that hold Pascal VOC (``JPEGImages`` with lists or annotations) or landmarks (queries)."""
+    pictures, lists, truths = set(), set(), set()
+    for path in images:
+        before, found, _ = f"/{path}".partition("/JPEGImages/")
+        pictures |= {before[1:]} if found else set()
+    for path in others:
+        folder, _, name = path.rpartition("/")
+        if name.endswith("_query.txt") or (name.startswith("gnd_") and name.endswith(".pkl")):
+            truths.add(folder)
+        for part in ("/ImageSets/", "/Annotations/"):
+            before, found, _ = f"/{path}".partition(part)
+            lists |= {before[1:]} if found else set()
+    # ground truth lies with its images or in a folder beside them
+    landmarks = {
+        folder if any(i.startswith(f"{folder}/") for i in images) else folder.rpartition("/")[0] for folder in truths
+    }
+    return ((pictures & lists) | landmarks) - {""}
+
+
+def _loose(ids: Sequence[str]) -> set[str]:
+    """Images that lie beside class folders, if they are a few; in a folder without classes nothing is loose."""
+    parts = [i.split("/")[:-1] for i in ids]
+    level = 0
+    while True:
+        loose = {i for i, p in zip(ids, parts, strict=True) if len(p) <= level}
+        names = {p[level] for p in parts if len(p) > level}
+        if loose or len(names) > 1 and not (names <= SPLIT_NAMES and max(map(len, parts)) > level + 1) or not names:
+            break
+        level += 1
+    few = len(loose) <= max(1, LOOSE_SHARE * len(ids))
+    return loose if few and len(names) > 1 else set()
 
 
 def labels_from_folders(ids: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
@@ -191,8 +301,13 @@ def _is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not hidden
 
 
+def files_below(root: str | Path) -> Iterator[str]:
+    """Paths of the files below a folder, relative to it; see :func:`open_folder` for what is not gone into."""
+    return _walk(str(root), "", (os.path.realpath(root),))
+
+
 def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
-    """Paths of the images below ``folder``, each starting with ``prefix``."""
+    """Paths of the files below ``folder``, each starting with ``prefix``."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -201,7 +316,7 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
                 real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
                 if real not in above:
                     yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, os.path.realpath(entry.path)))
-            elif _is_image_name(entry.name) and entry.is_file():
+            elif entry.is_file():
                 yield prefix + entry.name
 
 

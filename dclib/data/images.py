@@ -82,6 +82,7 @@ class ImageSet:
         labels: (n,) class numbers, or None. Self-supervised training never reads them; they are for probes,
             the supervised reference and for display.
         classes: Names of the classes, by number.
+        notes: What its loader found and passed over, a sentence each, for whoever opens it.
     """
 
     name: str
@@ -89,6 +90,7 @@ class ImageSet:
     reader: Reader
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels is not None:
@@ -278,6 +280,16 @@ def _describe(folder: Path) -> str:
     """What a folder holds, for an error message."""
     if not folder.is_dir():
         return f"{folder} is no folder either"
-    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return f"{folder} holds {', '.join(names[:10]) or 'nothing'}{more}"
+    names = sorted(printable(p.name) for p in folder.iterdir() if not p.name.startswith("."))
+    return f"{folder} holds {name_some(names, 10) or 'nothing'}"
+
+
+def printable(name: str) -> str:
+    """A file's name as it can be written anywhere: bytes that are not UTF-8 as ``\\xe9``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def name_some(names: Sequence[str], count: int = 5) -> str:
+    """The first few of some names, and how many more there are."""
+    more = f" and {len(names) - count:,} more" if len(names) > count else ""
+    return f"{', '.join(names[:count])}{more}"

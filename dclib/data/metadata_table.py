@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dclib.config import config_hash
-from dclib.data.yfcc_metadata import N_COLUMNS, parse_lines, refuse_too_many
+from dclib.data.yfcc_metadata import N_COLUMNS, N_NUMBERED, is_bz2, parse_lines, refuse_too_many
 from dclib.reading import encoding_of
 from dclib.records import code_hash, lock, make_folder
 
@@ -69,7 +69,7 @@ class TableFacts:
 
 def is_large(path: Path) -> bool:
     """Whether a metadata file is better imported than read into memory."""
-    return path.stat().st_size * (BZ2_RATIO if path.suffix == ".bz2" else 1) > LARGE_BYTES
+    return path.stat().st_size * (BZ2_RATIO if is_bz2(path) else 1) > LARGE_BYTES
 
 
 def import_metadata(source: str | Path, folder: str | Path, *, max_bad: float = 0.01, processes: int = 0) -> Path:
@@ -91,7 +91,7 @@ def import_metadata(source: str | Path, folder: str | Path, *, max_bad: float = 
     """
     source, folder = Path(source), Path(folder)
     if not source.is_file():
-        raise ValueError(f"no metadata at {source}: need a file of {N_COLUMNS} tab-separated columns")
+        raise ValueError(f"no metadata at {source}: need a file of {N_COLUMNS} or {N_NUMBERED} tab-separated columns")
     state = source.stat()
     stamp = config_hash(
         state.st_size, state.st_mtime_ns, code_hash("reading", "data/yfcc_metadata", "data/metadata_table")
@@ -163,7 +163,7 @@ def _read_parts(source: Path, folder: Path) -> Iterator[tuple[Path, Path, int, l
     first, start = 0, time.monotonic()
     with (
         source.open("rb") as stored,
-        bz2.BZ2File(stored) if source.suffix == ".bz2" else nullcontext(stored) as text,
+        bz2.BZ2File(stored) if is_bz2(source) else nullcontext(stored) as text,
         tqdm(
             desc=source.name,
             total=source.stat().st_size,
@@ -198,7 +198,7 @@ def _without_mark(source: Path, line: bytes) -> bytes:
 
 def _write_part(source: Path, target: Path, first: int, lines: list[bytes]) -> None:
     # broken UTF-8 in one title must not cost the table
-    texts = ((first + i, line.decode("utf-8", "replace")) for i, line in enumerate(lines))
+    texts = ((first + i, line.decode("utf-8-sig", "replace")) for i, line in enumerate(lines))
     photos, bad_lines, n_videos = parse_lines((number, text) for number, text in texts if text.strip())
     if first == 0 and bad_lines and not (photos or n_videos):
         reason = bad_lines[0][1]

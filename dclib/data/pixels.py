@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dclib.config import DataConfig, config_hash
 from dclib.data.decoding import decode_rgb
-from dclib.data.images import ImageSet, UnreadableImageError
+from dclib.data.images import ImageSet, UnreadableImageError, name_some
 from dclib.data.photo_crops import crop_photo
 from dclib.data.streaming import Job, Stream, Unreadable, decode_batches, refuse_too_many
 from dclib.data.transforms import crop_batch, draw_crops, resize_and_centre, to_tensor
@@ -26,6 +26,7 @@ from dclib.randomness import generator
 from dclib.records import make_folder, replacing, temporary_for
 
 DECODE_CHUNK = 256  # images a decoding process takes at once
+NAMED = 20  # unreadable images that are named where they are told of
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,17 @@ class Pixels:
     def unreadable(self) -> tuple[str, ...]:
         """Ids of the images that were left out, or that were met and replaced so far."""
         return self.left_out if self.replaced is None else self.replaced.ids
+
+    @property
+    def note(self) -> str:
+        """A sentence that counts and names the unreadable images; empty where there are none."""
+        if not (names := self.unreadable):
+            return ""
+        total = len(self) + len(self.left_out)
+        done = "left out" if self.replaced is None else "replaced by others"
+        return f"{len(names):,} of {total:,} images of {self.images.name} cannot be read, {done}: " + name_some(
+            names, NAMED
+        )
 
     @property
     def identity(self) -> str:

@@ -100,6 +100,19 @@ def open_voc(root: str | Path, split: str) -> VocSet:
     return VocSet(images, np.stack(columns, axis=1), classes)
 
 
+def check_classes(train: VocSet, test: VocSet) -> None:
+    """ValueError unless both splits have the same classes and some images that show them."""
+    if train.classes != test.classes:
+        odd = sorted(set(train.classes) ^ set(test.classes))
+        raise ValueError(
+            f"need the same classes in both splits; {train.images.name} has {len(train.classes)} and "
+            f"{test.images.name} {len(test.classes)}: only one of them has {', '.join(odd)}"
+        )
+    for voc in (train, test):
+        if not (voc.labels == PRESENT).any():
+            raise ValueError(f"{voc.images.name} has no image that shows any class: there is nothing to classify")
+
+
 def read_boxes(root: str | Path, image_id: str) -> tuple[VocBox, ...]:
     """The annotated objects of one image, in the order of its file.
 

@@ -1,6 +1,8 @@
-"""YFCC100M's metadata: ``yfcc100m_dataset``, one line of 23 columns per photo or video, plain or bz2.
+"""YFCC100M's metadata: ``yfcc100m_dataset``, one line per photo or video, plain or bz2.
 
-Eight lines in a thousand are about videos. They are left out where photographs are read, and their number is kept.
+A line has 23 columns, or, as the table was handed out in one file, 25: the number of the line stands before the
+photo's number and a hash of it behind. Eight lines in a thousand are about videos. They are left out where photographs
+are read, and their number is kept.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 from urllib.parse import unquote_plus
 
+from dclib.data.images import ImageSet
 from dclib.reading import encoding_of
 
 
@@ -25,7 +28,7 @@ from dclib.reading import encoding_of
 class PhotoMetadata:
     """One line of ``yfcc100m_dataset``, its text decoded."""
 
-    line: int  # from 0, so that lines left out shift nothing
+    line: int  # from 0, so that lines left out shift nothing; as a line says itself where it does
     identifier: int  # Flickr's number of the photo or video
     user_id: str
     user_nickname: str
@@ -61,7 +64,9 @@ class PhotoMetadata:
         return sorted({normalise_tag(tag) for tag in self.user_tags} - {""})
 
 
+METADATA_FILES = ("yfcc100m_dataset.tsv", "yfcc100m_dataset", "yfcc100m_dataset.bz2")  # where it lies beside photos
 N_COLUMNS = 23
+N_NUMBERED = 25  # columns where each line has its number and a hash
 DIGITS = 18  # of a photo's number: what 64 bits hold
 SHOWN = 40  # characters of a field that is wrong
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # that no page and no table shows
@@ -104,7 +109,7 @@ class MetadataTable:
 
 
 def read_metadata(path: str | Path, *, lines: Collection[int] | None = None, max_bad: float = 0.01) -> MetadataTable:
-    """Read a metadata table of 23 tab-separated columns without a header.
+    """Read a metadata table of 23 or 25 tab-separated columns without a header.
 
     Args:
         path: The file, plain or compressed (``.bz2``).
@@ -117,7 +122,7 @@ def read_metadata(path: str | Path, *, lines: Collection[int] | None = None, max
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"no metadata at {path}: need a file of {N_COLUMNS} tab-separated columns")
+        raise ValueError(f"no metadata at {path}: need a file of {N_COLUMNS} or {N_NUMBERED} tab-separated columns")
     try:
         with _open_text(path) as file:
             photos, bad_lines, n_videos = parse_lines(_chosen(file, lines))
@@ -158,6 +163,12 @@ def refuse_too_many(
         )
 
 
+def table_beside(images: ImageSet) -> Path | None:
+    """The metadata table that lies beside some photographs; None where there is none."""
+    folder = Path(getattr(images.reader, "root", "."))
+    return next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
+
+
 def photos_by_image(ids: Sequence[str], photos: Sequence[PhotoMetadata]) -> dict[str, PhotoMetadata]:
     """Image name -> its photograph, for the images that have one.
 
@@ -173,9 +184,13 @@ def photos_by_image(ids: Sequence[str], photos: Sequence[PhotoMetadata]) -> dict
 def parse_metadata(text: str, line: int = 0) -> PhotoMetadata:
     """One line of the table. Raises ValueError where columns are missing or hold what they cannot mean."""
     fields = text.rstrip("\r\n ").split("\t")
+    if len(fields) == N_NUMBERED and fields[0].isdecimal() and len(fields[0]) <= DIGITS:
+        line, fields = int(fields[0]), [fields[1], *fields[3:]]
     if len(fields) != N_COLUMNS:
         ends = ", and carriage returns between them: save it with plain line ends" if "\r" in fields[-1] else ""
-        raise ValueError(f"need {N_COLUMNS} columns, got {len(fields)}{ends}")
+        raise ValueError(
+            f"need {N_COLUMNS} columns, or {N_NUMBERED} with a line's number first; got {len(fields)}{ends}"
+        )
     if not fields[0].isdecimal() or len(fields[0]) > DIGITS or fields[22] not in ("0", "1"):
         first, last = fields[0][:SHOWN], fields[22][:SHOWN]
         raise ValueError(f"need a photo number first and 0 or 1 last, got {first!r} and {last!r}")
@@ -219,11 +234,17 @@ def normalise_tag(tag: str) -> str:
 
 def _open_text(path: Path) -> TextIO:
     # the table separates lines by \n alone; broken UTF-8 in one title must not cost the table
-    opener: Any = bz2.open if path.suffix == ".bz2" else open
+    opener: Any = bz2.open if is_bz2(path) else open
     with opener(path, "rb") as file:
         encoding = encoding_of(file.read(4))
     text: TextIO = opener(path, "rt", encoding=encoding, errors="replace", newline="\n")
     return text
+
+
+def is_bz2(path: Path) -> bool:
+    """Whether a file is compressed, by its first bytes: names say so in many ways."""
+    with path.open("rb") as file:
+        return file.read(3) == b"BZh"
 
 
 def _chosen(file: Iterable[str], lines: Collection[int] | None) -> Iterator[tuple[int, str]]:

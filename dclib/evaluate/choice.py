@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from dclib.config import ChoiceConfig, MethodConfig, Preset, config_hash
-from dclib.evaluate.validation import open_voc_splits, validation_score
+from dclib.evaluate.validation import usable_voc_splits, validation_score
 from dclib.evaluate.voc_runs import VOC_ROOMS
 from dclib.presets import SECTIONS, build
 from dclib.records import Record, write_records
+from dclib.train.runnable import runnable_methods
 from dclib.train.runs import (
     default_device,
     is_current,
@@ -39,10 +40,10 @@ def choose_setting(preset: Preset, seed: int, *, device: str = "") -> None:
         ValueError: the setting is unknown, or a value is out of its range; before anything is trained.
     """
     choice = preset.choice
-    if not choice.method:
+    if choice.method not in runnable_methods(preset):
         return
     tries = {value: changed_method(preset.method(choice.method), choice, value) for value in choice.values}
-    splits = open_voc_splits(preset, "train", "val")
+    splits = usable_voc_splits(preset, "train", "val")
     if splits is None:
         return
     place = torch.device(device or default_device())

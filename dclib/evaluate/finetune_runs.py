@@ -14,6 +14,7 @@ from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
 from dclib.paper import TABLE2_METHODS
 from dclib.records import Record, write_records
+from dclib.train.runnable import runnable_methods
 from dclib.train.runs import default_device, is_current, kept_pixels, prepare_data, preset_folder, run_card
 from dclib.train.start import ROOMS, weights_hash
 
@@ -21,9 +22,9 @@ FINETUNE_ROOMS = (*ROOMS, "evaluate/finetune", "evaluate/classifier", "models/fo
 
 
 def starts_of(preset: Preset) -> tuple[str, ...]:
-    """The starts of Table 2 that a preset has, ``random`` being from scratch; or its released weights."""
-    wanted = (*TABLE2_METHODS.values(), "released")
-    return tuple(method for method in wanted if method in preset.methods)
+    """The starts of Table 2 that a preset can have, ``random`` being from scratch; or its released weights."""
+    wanted, there = (*TABLE2_METHODS.values(), "released"), runnable_methods(preset)
+    return tuple(method for method in wanted if method in there)
 
 
 def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:

@@ -22,32 +22,24 @@ from dclib.evaluate.retrieval import (
     rank_queries,
 )
 from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
+from dclib.train.runnable import CITIES, city_folders, retrieval_fault
 from dclib.train.runs import default_device, device_name, is_current, method_chain, prepare_data, preset_folder
 from dclib.train.start import ROOMS, weights_hash
 
 RETRIEVAL_ROOMS = (*ROOMS, "evaluate/retrieval", "evaluate/rmac", "data/landmarks")
-CITIES = ("oxford", "paris")
 PICTURED_RESULTS = 8
 PICTURED_QUERIES = 4
 
 
 def open_cities(preset: Preset) -> dict[str, tuple[ImageSet, Landmarks]]:
-    """Images and ground truth of Oxford5K and Paris6K; empty where the preset has neither.
-
-    Raises:
-        ValueError: only one of the two is there, or one is not as it should be (see ``open_landmarks``).
-    """
+    """Images and ground truth of Oxford5K and Paris6K; empty, and it is said why, where both are not as they should."""
     root = prepare_data(preset).root
-    folders = {"oxford": root / preset.data.oxford, "paris": root / preset.data.paris}
-    there = [city for city in CITIES if getattr(preset.data, city) and folders[city].is_dir()]
-    if len(there) == 1:
-        (lonely,) = (city for city in CITIES if city not in there)
-        raise ValueError(
-            f"retrieval needs both sets, since whitening is learnt on the other one: {folders[lonely]} is not there; "
-            f"put it there, or name its folder in data.{lonely}"
-        )
+    if fault := retrieval_fault(preset, root):
+        print(f"retrieval is left out: {fault}")
+        return {}
+    folders = city_folders(preset, root)
     ignored = {"oxford": frozenset[str](), "paris": CORRUPTED_PARIS}
-    return {city: open_landmarks(folders[city], ignore=ignored[city]) for city in there}
+    return {city: open_landmarks(folders[city], ignore=ignored[city]) for city in CITIES}
 
 
 def retrieve_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:

@@ -6,8 +6,8 @@ Source: supplement, section 5.
 from __future__ import annotations
 
 from dclib.config import Preset, config_hash
-from dclib.data.voc import VocSet, open_voc
-from dclib.evaluate.voc import check_classes, classify_voc
+from dclib.data.voc import VocSet, check_classes, open_voc
+from dclib.evaluate.voc import classify_voc
 from dclib.models.vgg import Trunk
 from dclib.train.runs import prepare_data
 from dclib.train.start import Validator
@@ -26,6 +26,15 @@ def open_voc_splits(preset: Preset, *splits: str) -> tuple[VocSet, ...] | None:
     for one in found[1:]:
         check_classes(found[0], one)
     return found
+
+
+def usable_voc_splits(preset: Preset, *splits: str) -> tuple[VocSet, ...] | None:
+    """The same for a page, which goes on without a set that cannot be used, and says why."""
+    try:
+        return open_voc_splits(preset, *splits)
+    except (ValueError, OSError) as error:
+        print(f"Pascal VOC is left out: {error}")
+        return None
 
 
 def validation_score(preset: Preset, trunk: Trunk, splits: tuple[VocSet, ...], seed: int) -> float:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dclib.config import DataConfig, VocConfig
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.transforms import crop_image, draw_crop
-from dclib.data.voc import DIFFICULT, PRESENT, VocSet
+from dclib.data.voc import DIFFICULT, PRESENT, VocSet, check_classes
 from dclib.evaluate.classifier import Classifier
 from dclib.models.vgg import Trunk
 from dclib.randomness import derive_seed, generator
@@ -95,19 +95,6 @@ def classify_voc(
         _train(model, pixels, labels, config, setting, seed, steps, data.memory_gb, report)
     scores = _score(model, test_pixels, config, seed, data.memory_gb)
     return average_precisions(scores, test_labels, test.classes)
-
-
-def check_classes(train: VocSet, test: VocSet) -> None:
-    """ValueError unless both splits have the same classes and some images that show them."""
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise ValueError(
-            f"need the same classes in both splits; {train.images.name} has {len(train.classes)} and "
-            f"{test.images.name} {len(test.classes)}: only one of them has {', '.join(odd)}"
-        )
-    for voc in (train, test):
-        if not (voc.labels == PRESENT).any():
-            raise ValueError(f"{voc.images.name} has no image that shows any class: there is nothing to classify")
 
 
 def average_precisions(scores: NDArray[np.floating], labels: NDArray[np.int8], classes: tuple[str, ...]) -> VocResult:

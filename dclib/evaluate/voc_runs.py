@@ -11,7 +11,7 @@ import torch
 from dclib.config import Preset, config_hash
 from dclib.data.pixels import load_pixels
 from dclib.evaluate.networks import trained_network
-from dclib.evaluate.validation import open_voc_splits
+from dclib.evaluate.validation import usable_voc_splits
 from dclib.evaluate.voc import Setting, VocResult, classify_voc
 from dclib.paper import TABLE4_METHODS
 from dclib.records import Record, write_records
@@ -59,10 +59,10 @@ def tasks_of(preset: Preset, method: str) -> tuple[Task, ...]:
 def voc_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:
     """Classify VOC with one trained network and write the records of each of its tasks.
 
-    Nothing is computed where current records are there, or where the preset has no VOC set.
+    Nothing is computed where current records are there, or where the preset has no VOC set that can be used.
     """
     preset.method(method)
-    opened = open_voc_splits(preset, *TRAINED_ON, *TRAINED_ON.values())
+    opened = usable_voc_splits(preset, *TRAINED_ON, *TRAINED_ON.values())
     if opened is None:
         return
     splits = dict(zip((*TRAINED_ON, *TRAINED_ON.values()), opened, strict=True))

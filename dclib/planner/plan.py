@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dclib.cluster.counts import POINTS_PER_CLUSTER
 from dclib.config import MethodConfig, Preset
 from dclib.planner.hardware import GPUS, Hardware
 from dclib.planner.phases import Phase, phases_of
@@ -15,7 +16,6 @@ from dclib.planner.workload import Workload
 
 USABLE = 0.95  # share of a memory that a run can count on: the rest goes to the driver and to fragments
 MOST_PROCESSES = 1024  # that a remedy may ask for
-POINTS_PER_CLUSTER = 39  # images that a cluster should have at least: cluster.pseudo_labels
 IMAGENET = 1_281_167, 50_000, 1000  # images, test images and classes
 POCKET_OBJECTS, POCKET_TEST, POCKET_CLASSES = 0.3, 0.2, 16  # images for each one of the pool, and classes: data.pocket
 

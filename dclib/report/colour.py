@@ -17,7 +17,7 @@ from dclib.presets import runs_folder
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, WIDTH, finish, look_of, new_axes
-from dclib.report.pictures import bare, join_tiles, numbers_of, square_tile
+from dclib.report.pictures import bare, join_tiles, note_on_mosaics, numbers_of, open_to_show, square_tile
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, plural, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
@@ -101,7 +101,7 @@ def uniform_clusters(preset: Preset, method: str, images: ImageSet) -> Fragment:
                     alt=describe_swatches(clusters),
                     caption=f"The most uniform clusters of {title_of(method)}, seed {seed}, of nine images or more: "
                     "above each its mean colour, number, size and spread; below it nine of its images at random, as "
-                    "Figure 3 of the supplement (D31).",
+                    "Figure 3 of the supplement (D31)." + note_on_mosaics(images, clusters),
                     source=under_pictures(preset, "colour", method, seed),
                 )
     return say(f"There are no clusters of {title_of(method)} to show.")
@@ -116,7 +116,7 @@ def draw_swatches(images: ImageSet, clusters: Sequence[Mapping[str, Any]], *, co
     for ax in panels[len(clusters) :]:
         ax.axis("off")
     for ax, cluster in zip(panels, clusters, strict=False):
-        tiles = [square_tile(images.open(numbers[i], draft=TILE), TILE) for i in cluster["images"]]
+        tiles = [square_tile(open_to_show(images, numbers[i], draft=TILE), TILE) for i in cluster["images"]]
         mosaic = join_tiles([tiles[i : i + 3] for i in range(0, len(tiles), 3)], TILE)
         swatch = np.empty((TILE // 2, mosaic.shape[1], 3), dtype=np.uint8)
         swatch[:] = np.round(cluster["mean"]).astype(np.uint8)

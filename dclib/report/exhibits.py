@@ -5,6 +5,7 @@ Notebooks stay thin because drawing, describing and the case of a missing half a
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from matplotlib.axes import Axes
 from dclib.config import DataConfig, Preset
 from dclib.data.folders import open_folder
 from dclib.data.images import ImageSet
-from dclib.data.yfcc_metadata import PhotoMetadata, photos_by_image, read_metadata
+from dclib.data.yfcc_metadata import PhotoMetadata, photos_by_image, read_metadata, table_beside
 from dclib.paper import Half
 from dclib.presets import runs_folder
 from dclib.records import Record, select
@@ -27,8 +28,8 @@ from dclib.report.names import DRAWN_NOTICE, folder_name, names_in
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import title_of
 from dclib.report.tables import missing_half_sentence
+from dclib.train.runnable import look_ahead
 
-METADATA_FILES = ("yfcc100m_dataset.tsv", "yfcc100m_dataset", "yfcc100m_dataset.bz2")
 METADATA_LINES = 20_000  # read from the top of the table: that of YFCC100M has 10^8
 N_PHOTOGRAPHS = 12
 
@@ -36,13 +37,19 @@ N_PHOTOGRAPHS = 12
 # 01: data
 
 
-def data_notice(preset: Preset) -> Fragment:
-    """Which images this page is about, and what that means for its numbers."""
+def data_notice(preset: Preset, page: str = "") -> Fragment:
+    """Which images this page is about, what that means for its numbers, and what they are not enough for on it."""
     if not preset.data.is_drawn:
-        return say(
+        notice = say(
             f"Preset {preset.name}. {preset.description} It reads real images by path. Its numbers are those of these "
             "images and of this preset's budget, and no reproduction of the paper's."
         )
+        outlook = look_ahead(preset) if page else None
+        if outlook and page == "data":
+            return sum(map(say, outlook.lines), start=notice)
+        if outlook and page in outlook.left_out:
+            return notice + say(f"There is nothing to show on this page, for {outlook.left_out[page]}.")
+        return notice
     return say(
         f"Preset {preset.name}. {preset.description} {DRAWN_NOTICE} "
         "World and settings were tuned, looking at the labels and at the probes' test set, until the paper's ordering "
@@ -64,30 +71,36 @@ def contact_sheet(
         pictures=True,
         alt=pictures.describe_contact_sheet(shown, rows),
         caption=f"{what.capitalize()}{names_in(data).aside}, {'by class' if sorted_out else 'taken at random'}; "
-        f"{len(images):,} in all.",
+        f"{len(images):,} in all." + pictures.note_unreadable(shown, itertools.chain(*rows.values())),
     )
 
 
 def photographs(pool: ImageSet, data: DataConfig) -> Fragment:
     """Images of a pool in YFCC100M's layout with whom, what and which words its metadata name."""
-    folder = Path(getattr(pool.reader, "root", "."))
-    table = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
+    table = table_beside(pool)
     if table is None:
         return say("The pool comes without metadata: no users, hashtags or cameras to show.")
-    photos = photos_by_image(pool.ids, read_metadata(table, lines=range(METADATA_LINES)).photos)
+    try:
+        photos = photos_by_image(pool.ids, read_metadata(table, lines=range(METADATA_LINES)).photos)
+    except ValueError as error:
+        return say(f"The pool's metadata cannot be used: {error}.")
     described = [number for number, image_id in enumerate(pool.ids) if image_id in photos]
     if not described:
         return say(f"None of the first {METADATA_LINES:,} lines of {table.name} is about a photo of the pool.")
     chosen = np.random.default_rng(0).permutation(described)[:N_PHOTOGRAPHS].tolist()
     cards = [
-        (pool.open(i, draft=256), photos[pool.ids[i]].title or "untitled", _photo_lines(photos[pool.ids[i]], data))
+        (
+            pictures.open_to_show(pool, i, draft=256),
+            photos[pool.ids[i]].title or "untitled",
+            _photo_lines(photos[pool.ids[i]], data),
+        )
         for i in chosen
     ]
+    kind, caption = "Photograph", "From the pool, with what its metadata says: user, camera, hashtags."
     if data.is_drawn:
+        kind = "Drawing"
         caption = "Drawings from the pool, with the metadata invented for them by rules: user, camera, hashtags."
-        return show_photographs(cards, kind="Drawing", caption=caption)
-    caption = "From the pool, with what its metadata says: user, camera, hashtags."
-    return show_photographs(cards, kind="Photograph", caption=caption)
+    return show_photographs(cards, kind=kind, caption=caption + pictures.note_unreadable(pool, chosen))
 
 
 def class_counts(pool: ImageSet, objects: ImageSet | None) -> Fragment:
@@ -122,15 +135,19 @@ def _folders_named(root: Path, name: str) -> list[Path]:
 
 
 def _unlabelled_sheet(kind: str, folder: Path, data: DataConfig) -> Fragment:
-    images = open_folder(folder)
     name = folder_name(folder.parent.name, names_in(data))
+    try:
+        images = open_folder(folder, whole=True)
+    except ValueError as error:
+        return say(f"{folder.parent.name}: {error}.")
     plain = ImageSet(name, images.ids, images.reader)
     rows = pictures.sample_rows(plain, n_rows=2, per_row=6)
     return show(
         pictures.draw_contact_sheet(plain, rows),
         pictures=True,
         alt=pictures.describe_contact_sheet(plain, rows),
-        caption=f"{kind.capitalize()}: {name}, {len(plain):,} images.",
+        caption=f"{kind.capitalize()}: {name}, {len(plain):,} images."
+        + pictures.note_unreadable(plain, itertools.chain(*rows.values())),
     )
 
 
@@ -138,11 +155,12 @@ def credit_of(pool: ImageSet, rows: Sequence[int], data: DataConfig) -> str:
     """A sentence on who took some images of a pool, by its metadata; empty where that is not known."""
     if data.is_drawn:
         return "These images are drawings."
-    folder = Path(getattr(pool.reader, "root", "."))
-    table = next((folder / name for name in METADATA_FILES if (folder / name).is_file()), None)
-    if table is None:
-        return ""
-    photos = photos_by_image(pool.ids, read_metadata(table, lines=range(METADATA_LINES)).photos)
+    table = table_beside(pool)
+    try:
+        lines = read_metadata(table, lines=range(METADATA_LINES)).photos if table else ()
+    except ValueError:
+        lines = ()
+    photos = photos_by_image(pool.ids, lines)
     people = [photos[pool.ids[row]].user_nickname for row in rows if pool.ids[row] in photos]
     return f"Photographs by {' and '.join(dict.fromkeys(people))}." if people else ""
 
@@ -211,20 +229,23 @@ def cluster_mosaics(preset: Preset, method: str, images: ImageSet) -> Fragment:
                     pictures=True,
                     alt=pictures.describe_cluster_mosaics(images, clusters),
                     caption=f"Nine images of each of some clusters at the last clustering, seed {seed}, taken at "
-                    "random; above each its number and its size (the main paper shows its own clusters like this).",
+                    "random; above each its number and its size (the main paper shows its own clusters like this)."
+                    + pictures.note_on_mosaics(images, clusters),
                     source=under_pictures(preset, "pretrain", method, seed),
                 )
     return say(f"{title_of(method)} saved no clusters to look at.")
 
 
 def network_input(images: ImageSet, index: int = 0) -> Fragment:
-    """One image in its four turns, and its gradients."""
-    image = images.open(index, draft=256)
+    """One image in its four turns, and its gradients: the first from ``index`` on that can be read."""
+    index = pictures.readable_near(images, index)
+    image = pictures.open_to_show(images, index, draft=256)
     turns = show(
         pictures.draw_rotations(image),
         pictures=True,
         alt=pictures.describe_rotations(image, images.ids[index]),
-        caption="The four quarter turns q that RotNet and DeeperCluster tell apart.",
+        caption="The four quarter turns q that RotNet and DeeperCluster tell apart."
+        + pictures.note_unreadable(images, [index]),
     )
     channels = pictures.sobel_channels(pictures.square_tile(image, pictures.PORTRAIT))
     gradients = show(

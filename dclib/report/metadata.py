@@ -17,7 +17,7 @@ from dclib.report.figures import SIZE, finish, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
 from dclib.report.names import names_in, names_in_table
-from dclib.report.pictures import draw_cluster_mosaics
+from dclib.report.pictures import draw_cluster_mosaics, note_on_mosaics
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, spread, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
@@ -125,7 +125,7 @@ def _pages(images: ImageSet, clusters: Sequence[Mapping[str, Any]], method: str,
         pictures=True,
         alt=f"Nine images of each of {len(clusters)} clusters. {words}.",
         caption=f"{title_of(method)}, seed {seed}: clusters in which one of the {FIELDS[field]} is common; nine "
-        f"images of each at random, whatever they are. {words}.",
+        f"images of each at random, whatever they are. {words}.{note_on_mosaics(images, clusters)}",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
-from dclib.data.images import ImageSet
+from dclib.data.images import ImageSet, UnreadableImageError, name_some
 from dclib.report.figures import SIZE, WIDTH, new_axes
 from dclib.report.series import plural
 
@@ -20,6 +20,42 @@ Pixels = NDArray[np.uint8]  # (height, width, 3)
 PORTRAIT = 160  # side of an image that is looked at by itself, pixels
 STRONG = 0.25  # of the largest gradient: what counts as a strong edge
 ROW_NAMES = 1.0  # inches that the names of a contact sheet's rows take
+TRIES = 100  # images looked at for one that can be read
+
+
+def open_to_show(images: ImageSet, index: int, *, draft: int = 0) -> Image.Image:
+    """Image ``index`` for a page; a crossed-out square where it cannot be read, for no page may end for one picture.
+
+    Nothing of a page opens an image in another way. See :func:`note_unreadable` for what is said of it.
+    """
+    try:
+        return images.open(index, draft=draft)
+    except UnreadableImageError:
+        side = draft or PORTRAIT
+        blank = Image.new("RGB", (side, side), "#dddddd")
+        for line in ((0, 0, side, side), (0, side, side, 0)):
+            ImageDraw.Draw(blank).line(line, fill="#777777", width=max(1, side // 32))
+        return blank
+
+
+def note_unreadable(images: ImageSet, numbers: Iterable[int]) -> str:
+    """What a caption adds about the images that it shows crossed out, by name; empty where all can be read."""
+    names = [images.ids[i] for i in dict.fromkeys(numbers) if not _can_be_read(images, i)]
+    return f" Crossed out, for {len(names)} cannot be read: {name_some(names)}." if names else ""
+
+
+def readable_near(images: ImageSet, index: int) -> int:
+    """The number of the first image from ``index`` on that can be read; ``index`` itself where none is found."""
+    candidates = ((index + i) % len(images) for i in range(min(TRIES, len(images))))
+    return next((i for i in candidates if _can_be_read(images, i)), index)
+
+
+def _can_be_read(images: ImageSet, index: int) -> bool:
+    try:
+        images.open(index, draft=PORTRAIT)
+    except UnreadableImageError:
+        return False
+    return True
 
 
 def sample_rows(images: ImageSet, *, n_rows: int, per_row: int, seed: int = 0) -> dict[str, list[int]]:
@@ -39,7 +75,7 @@ def draw_contact_sheet(
 ) -> Axes:
     """Rows of images, each cut to a square of ``tile`` pixels, with the row's name to its left."""
     per_row = max(map(len, rows.values()))
-    tiles = [[square_tile(images.open(i, draft=tile), tile) for i in numbers] for numbers in rows.values()]
+    tiles = [[square_tile(open_to_show(images, i, draft=tile), tile) for i in numbers] for numbers in rows.values()]
     room = ROW_NAMES if any(name.strip() for name in rows) else 0.0
     ax = new_axes(WIDTH, (WIDTH - room) * len(rows) / per_row) if ax is None else ax
     ax.imshow(join_tiles(tiles, tile), aspect="equal", interpolation="nearest")
@@ -74,11 +110,16 @@ def draw_cluster_mosaics(
     for ax in panels[len(clusters) :]:
         ax.axis("off")
     for ax, cluster in zip(panels, clusters, strict=False):
-        tiles = [square_tile(images.open(numbers[i], draft=tile), tile) for i in cluster["images"]]
+        tiles = [square_tile(open_to_show(images, numbers[i], draft=tile), tile) for i in cluster["images"]]
         ax.imshow(join_tiles([tiles[i : i + 3] for i in range(0, len(tiles), 3)], tile))
         ax.set_title(f"{cluster['cluster']} ({cluster['size']:,})", fontsize=SIZE - 2)
         bare(ax)
     return figure
+
+
+def note_on_mosaics(images: ImageSet, clusters: Sequence[Mapping[str, Any]]) -> str:
+    """What the caption of mosaics adds, see :func:`note_unreadable`."""
+    return note_unreadable(images, numbers_of(images, [i for c in clusters for i in c["images"]]).values())
 
 
 def describe_cluster_mosaics(images: ImageSet, clusters: Sequence[Mapping[str, Any]]) -> str:

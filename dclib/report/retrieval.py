@@ -22,7 +22,7 @@ from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.figures import PANEL, SIZE, WIDTH, finish, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.names import CITIES, SetNames, names_in
-from dclib.report.pictures import bare, square_tile
+from dclib.report.pictures import bare, note_unreadable, open_to_show, square_tile
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, spread, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
@@ -156,13 +156,14 @@ def _city_pictures(
         + ", ".join(result["kind"] for result in r["results"])
         for r in rankings
     )
+    shown = [places[name] for r in rankings for name in (r["image"], *(found["name"] for found in r["results"]))]
     return show(
         _draw_rankings(images, places, rankings),
         pictures=True,
         alt=f"{called}, {title_of(method)}, first results in order. {words}.",
         caption=f"{called}: queries with their box on the left, from the best found to the worst, and what "
         f"{title_of(method)} (seed {seed}) ranks first. Solid green: right; dashed orange: wrong; dotted grey: junk, "
-        "which does not count.",
+        "which does not count." + note_unreadable(images, shown),
     )
 
 
@@ -171,7 +172,7 @@ def _draw_rankings(images: ImageSet, places: Mapping[str, int], rankings: Sequen
     figure = Figure(figsize=(WIDTH, 0.95 * len(rankings)), facecolor="white", layout="constrained")
     axes = figure.subplots(len(rankings), columns, squeeze=False)
     for line, ranking in zip(axes, rankings, strict=True):
-        query = images.open(places[ranking["image"]])
+        query = open_to_show(images, places[ranking["image"]])
         left, top, right, bottom = ranking["box"]
         line[0].imshow(query)
         line[0].add_patch(
@@ -179,7 +180,7 @@ def _draw_rankings(images: ImageSet, places: Mapping[str, int], rankings: Sequen
         )
         bare(line[0])
         for ax, result in zip(line[1:], ranking["results"], strict=False):
-            ax.imshow(square_tile(images.open(places[result["name"]], draft=TILE), TILE))
+            ax.imshow(square_tile(open_to_show(images, places[result["name"]], draft=TILE), TILE))
             bare(ax)
             color, style, _ = FRAMES[result["kind"]]
             ax.add_patch(

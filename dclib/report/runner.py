@@ -26,7 +26,7 @@ from dclib.presets import project_root, runs_folder
 from dclib.records import held, installed_versions, lock, write_atomically
 from dclib.report.forecast import Forecast
 from dclib.report.notebooks import check_parameters
-from dclib.report.stages import Stage, alone, key_of, plan_stages, stage_parts, urgency
+from dclib.report.stages import Stage, alone, key_of, plan_with_outlook, stage_parts, urgency
 
 MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
 CELL_TIMEOUT = 7 * 24 * 3600  # seconds; a hung cell ends some day, a long training is not cut short
@@ -81,7 +81,7 @@ def run_preset(
         ValueError: unknown preset, setting or parameter, missing images, a run of the same preset at work.
         OSError: the runs folder cannot be written.
     """
-    preset, stages = plan_stages(preset_name, data=data, settings=settings)
+    preset, stages, outlook = plan_with_outlook(preset_name, data=data, settings=settings)
     for stage in stages:
         check_parameters(stage.notebook, stage.parameters)
     cores = count_cores()
@@ -91,6 +91,8 @@ def run_preset(
     parts = stage_parts(stages, preset)
     keys = {page: key_of(own) for page, own in parts.items()}
     print(f"preset {preset.name}: {len(stages)} pages, up to {jobs} at once on {cores} cores", flush=True)
+    for line in outlook.lines:
+        print(f"  {line}", flush=True)
     with _lock(workspace(preset)) as held_alone:
         return run_stages(
             stages,

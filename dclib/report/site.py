@@ -25,7 +25,7 @@ from dclib.report.downloads import write_downloads
 from dclib.report.provenance import load_records
 from dclib.report.runner import read_card, show_seconds, workspace
 from dclib.report.series import title_of
-from dclib.report.stages import Stage, changed_parts, key_of, plan_stages, stage_parts
+from dclib.report.stages import Stage, changed_parts, key_of, plan_with_outlook, stage_parts
 
 STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
 SHOWN_CHANGES = 6  # sources that a notice on a stale page names
@@ -55,7 +55,7 @@ def build_book(
         BuildError: Jupyter Book reported a warning or an error, above the message.
         OSError: the book cannot be written there.
     """
-    preset, stages = plan_stages(preset_name, data=data, settings=settings)
+    preset, stages, outlook = plan_with_outlook(preset_name, data=data, settings=settings)
     root, folder = project_root().resolve(), workspace(preset)
     listed = toc_pages(root / "book" / "_toc.yml")
     html = _checked_place(Path(out).resolve() if out else root / "_build" / "html")
@@ -67,7 +67,7 @@ def build_book(
         _check_pages(listed, preset, stages, work / "run", root)  # of these copies the book is made
         shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
-        _write_pages(preset, stages, parts, work / "run", work / "book", listed)
+        _write_pages(preset, stages, parts, outlook.left_out, work, listed)
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
         if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
@@ -102,15 +102,16 @@ def _write_pages(
     preset: Preset,
     stages: Sequence[Stage],
     parts: Mapping[str, Mapping[str, str]],
-    folder: Path,
-    book: Path,
+    left_out: Mapping[str, str],
+    work: Path,
     listed: Sequence[str],
 ) -> None:
     """Put the executed pages, what stands in for others, and the page of what ran into the book's source."""
+    folder, book = work / "run", work / "book"
     _copy_pages(stages, folder, book / STAGES, stale_pages(stages, parts, folder))
     for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
         if page.startswith(f"{STAGES}/"):
-            write_atomically(book / f"{page}.md", absent_page(page, preset).encode())
+            write_atomically(book / f"{page}.md", absent_page(page, preset, left_out).encode())
     status = status_page(preset, stages, {page: key_of(own) for page, own in parts.items()}, folder, listed)
     write_atomically(book / f"{STATUS_PAGE}.md", status.encode())
 
@@ -160,16 +161,11 @@ def status_page(
     )
 
 
-def absent_page(page: str, preset: Preset) -> str:
+def absent_page(page: str, preset: Preset, left_out: Mapping[str, str]) -> str:
     """What stands in for the page of a method that this preset did not run, in MyST."""
     method = page.removeprefix(f"{STAGES}/pretraining_")
-    known = method in preset.methods
-    why = (
-        "it is trained with labels, and the images have none: give them in one sub-folder per class"
-        if known
-        else f"preset {without_markup(preset.name)} has no method of that name"
-    )
-    return f"# Pre-training: {title_of(method)}\n\nThis network was not trained for this book: {why}.\n"
+    why = left_out.get(page.removeprefix(f"{STAGES}/"), f"preset {preset.name} has no method of that name")
+    return f"# Pre-training: {title_of(method)}\n\nThis network was not trained for this book: {without_markup(why)}.\n"
 
 
 def _files_below(node: Any) -> list[str]:

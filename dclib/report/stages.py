@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from dclib.config import MethodConfig, Preset, config_hash
+from dclib.config import Preset, config_hash
+from dclib.data.decoding import IMAGE_SUFFIXES
+from dclib.data.folders import files_below
+from dclib.data.images import LIST_SUFFIXES
 from dclib.data.zip_index import FOLDER as INDEX_FOLDER
 from dclib.presets import data_root, load_preset, project_root
 from dclib.records import code_hash
 from dclib.report.notebooks import code_of, modules_used, read_notebook, source_of
-from dclib.train.runnable import runnable_methods
+from dclib.train.runnable import Outlook, images_seen, look_ahead
 
 EVALUATIONS: Mapping[str, str] = {
     "linear_probes": "03_linear_probes",
@@ -31,6 +34,18 @@ EVALUATIONS: Mapping[str, str] = {
     "scaling": "14_scaling",
 }  # page -> notebook; each looks at the trained networks
 SUMMARIES: Mapping[str, str] = {"scorecard": "12_scorecard", "performance": "15_performance"}  # of all other pages
+SET_NAMES = (
+    "pool",
+    "objects_train",
+    "objects_test",
+    "scenes_train",
+    "scenes_test",
+    "voc",
+    "oxford",
+    "paris",
+    "metadata",
+)
+LARGEST_LIST = 2**28  # bytes; a longer text is no list of images
 ABOUT_IMAGES = ("hashtags", "recipes", "planner", "scaling")  # those that need no trained network of the preset
 
 
@@ -48,11 +63,23 @@ class Stage:
 def plan_stages(
     preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None
 ) -> tuple[Preset, list[Stage]]:
-    """The preset, and the stages that make its pages.
+    """The preset, and the stages that make its pages; see :func:`plan_with_outlook`."""
+    preset, stages, _ = plan_with_outlook(preset_name, data=data, settings=settings)
+    return preset, stages
+
+
+def plan_with_outlook(
+    preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None
+) -> tuple[Preset, list[Stage], Outlook]:
+    """The preset, the stages that make its pages, and what its images are not enough for.
+
+    A method that cannot be trained on these images has no stage; any other page that has nothing to show is made,
+    quickly, and says why.
 
     Raises:
         ValueError: unknown preset or setting, missing images, methods that start from each other in a circle.
     """
+    _check_name(data)
     parameters = {
         "preset": _from_root(preset_name, is_file=True),
         "data": _from_root(data),
@@ -60,7 +87,8 @@ def plan_stages(
     }
     preset = load_preset(preset_name, {**({"data.root": parameters["data"]} if data else {}), **(settings or {})})
     _check_images(preset)
-    methods = {name: preset.method(name) for name in runnable_methods(preset)}
+    outlook = look_ahead(preset)
+    methods = {name: preset.method(name) for name in outlook.methods}
     pages = {name: f"pretraining_{name}" for name in methods}
     stages = [Stage(page="data", notebook=_notebook("01_data"), parameters=parameters)]
     for name, config in methods.items():
@@ -72,7 +100,7 @@ def plan_stages(
                 notebook=_notebook("02_pretraining"),
                 parameters={**parameters, "method": name},
                 needs=("data", pages[config.init]) if config.init else ("data",),
-                cost=_images_seen(config) * len(preset.seeds),
+                cost=images_seen(preset, name, outlook.counts) * len(preset.seeds),
             )
         )
     everything = ("data", *pages.values())
@@ -83,7 +111,7 @@ def plan_stages(
                 notebook=_notebook(name),
                 parameters=parameters,
                 needs=("data",) if page in ABOUT_IMAGES else everything,
-                cost=_evaluation_cost(page, preset),
+                cost=_evaluation_cost(page, preset, outlook),
             )
         )
     stages += [
@@ -91,7 +119,7 @@ def plan_stages(
         for page, name in SUMMARIES.items()
     ]
     in_order(stages)
-    return preset, stages
+    return preset, stages, outlook
 
 
 def stage_keys(stages: Sequence[Stage], preset: Preset) -> dict[str, str]:
@@ -180,29 +208,30 @@ def alone(stages: Sequence[Stage]) -> set[str]:
     return {a for a in before if all(a == b or a in before[b] or b in before[a] for b in before)}
 
 
-def _images_seen(config: MethodConfig) -> float:
-    """Expected cost of one pre-training; clustering passes over the images once more each time."""
-    if config.method == "random":
+def _evaluation_cost(page: str, preset: Preset, outlook: Outlook) -> float:
+    """Rough cost of an evaluation in images seen, so that the long ones start first; 1 for one that is left out."""
+    if page in outlook.left_out:
         return 1.0
-    passes = 1.0 + (0.5 / config.cluster.reassign_every if config.clusters else 0.0)
-    return config.train.epochs * (config.train.epoch_images or 10_000) * passes
-
-
-def _evaluation_cost(page: str, preset: Preset) -> float:
-    """Rough cost of an evaluation in images seen, so that the long ones start first."""
-    networks = len(preset.methods) * len(preset.seeds)
+    networks = len(outlook.methods) * len(preset.seeds)
     choice = preset.choice
     if page == "finetuning":
-        return 6.0 * preset.finetune.epochs * (preset.finetune.train_images or 3000) * len(preset.seeds)
+        n_images = preset.finetune.train_images or outlook.counts.get("objects_train", 3000)
+        return 6.0 * preset.finetune.epochs * n_images * len(preset.seeds)
     if page == "voc":
         steps = 1.5 * preset.voc.iterations + min(preset.voc.iterations, preset.voc.validation_iterations)
         return steps * preset.voc.batch_size * networks
-    if page == "recipes" and choice.method:
+    if page == "recipes" and choice.method in outlook.methods and "voc" not in outlook.left_out:
         chosen = preset.methods[choice.method]
         epochs = choice.epochs or chosen.train.epochs
-        return len(choice.values) * (epochs / chosen.train.epochs) * _images_seen(chosen)
+        return len(choice.values) * (epochs / chosen.train.epochs) * images_seen(preset, choice.method, outlook.counts)
     size = 1.0 if preset.data.root else preset.data.pocket_images / 10_000
     return {"retrieval": 3000.0, "colour": 1500.0, "metadata": 1500.0}.get(page, 300.0) * size * networks
+
+
+def _check_name(data: str) -> None:
+    if data != data.encode("utf-8", "replace").decode():
+        shown = data.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise ValueError(f"need a folder of images whose path is in UTF-8, since pages name it; got {shown}: rename it")
 
 
 def _check_images(preset: Preset) -> None:
@@ -215,17 +244,41 @@ def _check_images(preset: Preset) -> None:
 
 
 def _images_stamp(preset: Preset) -> str:
-    """Hash that changes when images are added, removed or replaced by a new archive; no image is opened."""
+    """Hash that changes when a file that the loaders may read is added, removed or written to; none is opened.
+
+    Links are followed as the loaders do, and places that the preset names outside its folder are looked at too.
+    """
     if not preset.data.root:
         return ""  # the pocket world follows from the preset and the code
+    data, root = preset.data, data_root(preset.data)
+    named = [choice.strip() for name in SET_NAMES for choice in getattr(data, name).split("|") if choice.strip()]
+    outside = [place for place in map(root.joinpath, named) if not place.is_relative_to(root) or ".." in place.parts]
     stamp = []
-    for folder, inner, files in os.walk(data_root(preset.data)):
-        inner[:] = sorted(set(inner) - {INDEX_FOLDER})  # opening the images makes it
-        archives = [name for name in files if name.endswith((".tar", ".zip", ".txt", ".tsv", ".csv"))]
-        for path in [Path(folder), *(Path(folder) / name for name in sorted(archives))]:
-            status = path.stat()
-            stamp.append((str(path), status.st_mtime_ns, status.st_size))
+    for place in [root, *outside]:
+        below = [place / path for path in sorted(files_below(place))] if place.is_dir() else [place]
+        for path in [*below, *_listed_outside(below, root)]:
+            if INDEX_FOLDER not in path.parts:  # opening the images makes it
+                stamp.append((os.fsencode(path).decode("latin-1"), *_state(path)))
     return config_hash(stamp)
+
+
+def _listed_outside(files: Sequence[Path], root: Path) -> Iterator[Path]:
+    """Images that lists among some files name elsewhere."""
+    for path in files:
+        if path.suffix.lower() in LIST_SUFFIXES and path.stat().st_size < LARGEST_LIST:
+            for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+                name = line.split("\t" if path.suffix.lower() != ".csv" else ",")[0].strip()
+                if name.startswith(("/", "../")) and name.lower().endswith(IMAGE_SUFFIXES):
+                    yield path.parent / name
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Time in ns and size of a file, of what a link leads to; -1 where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_mtime_ns, status.st_size
 
 
 def _folder_stamp(folder: Path) -> str:

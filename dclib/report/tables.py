@@ -169,9 +169,15 @@ def run_table(records: Sequence[Record]) -> Table:
         caption="Runs",
         columns=("Method", "seeds", "epochs", "last loss, nats", "images/s", "pre-training, s", "device"),
         groups=(Group("", rows, "" if rows else "Nothing has run yet."),),
-        notes=("Mean over seeds; the loss with its standard deviation.",) if rows else (),
+        notes=("Mean over seeds; the loss with its standard deviation.", *_unreadable(records)) if rows else (),
         source=under(records, "loss", "pretrain_seconds"),
     )
+
+
+def _unreadable(records: Sequence[Record]) -> list[str]:
+    """Which images the runs did without, a sentence for each set."""
+    said = {str(r.card.notes.get("unreadable_images", "")) for r in records if r.card and r.card.stage == "pretrain"}
+    return [f"{sentence}." for sentence in sorted(said - {""})]
 
 
 def data_table(preset: Preset, sets: Sequence[tuple[str, ImageSet | None]]) -> Table:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,27 +21,47 @@ FEATURE_BATCH = 256  # images per forward pass; a stored matrix's files are whol
 PAPER_RESIZE = 256 / 224  # short side before the centre crop, in units of the input
 
 
+class Features(NamedTuple):
+    """Features and the images they are of: row ``i`` of ``values`` is image ``images.ids[i]``."""
+
+    values: Tensor  # (n, feature_dim) float32 on the CPU
+    images: ImageSet  # without those that cannot be read
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, feature_dim)."""
+        return self.values.shape
+
+
 @torch.no_grad()
-def extract_features(trunk: Trunk, images: ImageSet | Pixels, *, batch_size: int = FEATURE_BATCH) -> Tensor:
+def extract_features(
+    trunk: Trunk,
+    images: ImageSet | Pixels,
+    *,
+    batch_size: int = FEATURE_BATCH,
+    report: Callable[[str], None] = print,
+) -> Features:
     """The trunk's output for every image: what is clustered, before any non-linearity.
 
     Args:
         trunk: Put in evaluation mode for the pass (no dropout, batch norm's running statistics), then put back.
-        images: A set, resized and centre-cropped as in the paper, or pixels that are ready. Unreadable images are
-            left out of a set: call ``load_pixels`` first to know which.
+        images: A set, resized and centre-cropped as in the paper, or pixels that are ready.
+        report: Told which images of a set are left out, since they cannot be read.
 
     Returns:
-        (n, feature_dim) float32 on the CPU, in the order of the images.
+        The features, in the order of the images, and the set of those that have some.
     """
     if isinstance(images, ImageSet):
         size = trunk.config.image_size
         images = load_pixels(images, DataConfig(resize=round(size * PAPER_RESIZE)), size, scan=True)
+        if images.note:
+            report(images.note)
     features = torch.empty(len(images), trunk.config.feature_dim)
     start = 0
     for batch in feature_batches(trunk, images, range(len(images)), batch_size):
         features[start : start + len(batch)] = batch
         start += len(batch)
-    return features
+    return Features(features, images.images)
 
 
 def store_features(trunk: Trunk, pixels: Pixels, stored: StoredRows, precision: str = "float32") -> StoredRows:

@@ -89,6 +89,9 @@ def pretrain(
     check_start(pixels, config, initial)  # again, now that unreadable images are left out
     with torch.random.fork_rng():  # dropout can only draw from the global generator
         report = report if is_main() else _nothing
+        for line in (*pixels.images.notes, said_of_unreadable := pixels.note):
+            if line:
+                report(line)
         state = State.begin(config, pixels, seed, torch.device(device), initial)
         saver = Saver(Path(folder), run_identity(config, pixels, seed, initial, validator), save_every)
         saver.restore(state)
@@ -106,6 +109,8 @@ def pretrain(
             if validator is not None:
                 validate(state, config.train, validator, report)
             saver.save(state)
+        if pixels.note != said_of_unreadable:  # met on the way
+            report(pixels.note)
     state.trunk.eval()
     return state
 

@@ -1,29 +1,269 @@
-"""Which methods a preset's images are enough for. No torch here: the plan of a book asks too."""
+"""What a preset's images are enough for, looked at before anything runs. No torch here: the plan of a book asks too."""
 
 from __future__ import annotations
 
-from dclib.config import Preset
-from dclib.data.images import find_split
-from dclib.presets import data_root
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dclib.cluster.counts import check_cluster_counts
+from dclib.config import MethodConfig, Preset
+from dclib.data.images import ImageSet, NumberedIds, find_split, name_some, open_split
+from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
+from dclib.data.voc import check_classes, open_voc
+from dclib.data.yfcc_metadata import read_metadata, table_beside
+from dclib.presets import data_root, runs_folder
+
+CITIES = ("oxford", "paris")
+HALVES = ("objects", "scenes")
+LOOKED_AT = 100  # lines of a metadata table
+PAGES: Mapping[str, tuple[str, ...]] = {
+    "objects": ("linear_probes", "finetuning"),
+    "voc": ("voc",),
+    "retrieval": ("retrieval",),
+    "metadata": ("hashtags", "metadata"),
+}  # what is looked for -> pages that show nothing without it
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The labelled sets below a preset's folder, and why a half of them is of no use."""
+
+    sets: Mapping[str, ImageSet | None]  # objects_train, objects_test, scenes_train, scenes_test
+    faults: Mapping[str, str]  # half -> a sentence; its test set is None then
+
+
+def open_labelled(preset: Preset, root: Path) -> Labelled:
+    """Open the labelled sets below ``root``; one that is there and cannot be used is told, and costs its half alone.
+
+    Raises:
+        ValueError: a set is named in the preset and not there.
+    """
+    sets: dict[str, ImageSet | None] = {}
+    faults: dict[str, str] = {}
+    for half in HALVES:
+        names = (f"{half}_train", f"{half}_test")
+        for name in names:
+            sets[name], fault = _open(preset, root, name)
+            faults |= {half: fault} if fault else {}
+        if fault := faults.get(half) or _half_fault(*(sets[name] for name in names)):
+            sets[names[1]], faults[half] = None, fault
+    return Labelled(sets, faults)
+
+
+def _open(preset: Preset, root: Path, name: str) -> tuple[ImageSet | None, str]:
+    """A labelled set, or None and why it cannot be opened. Raises ValueError where it is named and not there."""
+    choices = getattr(preset.data, name)
+    find_split(root, choices, name=name)
+    try:
+        return open_split(root, choices, name=name, cache=runs_folder()), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def _half_fault(train: ImageSet | None, test: ImageSet | None) -> str:
+    """Why classifiers cannot be trained on one set and tested on the other; empty where they can, or have neither."""
+    there = [images for images in (train, test) if images is not None]
+    for images in there:
+        if fault := labels_fault(images):
+            return fault
+    if train is None or test is None:
+        here, gone = ("train", "test") if test is None else ("test", "train")
+        return f"there are images for {here} and none for {gone}: give both" if there else ""
+    odd = sorted(set(train.classes) ^ set(test.classes))
+    if odd:
+        return (
+            f"{train.name} has {len(train.classes)} classes and {test.name} {len(test.classes)}; in one of them only: "
+            f"{name_some(odd)}. Put images of the same classes into both"
+        )
+    return ""
+
+
+def labels_fault(images: ImageSet | None) -> str:
+    """Why nothing can be learned from the labels of a set; empty where it can."""
+    if images is None:
+        return "there are no images for data.objects_train: give a folder with one sub-folder per class"
+    found = 0 if images.labels is None else len(np.unique(images.labels))
+    if found >= 2:
+        return ""
+    which = "one class alone" if found else "no class folders"
+    more = "".join(f" ({note})" for note in images.notes)
+    return f"{images.name} has {which}: give one sub-folder for each of two or more classes{more}"
+
+
+def voc_fault(preset: Preset, root: Path, splits: tuple[str, str] = ("trainval", "test")) -> str:
+    """Why Pascal VOC below ``root`` cannot be classified, one split to the other; empty where it can."""
+    folder = root / preset.data.voc
+    if not preset.data.voc or not folder.is_dir():
+        return f"there is no {preset.data.voc or 'VOC2007'} below the images"
+    try:
+        check_classes(*(open_voc(folder, split) for split in splits))
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def retrieval_fault(preset: Preset, root: Path) -> str:
+    """Why nothing can be retrieved from the landmarks below ``root``; empty where it can."""
+    folders = city_folders(preset, root)
+    gone = [city for city in CITIES if city not in folders]
+    if gone:
+        wanted = " and ".join(getattr(preset.data, city) or city for city in gone)
+        both = "; both sets are needed, since whitening is learnt on the other one" if folders else ""
+        return f"there is no {wanted} below the images{both}"
+    try:
+        for city, folder in folders.items():
+            open_landmarks(folder, ignore=CORRUPTED_PARIS if city == "paris" else ())
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def city_folders(preset: Preset, root: Path) -> dict[str, Path]:
+    """The folders of the landmark sets that are there."""
+    named = {city: getattr(preset.data, city) for city in CITIES}
+    return {city: root / name for city, name in named.items() if name and (root / name).is_dir()}
+
+
+def metadata_fault(preset: Preset, pool: ImageSet) -> str:
+    """Why the pool's photographs have no metadata to count; empty where they have. Of a table, the top is read."""
+    if preset.data.metadata:
+        return ""  # it is named, and an error of its own where it is not there
+    table = table_beside(pool)
+    if table is None:
+        return "the images come without a metadata table"
+    try:
+        read_metadata(table, lines=range(LOOKED_AT), max_bad=max(0.5, preset.data.max_bad_metadata))
+    except (ValueError, OSError, EOFError) as error:
+        return str(error)
+    return ""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What will run of a preset, and what is left out."""
+
+    methods: tuple[str, ...]
+    left_out: Mapping[str, str]  # page -> why, a sentence without a full stop
+    notes: tuple[str, ...]  # what was passed over while the sets were opened
+    counts: Mapping[str, int]  # images of each set that is there
+    n_classes: int = 0  # of the labelled objects
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it for people, a line each; pages with one reason together."""
+        pages: dict[str, list[str]] = {}
+        for page, why in self.left_out.items():
+            pages.setdefault(why, []).append(page)
+        return [*self.notes, *(f"left out: {', '.join(found)}: {why}" for why, found in pages.items())]
+
+
+def look_ahead(preset: Preset) -> Outlook:
+    """What a preset's images are enough for; the pocket world has everything.
+
+    Raises:
+        ValueError: there are no images to pre-train on, a named set is not there, or a method needs more images.
+    """
+    if not preset.data.root:
+        return Outlook(tuple(preset.methods), {}, (), {})
+    root = data_root(preset.data)
+    labelled = open_labelled(preset, root)
+    pool = open_pool(preset, root, labelled)
+    faults = {**labelled.faults, "voc": voc_fault(preset, root), "retrieval": retrieval_fault(preset, root)}
+    faults["metadata"] = metadata_fault(preset, pool)
+    if not faults.get("objects") and labelled.sets["objects_train"] is None:
+        faults["objects"] = "there are no class folders for training and for test below the images"
+    left_out = {page: faults[kind] for kind, pages in PAGES.items() if faults.get(kind) for page in pages}
+    if labelled.sets["scenes_test"] is not None:
+        left_out.pop("linear_probes", None)  # the other half has them
+    methods = []
+    for name in preset.methods:
+        if fault := method_fault(preset, name, labelled.sets["objects_train"]):
+            left_out[f"pretraining_{name}"] = fault
+        else:
+            methods.append(name)
+            _check_method(preset, name, pool, labelled.sets["objects_train"])
+    found = {"pool": pool, **{name: images for name, images in labelled.sets.items() if images is not None}}
+    notes = dict.fromkeys(f"{images.name}: {note}" for images in found.values() for note in images.notes)
+    counts, objects = {name: len(images) for name, images in found.items()}, found.get("objects_train")
+    n_classes = 0 if objects is None or objects.labels is None else len(np.unique(objects.labels))
+    return Outlook(tuple(methods), left_out, tuple(notes), counts, n_classes)
 
 
 def runnable_methods(preset: Preset) -> tuple[str, ...]:
-    """The preset's methods without those that need labelled images, or start from one that does, where none are there.
+    """The preset's methods without those that its images are not enough for, see :func:`method_fault`.
 
     Raises:
         ValueError: the labelled images are named and not there.
     """
-    data = preset.data
-    labelled_only = [name for name in preset.methods if _needs_labelled(preset, name)]
-    if not labelled_only or not data.root:  # the pocket world has labelled images
+    if not preset.data.root:
         return tuple(preset.methods)
-    if find_split(data_root(data), data.objects_train, name="objects_train") is not None:
-        return tuple(preset.methods)
-    return tuple(name for name in preset.methods if name not in labelled_only)
+    objects, _ = _open(preset, data_root(preset.data), "objects_train")
+    return tuple(name for name in preset.methods if not method_fault(preset, name, objects))
 
 
-def _needs_labelled(preset: Preset, method: str) -> bool:
-    """Whether a method, or one it starts from, learns from the labelled objects."""
+def method_fault(preset: Preset, method: str, objects: ImageSet | None) -> str:
+    """Why a method, or one that it starts from, cannot learn from the labelled objects; empty where it need or can."""
     config = preset.method(method)
-    own = config.method == "supervised" or config.images == "objects"
-    return own or bool(config.init and _needs_labelled(preset, config.init))
+    fault = ""
+    if config.method == "supervised":
+        fault = labels_fault(objects)
+    elif config.images == "objects" and objects is None:
+        fault = labels_fault(None)
+    return fault or (method_fault(preset, config.init, objects) if config.init else "")
+
+
+def images_seen(preset: Preset, method: str, counts: Mapping[str, int]) -> float:
+    """Images that one pre-training looks at; a clustering passes over them once more."""
+    config = preset.method(method)
+    if config.method in ("random", "released"):
+        return 1.0
+    name = "objects_train" if learns_from_objects(config) else "pool"
+    n_images = config.train.epoch_images or counts.get(name, preset.data.pocket_images)
+    passes = 1.0 + (0.5 / config.cluster.reassign_every if config.clusters else 0.0)
+    return config.train.epochs * n_images * passes
+
+
+def learns_from_objects(config: MethodConfig) -> bool:
+    """Whether a method trains on the labelled objects; only the supervised one looks at their labels."""
+    return config.method == "supervised" or config.images == "objects"
+
+
+def open_pool(preset: Preset, root: Path, labelled: Labelled) -> ImageSet:
+    """The images to pre-train on, without those of the preset's evaluation sets that lie among them.
+
+    Raises:
+        ValueError: there are none.
+    """
+    data = preset.data
+    path = find_split(root, data.pool, name="pool")
+    pool = open_split(root, data.pool, name="pool", cache=runs_folder())
+    if pool is None or path is None:
+        raise ValueError("data.pool must name the images to pre-train on; it is empty")
+    evaluated = [half for half in HALVES if labelled.sets[f"{half}_test"] is not None]
+    named = [find_split(root, getattr(data, f"{half}_test"), name=f"{half}_test") for half in evaluated]
+    named += [root / name for name in (data.voc, data.oxford, data.paris) if name and (root / name).is_dir()]
+    here = Path(os.path.abspath(path))
+    below = [Path(os.path.abspath(other)) for other in named if other is not None and path.is_dir()]
+    prefixes = tuple(f"{other.relative_to(here)}/" for other in below if here in other.parents)
+    if prefixes and not isinstance(pool.ids, NumberedIds):
+        kept = [i for i, image_id in enumerate(pool.ids) if not image_id.startswith(prefixes)]
+        if len(kept) < len(pool):
+            told = f"passed over {len(pool) - len(kept):,} images of sets for evaluation: {', '.join(prefixes)}"
+            pool = replace(pool.subset(kept), notes=(*pool.notes, told))
+    if 0 < data.pool_images < len(pool):
+        pool = pool.subset(np.sort(np.random.default_rng(0).permutation(len(pool))[: data.pool_images]))
+    return pool
+
+
+def _check_method(preset: Preset, method: str, pool: ImageSet, objects: ImageSet | None) -> None:
+    """ValueError for settings of a method that these images do not allow."""
+    config = preset.method(method)
+    images = objects if learns_from_objects(config) and objects is not None else pool
+    if config.clusters:
+        check_cluster_counts(len(images), config.cluster)
+    if config.train.patience and (fault := voc_fault(preset, data_root(preset.data), ("train", "val"))):
+        raise ValueError(f"methods.{method} stops by Pascal VOC 2007, and {fault}; or set train.patience to 0")

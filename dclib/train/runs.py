@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash
-from dclib.data.images import ImageSet, open_split
+from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.pocket.world import make_pocket_world
 from dclib.data.samplers import images_shown
@@ -26,9 +26,11 @@ from dclib.train.chance import TASKS
 from dclib.train.clustering import cluster_images, remove_stored
 from dclib.train.health import clustering_values
 from dclib.train.pretrain import pretrain
+from dclib.train.runnable import learns_from_objects, method_fault, open_labelled, open_pool
 from dclib.train.start import ROOMS, Validator, check_start, same_network
 from dclib.train.state import State
 
+PRETRAIN_ROOMS = (*ROOMS, "train/health", "train/runs")  # whose code decides the records of a pre-training
 PICTURED_CLUSTERS = 8  # clusters shown as mosaics on a page
 PICTURED_IMAGES = 9  # images of each, as in the paper's cluster figure
 UNITS = {
@@ -42,7 +44,7 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Data:
-    """The image sets of a preset; a labelled set that the preset does not have is None."""
+    """The image sets of a preset; a labelled set that the preset does not have, or that is of no use, is None."""
 
     root: Path
     pool: ImageSet
@@ -64,16 +66,9 @@ def prepare_data(preset: Preset) -> Data:
         with main_first():
             make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed)
     with main_first():  # an index of archives is made once
-        pool = open_split(root, data.pool, name="pool", cache=runs_folder())
-    if pool is None:
-        raise ValueError("data.pool must name the images to pre-train on; it is empty")
-    if 0 < data.pool_images < len(pool):
-        pool = pool.subset(np.sort(np.random.default_rng(0).permutation(len(pool))[: data.pool_images]))
-    labelled = {
-        name: open_split(root, getattr(data, name), name=name, cache=runs_folder())
-        for name in ("objects_train", "objects_test", "scenes_train", "scenes_test")
-    }
-    return Data(root, pool, **labelled)
+        labelled = open_labelled(preset, root)
+        pool = open_pool(preset, root, labelled)
+    return Data(root, pool, **labelled.sets)
 
 
 def pocket_world_folder(preset: Preset) -> Path:
@@ -94,18 +89,11 @@ def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
         ValueError: the method needs the labelled images, and the preset has none.
     """
     config = preset.method(method)
+    if fault := method_fault(preset, method, data.objects_train):
+        raise ValueError(f"method {method!r} learns from the labelled images, and {fault}; or leave the method out")
     images = data.objects_train if learns_from_objects(config) else data.pool
-    if images is None:
-        raise ValueError(
-            f"method {method!r} learns from the labelled images, but data.objects_train is missing: "
-            "give a folder with one sub-folder per class, or leave the method out"
-        )
+    assert images is not None  # else there is a fault
     return kept_pixels(preset, method, images, scan=learns_from_objects(config))
-
-
-def learns_from_objects(config: MethodConfig) -> bool:
-    """Whether a method trains on the labelled objects; only the supervised one looks at their labels."""
-    return config.method == "supervised" or config.images == "objects"
 
 
 def kept_pixels(preset: Preset, method: str, images: ImageSet, *, scan: bool = False) -> Pixels:
@@ -132,13 +120,15 @@ def pretrain_method(
     initial = pretrain_method(preset, config.init, seed, device=device, validator=validator) if config.init else None
     place = torch.device(device or default_device())
     folder = preset_folder(preset) / "runs" / f"{method}-s{seed}-{run_hash(preset, method, pixels, seed)}"
+    records_path = preset_folder(preset) / "records" / "pretrain" / f"{method}-s{seed}.json"
+    if is_main() and (said := why_anew(folder, records_path, preset, method, pixels)):
+        print(f"{method}, seed {seed}: {said}", flush=True)
     if config.method == "random":
         state = State.begin(config, pixels, seed, place, initial)
         state.trunk.eval()
     else:
         state = pretrain(pixels, config, folder=folder, seed=seed, device=place, initial=initial, validator=validator)
     pool = kept_pixels(preset, method, data.pool)
-    records_path = preset_folder(preset) / "records" / "pretrain" / f"{method}-s{seed}.json"
     card = run_card(
         "pretrain",
         preset,
@@ -149,7 +139,7 @@ def pretrain_method(
         seconds=state.clock.seconds,
         notes={**state.notes, "precision": chosen_precision(config.train.precision, place)},
         settings=config_hash(pixels.identity, pool.identity, common_clustering(preset)),
-        rooms=(*ROOMS, "train/health", "train/runs"),
+        rooms=PRETRAIN_ROOMS,
     )
     if not from_main(is_current(records_path, card)):  # as one process sees it, before it writes
         records = history_records(state, config, len(pixels)) + final_records(preset, state, pool, seed, folder)
@@ -158,6 +148,31 @@ def pretrain_method(
         if is_main():
             write_records(records_path, card, records)
     return state.trunk
+
+
+def why_anew(folder: Path, records: Path, preset: Preset, method: str, pixels: Pixels) -> str:
+    """What is said where a run begins although there was one of its name: what is not as it was, and how long it took.
+
+    Empty where it goes on, is finished, or is the first.
+    """
+    before = sorted(folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*/checkpoint.pt"))
+    if not before or (folder / "checkpoint.pt").is_file() or preset.method(method).method == "random":
+        return ""
+    card = json.loads(records.read_text(encoding="utf-8"))["card"] if records.is_file() else {}
+    changed = []
+    if card and card["data_hash"] != pixels.images.fingerprint:
+        changed.append(
+            f"the images are not those of the last run ({card['notes'].get('images', '?')} then, {len(pixels)} now)"
+        )
+    if card and card["code_hash"] != code_hash(*PRETRAIN_ROOMS):
+        changed.append("the code is another")
+    if card and json.loads(json.dumps(card["config"])) != json.loads(json.dumps(asdict(preset.method(method)))):
+        changed.append("the settings are others")
+    why = " and ".join(changed) or "images, settings or code are not those of an earlier run"
+    seconds = float(card.get("seconds", 0.0))
+    took = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+    took = f"; it took {took} then" if seconds else ""
+    return f"trains anew from the start, for {why}{took}. What was trained before is kept in {before[-1].parent}"
 
 
 def check_method(preset: Preset, method: str, pixels: Pixels) -> None:
@@ -208,7 +223,12 @@ def run_card(
         device=device_name(device),
         seconds=round(seconds, 1),
         config=asdict(preset.method(method)),
-        notes={**(notes or {}), "images": sum(map(len, pixels)), "unreadable": sum(len(p.unreadable) for p in pixels)},
+        notes={
+            **(notes or {}),
+            "images": sum(map(len, pixels)),
+            "unreadable": sum(len(p.unreadable) for p in pixels),
+            **({"unreadable_images": said} if (said := "; ".join(p.note for p in pixels if p.note)) else {}),
+        },
     )
 
 

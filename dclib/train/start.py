@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from dclib.cluster.pseudo_labels import check_cluster_counts
+from dclib.cluster.counts import check_cluster_counts
 from dclib.config import MethodConfig, ModelConfig, config_hash
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels
