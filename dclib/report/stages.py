@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -64,8 +63,6 @@ def plan_stages(
     pages = {name: f"pretraining_{name}" for name in methods}
     stages = [Stage(page="data", notebook=_notebook("01_data"), parameters=parameters)]
     for name, config in methods.items():
-        if not re.fullmatch(r"\w[\w.-]*", name):
-            raise ValueError(f"a method's name becomes a file's: need letters, digits, '_', '.' and '-'; got {name!r}")
         stages.append(
             Stage(
                 page=pages[name],
