@@ -49,7 +49,7 @@ STAGES: Mapping[str, type[Any]] = {
     "analysis": AnalysisConfig,
     "choice": ChoiceConfig,
 }
-METHOD_NAME = re.compile(r"\w[\w .,+=@()-]{0,99}")  # it becomes the name of files, and a heading
+METHOD_NAME = re.compile(r"\w[\w.-]{0,99}")  # it becomes the name of files, and a heading
 RELEASED_RESIZE = 256  # short side for networks of 224 pixels
 
 
@@ -175,7 +175,7 @@ def _check_inits(methods: Mapping[str, MethodConfig]) -> None:
 def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> MethodConfig:
     where = f"methods.{name}"
     if METHOD_NAME.fullmatch(str(name)) is None:
-        raise ValueError(f"methods: need names of letters, digits, spaces and any of _.,+=@()-; got {shown(name)}")
+        raise ValueError(f"a method's name becomes a file's: need letters, digits, '_', '.' and '-'; got {shown(name)}")
     _check_keys(own, ["method", "init", "images", "weights", "recipe", *SECTIONS], where)
     recipe = own.get("recipe", "")
     if recipe and recipe not in RECIPES:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
+import re
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -92,8 +92,6 @@ def plan_with_outlook(
     pages = {name: f"pretraining_{name}" for name in methods}
     stages = [Stage(page="data", notebook=_notebook("01_data"), parameters=parameters)]
     for name, config in methods.items():
-        if not re.fullmatch(r"\w[\w.-]*", name):
-            raise ValueError(f"a method's name becomes a file's: need letters, digits, '_', '.' and '-'; got {name!r}")
         stages.append(
             Stage(
                 page=pages[name],
