@@ -25,9 +25,8 @@ PRESETS = sorted((ROOT / "notebooks" / "presets").glob("*.yaml"))
 
 # a room imports its own modules and those of lower floors
 FLOORS = {
-    **dict.fromkeys(
-        ("config", "paper", "reading", "records", "distributed", "preemption", "precision", "randomness"), 0
-    ),
+    "preemption": -1,  # whoever waits heeds signals
+    **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness"), 0),
     **dict.fromkeys(("presets", "data", "models", "cluster"), 1),
     **dict.fromkeys(("train", "planner"), 2),
     "evaluate": 3,
