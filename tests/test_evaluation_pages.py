@@ -61,6 +61,8 @@ def classified() -> list[Record]:
         for s in SEEDS:
             keys = {"setting": "fc68", "split": "test"}
             found.append(record("voc", "voc_map", m, s, v + s, 400, **keys))
+            found.append(record("voc", "voc_map", m, s, v - 7 + 2 * s, 200, setting="fc68", split="val"))
+            found.append(record("voc", "voc_ap", m, s, 1.0, 3, setting="fc68", split="val", **{"class": "cat"}))
             for i, name in enumerate(("cat", "<script>alert(1)</script>")):
                 found.append(record("voc", "voc_ap", m, s, v + 10 * i, 7, **keys, **{"class": name}))
     return found
@@ -146,10 +148,23 @@ def test_rankings_are_framed_by_what_they_are(tmp_path: Path, monkeypatch: pytes
 
 def test_table_4_shows_colour_gradients_and_the_gain() -> None:
     table = voc.sobel_table(classified(), REAL)
-    fc68 = table.groups[0].rows
-    assert [cell.text for cell in fc68[2].cells] == ["43.0", "51.0", "8.0"]  # DeeperCluster
-    assert [cell.text for cell in fc68[3].cells] == ["71.6", "76.1", "4.5"]
-    assert table.groups[1].rows[0].cells[0].text == "–"  # ALL was not run
+    on_val, on_test, everything_trained = (group.rows for group in table.groups)
+    assert [cell.text for cell in on_val[2].cells] == ["37.0", "45.0", "8.0"]  # DeeperCluster
+    assert [cell.text for cell in on_val[3].cells] == ["71.6", "76.1", "4.5"]
+    assert [cell.text for cell in on_test[1].cells] == ["43.0", "51.0", "8.0"]
+    assert [row.paper for row in (*on_val, *on_test)] == [False, True, False, True, False, False]  # like with like
+    assert everything_trained[0].cells[0].text == "–"  # was not run
+    assert [group.title for group in table.groups] == [
+        "FC68: convolutions frozen, train to val, 200 images",
+        "FC68: convolutions frozen, trainval to test, 400 images",
+        "ALL: everything trained, trainval to test",
+    ]
+
+
+def test_classes_are_those_of_the_test_split() -> None:
+    rows = voc.class_table(classified()).groups[0].rows
+    assert rows[1].label == "cat"
+    assert [cell.text for cell in rows[1].cells][:2] == ["7", "51.0"]  # not 3 images, nor a precision of 1
 
 
 def test_names_of_classes_are_text() -> None:

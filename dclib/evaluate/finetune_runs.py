@@ -9,7 +9,16 @@ import torch
 
 from dclib.config import Preset, config_hash
 from dclib.data.images import balanced_subset
-from dclib.evaluate.finetune import RECIPES, Epoch, colour_network, finetune, scratch_network
+from dclib.evaluate.finetune import (
+    PAPER_EPOCHS,
+    RECIPES,
+    Epoch,
+    colour_network,
+    finetune,
+    rate_factor,
+    scaled_epochs,
+    scratch_network,
+)
 from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
 from dclib.paper import TABLE2_METHODS
@@ -70,6 +79,11 @@ def start_of(preset: Preset, method: str, seed: int, device: torch.device) -> Tr
     if config.method == "random":
         return scratch_network(config.model, seed).to(device)
     return colour_network(trained_network(preset, method, seed, device=str(device)))
+
+
+def full_rate_epochs(epochs: int = PAPER_EPOCHS) -> dict[str, float]:
+    """Recipe -> the epochs at the full learning rate that its epochs add up to; "ours" has ``epochs`` of them."""
+    return {r: sum(rate_factor(r, e, epochs) for e in range(scaled_epochs(r, epochs))) for r in RECIPES}
 
 
 def finetune_records(epochs: list[Epoch], recipe: str, n_train: int, n_test: int) -> list[Record]:

@@ -34,7 +34,6 @@ def _sizes(shown: int, images: int, tested: int, unit: str = "images", **more: f
 _IMAGENET, _IMAGENET_TEST = 1_281_167 + 50_000, 50_000
 _PLACES, _PLACES_TEST = 2_448_873 + 20_500, 20_500
 _CITIES = 5063 + 6392  # Oxford5K, and Paris6K less its 20 corrupted files; 55 queries each
-_PROBE: Mapping[str, float] = {"epochs": 100, "augmentation": 1}
 _OXFORD, _PARIS = TABLE3["DeeperCluster", "YFCC100M"]
 _FINETUNED = TABLE2["Supervised + DeeperCluster pre-training"][1]
 assert _FINETUNED is not None
@@ -47,7 +46,7 @@ SCALES: tuple[Scale, ...] = (
         value=table1("objects")["deepercluster"][-1],
         record="top1",
         keys={"dataset": "objects", "layer": 13},
-        sizes=_sizes(_YFCC, _IMAGENET, _IMAGENET_TEST, classes=1000, **_PROBE),
+        sizes=_sizes(_YFCC, _IMAGENET, _IMAGENET_TEST, classes=1000, epochs=100, augmentation=1),
     ),
     Scale(
         table=1,
@@ -56,7 +55,7 @@ SCALES: tuple[Scale, ...] = (
         value=table1("scenes")["deepercluster"][-1],
         record="top1",
         keys={"dataset": "scenes", "layer": 13},
-        sizes=_sizes(_YFCC, _PLACES, _PLACES_TEST, classes=205, **_PROBE),
+        sizes=_sizes(_YFCC, _PLACES, _PLACES_TEST, classes=205, epochs=100, augmentation=1),
     ),
     Scale(
         table=2,

@@ -41,9 +41,9 @@ def first(found: Sequence[Record]) -> float | None:
     return min(found, key=_epoch).value if len(found) > 1 else None
 
 
-def average(found: Sequence[Record]) -> float:
-    """The mean over epochs."""
-    return mean(record.value for record in found)
+def average(found: Sequence[Record]) -> float | None:
+    """The mean over several epochs."""
+    return mean(record.value for record in found) if len(found) > 1 else None
 
 
 @dataclass(frozen=True)

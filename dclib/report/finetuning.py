@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -67,13 +67,23 @@ def lead_table(records: Sequence[Record]) -> Table:
         rows.append(Row("paper", cells, paper=True))
     return Table(
         caption="Lead over training from scratch, points",
-        columns=("Start", f"{TABLE2_COLUMNS[0]} (before convergence)", f"{TABLE2_COLUMNS[1]} (at it)", "change"),
+        columns=("Start", *TABLE2_COLUMNS, "change"),
         groups=(Group("", tuple(rows)),),
         notes=(
-            "Leads are taken seed by seed; mean over seeds with the sample standard deviation under it (D27, D32).",
+            "Leads are taken seed by seed; mean over seeds with the sample standard deviation under it. The supplement "
+            "calls the first column before convergence and the second at it (D27, D32).",
         ),
         source=under(records, "finetuned_top1"),
     )
+
+
+def rates_in_words(here: Mapping[str, float], paper: Mapping[str, float]) -> Fragment:
+    """What the learning rates of each recipe add up to, in epochs at the full rate, here and in the paper."""
+
+    def listed(of: Mapping[str, float]) -> str:
+        return ", ".join(f"{RECIPE_NAMES[recipe]} {epochs:.1f}" for recipe, epochs in of.items())
+
+    return say(f"Learning rates added up, in epochs at the full rate: {listed(here)}; in the paper {listed(paper)}.")
 
 
 def accuracy_per_epoch(records: Sequence[Record]) -> Fragment:

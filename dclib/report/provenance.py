@@ -11,7 +11,7 @@ from dclib.records import DATA, Record, RunCard, read_records
 from dclib.report.display import Fragment
 from dclib.report.series import order_methods, plural, title_of
 
-VARIANTS = ("recipe", "setting")  # keys by which runs of one method and stage are meant to differ
+VARIANTS = ("recipe", "setting", "split")  # keys by which runs of one method and stage are meant to differ
 
 
 def load_records(preset: Preset) -> list[Record]:
@@ -98,8 +98,9 @@ def _data_mismatches(records: Sequence[Record]) -> list[str]:
     groups: dict[str, list[RunCard]] = {}
     for record in records:
         if record.card is not None:
-            half = record.keys.get("dataset")
-            who = f"probes on {half}" if half else f"{record.card.stage}: the seeds of {title_of(record.card.method)}"
+            half, split = record.keys.get("dataset"), record.keys.get("split")
+            seeds = f"{record.card.stage}: the seeds of {title_of(record.card.method)}{f', {split}' if split else ''}"
+            who = f"probes on {half}" if half else seeds
             groups.setdefault(who, []).append(record.card)
     return [
         s for who, cards in groups.items() for s in _differences(cards, who, lambda c: c.data_hash, "sets of images")

@@ -26,7 +26,8 @@ def scale_table(records: Sequence[Record]) -> Table:
         notes=(
             "A value is compared only when nothing of the run is smaller than in the paper: images shown to the "
             "network, images and classes of the evaluation, its epochs or iterations, its augmentation and crops, size "
-            f"of an image, width of the network. Then it counts as reached within {TOLERANCE:g} point (D15, D16, D27, D28, D29, D34).",
+            f"of an image, width of the network. Then it counts as reached within {TOLERANCE:g} point (D15, D16, D27, "
+            "D28, D29, D34).",
         ),
         source=under(ours, "loss", *(scale.record for scale in SCALES)),
     )
