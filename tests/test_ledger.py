@@ -50,8 +50,8 @@ def ledger() -> str:
 
 
 def listed() -> list[Difference]:
-    """The settings in the last column of the table of the pocket preset."""
-    rows = re.findall(r"^\| \[\*\*D\d+\*\*\].*\| ([^|]*)\|$", ledger(), re.MULTILINE)
+    """The settings in the table of the pocket preset, and the one in D35."""
+    rows = re.findall(r"^\| \[\*\*D\d+\*\*\].*\|$", ledger(), re.MULTILINE)
     spans = [span for row in rows for span in re.findall(r"`([^`]+)`", row)]
     apart = (re.search(r"\(`(train\.precision: \w+)`\)", ledger()) or pytest.fail("D35 names no setting"))[1]
     return [(key, value) for span in [*spans, apart] for key, value in yaml.safe_load(span).items()]
