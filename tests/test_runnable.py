@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -148,19 +147,11 @@ def test_half_of_an_evaluation_is_left_out_and_never_trained_on(tmp_path: Path) 
 
 def test_more_clusters_than_images_are_refused_before_the_first_training(tmp_path: Path) -> None:
     write_pictures(tmp_path, 12, flat=True)
-    preset = parse_preset(
-        "tiny",
-        {
-            "methods": {"rotnet": None, "deepcluster": {"cluster": {"n_sub": 13}}},
-            "data": {"root": str(tmp_path), "pool": "."},
-        },
-    )
+    methods = {"rotnet": None, "deepcluster": {"cluster": {"n_sub": 13}}}
+    data = {"root": str(tmp_path), "pool": ".", **dict.fromkeys(("objects_train", "objects_test"), "")}
+    data |= dict.fromkeys(("scenes_train", "scenes_test"), "")
     with pytest.raises(ValueError, match="13 clusters for 12 images"):
-        look_ahead(
-            replace(
-                preset, data=replace(preset.data, objects_train="", objects_test="", scenes_train="", scenes_test="")
-            )
-        )
+        look_ahead(parse_preset("tiny", {"methods": methods, "data": data}))
 
 
 def test_the_plan_says_what_the_book_will_leave_out(tmp_path: Path, capsys) -> None:

@@ -44,7 +44,7 @@ PICTURED_CLUSTERS, PICTURED_IMAGES = 3, 9  # clusters of each field, and images 
 
 
 def metadata_file(preset: Preset) -> Path | None:
-    """The metadata of the pool's photographs: ``data.metadata``, or a table beside the pool that can be read; else None.
+    """The metadata of the pool's photographs: ``data.metadata``, or a readable table beside the pool; else None.
 
     Raises:
         ValueError: ``data.metadata`` is given and not there.
