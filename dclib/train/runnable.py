@@ -96,7 +96,7 @@ def labels_fault(images: ImageSet | None) -> str:
 
 def _called(images: ImageSet) -> str:
     """The name of a set's folder or archive, which people know it by."""
-    place = getattr(images.reader, "root", None) or getattr(images.reader, "path", images.name)
+    place: str | Path = getattr(images.reader, "root", "") or getattr(images.reader, "path", "") or images.name
     return printable(Path(place).name)
 
 
