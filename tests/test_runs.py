@@ -1,6 +1,7 @@
 """From a preset to records: every method once on tiny pictures, what is written, and what is not done twice."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -420,6 +421,27 @@ def test_pool_without_labels_has_no_agreement_with_them(fresh, tmp_path):
 # --- what is refused
 
 
+def test_a_training_that_begins_anew_says_why_and_how_long_it_took(fresh, tmp_path, capsys):
+    """One photograph deleted, then probed: the network is another, and that is said before it is trained."""
+    for part in ("pool", "objects/train", "objects/val"):
+        write_pictures(tmp_path / part, 16)
+    preset = tiny_preset(tmp_path)
+    pretrain_method(preset, "rotnet", 0)
+    assert "anew" not in capsys.readouterr().out
+    pretrain_method(preset, "rotnet", 0)
+    assert "anew" not in capsys.readouterr().out
+    (tmp_path / "pool" / "disc" / "001.png").unlink()
+    probe_method(preset, "rotnet", 0)
+    said = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in said if "anew" in line)
+    assert (
+        "rotnet, seed 0: trains anew from the start, for the images are not those of the last run (16 then, 15 now)"
+        in line
+    )
+    assert re.search(r"; it took \d+ s then\. What was trained before is kept in .*rotnet-s0-", line)
+    assert said.index(line) < min(i for i, text in enumerate(said) if "epoch" in text)
+
+
 @pytest.mark.parametrize("call", [pretrain_method, probe_method])
 def test_unknown_method_is_refused_before_the_data_are_made(fresh, monkeypatch, call):
     monkeypatch.setattr(train_runs, "make_pocket_world", lambda *_, **__: pytest.fail("drew the pocket world"))
@@ -440,13 +462,14 @@ def test_missing_set_is_named_with_its_setting(fresh, world, leaf):
         pretrain_method(tiny_preset(world, **{f"data__{leaf}": "nowhere"}), "rotnet", 0)
 
 
-def test_probe_of_a_set_without_classes_is_refused_before_training(fresh, world, tmp_path, monkeypatch):
+def test_probe_of_a_set_without_classes_is_left_out_before_training(fresh, world, tmp_path, monkeypatch, capsys):
     shutil.copytree(world, tmp_path / "world")
     shutil.rmtree(tmp_path / "world" / "objects" / "val")
     write_pictures(tmp_path / "world" / "objects" / "val", 8, flat=True)
     forbid_work(monkeypatch)
-    with pytest.raises(ValueError, match="at least two classes.*sub-folder per class"):
-        probe_method(tiny_preset(tmp_path / "world"), "rotnet", 0)
+    probe_method(tiny_preset(tmp_path / "world"), "rotnet", 0)
+    assert "no probes on objects: val has no class folders: give one sub-folder" in capsys.readouterr().out
+    assert not list(fresh.rglob("linear_probe/*"))
 
 
 def test_too_many_clusters_are_found_before_the_network_to_start_from_is_trained(fresh, world, monkeypatch):

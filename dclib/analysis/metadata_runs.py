@@ -33,6 +33,7 @@ from dclib.data.metadata_table import TableFacts, import_metadata, is_large, tab
 from dclib.data.yfcc_metadata import MetadataTable, normalise_tag, read_metadata, table_beside
 from dclib.presets import data_root, runs_folder
 from dclib.records import DATA, Record, RunCard, code_hash, write_atomically, write_records
+from dclib.train.runnable import metadata_fault
 from dclib.train.runs import default_device, device_name, is_current, prepare_data, preset_folder, run_card
 
 TABLE_ROOMS = ("analysis/hashtags", "data/yfcc_metadata", "data/metadata_table")
@@ -43,7 +44,7 @@ PICTURED_CLUSTERS, PICTURED_IMAGES = 3, 9  # clusters of each field, and images 
 
 
 def metadata_file(preset: Preset) -> Path | None:
-    """The metadata of the pool's photographs: ``data.metadata``, or a table beside the pool; None where there is none.
+    """The metadata of the pool's photographs: ``data.metadata``, or a readable table beside the pool; else None.
 
     Raises:
         ValueError: ``data.metadata`` is given and not there.
@@ -54,7 +55,8 @@ def metadata_file(preset: Preset) -> Path | None:
         if not path.exists():
             raise ValueError(f"data.metadata names {given}, which is not there; correct it or leave it out")
         return path
-    return table_beside(prepare_data(preset).pool)
+    pool = prepare_data(preset).pool
+    return None if metadata_fault(preset, pool) else table_beside(pool)
 
 
 def hashtag_counts(preset: Preset) -> None:

@@ -211,7 +211,7 @@ def sort_out(files: Iterable[str], *, whole: bool = False) -> Found:
 
 
 def _note(what: str, names: Sequence[str]) -> str:
-    return f"passed over {len(names)} {what}: {name_some(names)}" if names else ""
+    return f"passed over {what} ({len(names)}): {name_some(names)}" if names else ""
 
 
 def _image_set(name: str, found: Found, reader: FolderReader | TarReader, whole: bool = False) -> ImageSet:

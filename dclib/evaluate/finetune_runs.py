@@ -44,6 +44,7 @@ def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "")
     preset.method(method)  # an unknown one is refused before any image is drawn
     data = prepare_data(preset)
     if data.objects_train is None or data.objects_test is None:
+        print(f"no fine-tuning: {data.faults.get('objects', 'there are no labelled objects')}")
         return
     place = torch.device(device or default_device())
     train, test = (

@@ -39,6 +39,8 @@ def probe_method(preset: Preset, method: str, seed: int, *, device: str = "") ->
     trained_on = method_pixels(preset, method, data)
     for half, (train, test) in sets.items():
         if train is None or test is None:
+            if half in data.faults:
+                print(f"no probes on {half}: {data.faults[half]}")
             continue
         pixels = (
             labelled_pixels(preset, method, train, preset.probe.train_images),

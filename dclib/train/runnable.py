@@ -11,7 +11,7 @@ import numpy as np
 
 from dclib.cluster.counts import check_cluster_counts
 from dclib.config import MethodConfig, Preset
-from dclib.data.images import ImageSet, NumberedIds, find_split, name_some, open_split
+from dclib.data.images import ImageSet, NumberedIds, find_split, name_some, open_split, printable
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
 from dclib.data.voc import check_classes, open_voc
 from dclib.data.yfcc_metadata import read_metadata, table_beside
@@ -76,8 +76,8 @@ def _half_fault(train: ImageSet | None, test: ImageSet | None) -> str:
     odd = sorted(set(train.classes) ^ set(test.classes))
     if odd:
         return (
-            f"{train.name} has {len(train.classes)} classes and {test.name} {len(test.classes)}; in one of them only: "
-            f"{name_some(odd)}. Put images of the same classes into both"
+            f"{_called(train)} has {len(train.classes)} classes and {_called(test)} {len(test.classes)}, and in one of "
+            f"them only there are {name_some(odd)}: put images of the same classes into both"
         )
     return ""
 
@@ -91,7 +91,13 @@ def labels_fault(images: ImageSet | None) -> str:
         return ""
     which = "one class alone" if found else "no class folders"
     more = "".join(f" ({note})" for note in images.notes)
-    return f"{images.name} has {which}: give one sub-folder for each of two or more classes{more}"
+    return f"{_called(images)} has {which}: give one sub-folder for each of two or more classes{more}"
+
+
+def _called(images: ImageSet) -> str:
+    """The name of a set's folder or archive, which people know it by."""
+    place: str | Path = getattr(images.reader, "root", "") or getattr(images.reader, "path", "") or images.name
+    return printable(Path(place).name)
 
 
 def voc_fault(preset: Preset, root: Path, splits: tuple[str, str] = ("trainval", "test")) -> str:
@@ -111,7 +117,7 @@ def retrieval_fault(preset: Preset, root: Path) -> str:
     folders = city_folders(preset, root)
     gone = [city for city in CITIES if city not in folders]
     if gone:
-        wanted = " and ".join(getattr(preset.data, city) or city for city in gone)
+        wanted = " and no ".join(getattr(preset.data, city) or city for city in gone)
         both = "; both sets are needed, since whitening is learnt on the other one" if folders else ""
         return f"there is no {wanted} below the images{both}"
     try:
@@ -130,8 +136,10 @@ def city_folders(preset: Preset, root: Path) -> dict[str, Path]:
 
 def metadata_fault(preset: Preset, pool: ImageSet) -> str:
     """Why the pool's photographs have no metadata to count; empty where they have. Of a table, the top is read."""
-    if preset.data.metadata:
-        return ""  # it is named, and an error of its own where it is not there
+    if named := preset.data.metadata:
+        if not (Path(named).exists() or (data_root(preset.data) / named).exists()):
+            raise ValueError(f"data.metadata names {named}, which is not there; correct it or leave it out")
+        return ""
     table = table_beside(pool)
     if table is None:
         return "the images come without a metadata table"
@@ -187,7 +195,7 @@ def look_ahead(preset: Preset) -> Outlook:
             methods.append(name)
             _check_method(preset, name, pool, labelled.sets["objects_train"])
     found = {"pool": pool, **{name: images for name, images in labelled.sets.items() if images is not None}}
-    notes = dict.fromkeys(f"{images.name}: {note}" for images in found.values() for note in images.notes)
+    notes = dict.fromkeys(f"{_called(images)}: {note}" for images in found.values() for note in images.notes)
     counts, objects = {name: len(images) for name, images in found.items()}, found.get("objects_train")
     n_classes = 0 if objects is None or objects.labels is None else len(np.unique(objects.labels))
     return Outlook(tuple(methods), left_out, tuple(notes), counts, n_classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,7 @@ class Data:
     objects_test: ImageSet | None
     scenes_train: ImageSet | None
     scenes_test: ImageSet | None
+    faults: Mapping[str, str] = field(default_factory=dict)  # half -> why it is of no use
 
 
 def prepare_data(preset: Preset) -> Data:
@@ -68,7 +69,7 @@ def prepare_data(preset: Preset) -> Data:
     with main_first():  # an index of archives is made once
         labelled = open_labelled(preset, root)
         pool = open_pool(preset, root, labelled)
-    return Data(root, pool, **labelled.sets)
+    return Data(root, pool, **labelled.sets, faults=labelled.faults)
 
 
 def pocket_world_folder(preset: Preset) -> Path:
