@@ -11,7 +11,7 @@ from dclib.paper import TABLE2, TABLE2_COLUMNS, TABLE2_METHODS, TABLE2_RECIPES
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show_side_by_side
 from dclib.report.evidence import Finder, lead
-from dclib.report.figures import PANEL, SIZE, finish, look_of, new_axes, plot_seeds
+from dclib.report.figures import PANEL, finish, key_below, look_of, new_axes, plot_seeds
 from dclib.report.provenance import under
 from dclib.report.series import Line, history, mean_line, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
@@ -106,7 +106,7 @@ def plot_accuracy(records: Sequence[Record], recipe: str) -> Axes:
         plot_seeds(ax, _lines(records, method, recipe), look_of(method), start_name(method))
     ax.set(xlabel="epoch", ylabel="top-1 accuracy, %", title=RECIPE_NAMES[recipe])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=SIZE - 2, loc="lower right")
+    key_below(ax)
     return finish(ax)
 
 
@@ -126,7 +126,7 @@ def plot_lead(records: Sequence[Record], recipe: str) -> Axes:
     ax.axhline(0, color="black", linewidth=1)
     ax.set(xlabel="epoch", ylabel="lead over scratch, points", title=RECIPE_NAMES[recipe])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=SIZE - 2)
+    key_below(ax)
     return finish(ax)
 
 
