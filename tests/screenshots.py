@@ -34,7 +34,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
     "--hide-scrollbars",
-    "--allow-file-access-from-files",
+    
     "--remote-debugging-pipe",
 )
 VIEWS = {  # name: width in CSS pixels, pixels per CSS pixel, colour scheme

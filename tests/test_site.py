@@ -33,6 +33,7 @@ from synthetic_records import make_probes
 from dclib.presets import parse_preset
 from dclib.report.display import show
 from dclib.report.downloads import write_downloads
+from dclib.report.names import DRAWN_NOTICE
 from dclib.report.provenance import strip
 from dclib.report.tables import probe_table
 
@@ -59,6 +60,12 @@ MACHINE_PATH = re.compile(r"(?<![\w.:/-])(?:/(?:home|root|tmp|work|Users|mnt|opt
 RAW_TEX = re.compile(r"\$\$|\\[()\[\]]|\\[a-zA-Z]{2,}\s*[{_^]|(?<![\w$])\$[^$\s][^$\n]*[\\_^][^$\n]*\$")
 RAW_MYST = re.compile(r"\{(?:cite|ref|doc|term|numref|glue|eq)(?::\w+)?\}`|^:::|^```\{", re.MULTILINE)
 FILE_NAME = re.compile(r"\.(?:png|svg|jpe?g|gif|webp|pdf)\b|^_images|^[\w./-]*/[\w./-]+$", re.IGNORECASE)
+
+REAL_NAMES = re.compile(r"[Pp]hotograph|\bVOC|Oxford|Paris|ImageNet|Places205|YFCC")
+SAID_TO_BE_ELSEWHERE = re.compile(r"[Dd]rawn stand-in|\bpaper\b|supplement|\breal\b")
+CREDITED = re.compile(r"Photographs? by [^.]*|Photographers of [^.]*")
+# speed and plans are of generated files and of the paper's set-up; the scorecard gives the paper's claims in its words
+NOT_OF_THESE_IMAGES = ("performance", "planner", "scaling", "scorecard")
 
 
 @dataclass(frozen=True)
@@ -195,9 +202,31 @@ def unnamed(page: Page) -> Iterator[str]:
 PAGE_CHECKS = (remote_loads, dead_links, unreadable_images, errors_shown, raw_markup, broken_tables, unnamed)
 
 
+def drawings_called_real(page: Page) -> Iterator[str]:
+    """Captions, heads and alternative texts that name a public set or speak of photographs, and credits of people.
+
+    The published numbers are of the real sets, and what is said of the paper may name them.
+    """
+    shown = [*page.soup.select("figcaption, caption, .cell_output th"), *page.soup.select(".cell_output img")]
+    for tag in shown if page.path.stem not in NOT_OF_THESE_IMAGES else []:
+        words = " ".join(str(tag.get("alt") or tag.get_text(" ")).split())
+        if REAL_NAMES.search(words) and not SAID_TO_BE_ELSEWHERE.search(words):
+            yield f"a drawn set is called real: {words[:90]!r}"
+    for tag in page.soup.select(".cell_output p, .cell_output figcaption"):
+        if found := CREDITED.search(tag.get_text(" ")):
+            yield f"invented people are credited: {found[0]!r}"
+
+
+def is_drawn(site: Path) -> bool:
+    """Whether a book says of its images that they were drawn."""
+    path = site / "stages" / "data.html"
+    return path.is_file() and DRAWN_NOTICE in " ".join(Page(site, path).soup.get_text(" ").split())
+
+
 def faults(site: Path) -> list[str]:
     """Everything wrong with a built site, one line each."""
-    found = [f"{page.name}: {fault}" for page in pages_of(site) for check in PAGE_CHECKS for fault in check(page)]
+    checks = (*PAGE_CHECKS, *([drawings_called_real] if is_drawn(site) else []))
+    found = [f"{page.name}: {fault}" for page in pages_of(site) for check in checks for fault in check(page)]
     for path in sorted(site.rglob("*")):
         name = path.relative_to(site).as_posix()
         if path.suffix == ".css":
@@ -464,6 +493,38 @@ def test_a_fault_is_found(small_site: Path, fragment: str, message: str) -> None
 def test_what_a_page_lacks_is_found(small_site: Path, old: str, new: str, message: str) -> None:
     (small_site / "page.html").write_text(GOOD.replace(old, new))
     assert any(message in line for line in faults(small_site))
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        "<figure><figcaption>Classes of VOC2007, 400 test images.</figcaption></figure>",
+        "<table><caption>How uneven: 10,000 photographs</caption></table>",
+        "<table><tr><th>Oxford5K</th></tr></table>",
+        '<img src="p.png" alt="Photograph: a red wall">',
+        "<p>Photographers of cluster 3 (cat), left to right: ann, bob.</p>",
+        "<figure><figcaption>Drawn stand-in for VOC2007. Photographs by ann.</figcaption></figure>",
+    ],
+)
+def test_a_drawing_called_real_is_found_in_a_drawn_book_only(small_site: Path, fragment: str) -> None:
+    page = small_site / "page.html"
+    page.write_text(GOOD.replace("</article>", f'<div class="cell_output">{fragment}</div></article>'))
+    assert faults(small_site) == []
+    (small_site / "stages").mkdir()
+    said = f"<p>Preset pocket. {DRAWN_NOTICE}</p></article>"
+    (small_site / "stages" / "data.html").write_text(
+        GOOD.replace("</article>", said)
+        .replace('src="', 'src="../')
+        .replace('href="', 'href="../')
+        .replace("../http", "http")
+        .replace('href="../#', 'href="#')
+    )
+    found = faults(small_site)
+    assert found
+    assert all(line.startswith("page.html: ") for line in found), found
+    good = "<figcaption>Drawn stand-in for VOC2007; the paper's numbers are of the real one.</figcaption>"
+    page.write_text(GOOD.replace("</article>", f'<div class="cell_output">{good}</div></article>'))
+    assert faults(small_site) == []
 
 
 def test_faults_outside_html_are_found(small_site: Path) -> None:
