@@ -34,7 +34,6 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
     "--hide-scrollbars",
-    
     "--remote-debugging-pipe",
 )
 VIEWS = {  # name: width in CSS pixels, pixels per CSS pixel, colour scheme

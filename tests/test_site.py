@@ -11,6 +11,7 @@ import ast
 import base64
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ from dclib.report.display import show
 from dclib.report.downloads import write_downloads
 from dclib.report.names import DRAWN_NOTICE
 from dclib.report.provenance import strip
+from dclib.report.search import page_words, write_search_texts
 from dclib.report.tables import probe_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -332,12 +334,84 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, "\n".join(x for x in done.stderr.splitlines() if x.strip())[-4000:]
     site = project / "_build" / "html"
     write_downloads(make_probes({"rotnet": [40.0] * 13}), site / "data")  # what the strips link to
+    write_search_texts(site, toc_files(BOOK / "_toc.yml"))
     return site
 
 
 def test_story_pages_build_without_a_warning_and_without_a_fault(stand_in_site: Path) -> None:
     assert missing_pages(stand_in_site, BOOK / "_toc.yml") == []
     assert faults(stand_in_site) == []
+
+
+def test_search_has_the_words_of_every_page(stand_in_site: Path) -> None:
+    script = (stand_in_site / "search_texts.js").read_text(encoding="utf-8")
+    texts = json.JSONDecoder().raw_decode(script.removeprefix("const TEXTS = "))[0]
+    assert list(texts) == toc_files(BOOK / "_toc.yml")
+    for name, words in texts.items():
+        article = Page(stand_in_site, stand_in_site / f"{name}.html").soup.select_one("article")
+        for tag in article.select("script, style, svg, button"):
+            tag.decompose()
+        told = BeautifulSoup(words, "html.parser")
+        assert told.get_text().split() == article.get_text().split(), name
+        assert {t["id"] for t in told.find_all(id=True)} == {t["id"] for t in article.select("section[id], dt[id]")}
+        assert not told.find_all(lambda tag: tag.name not in ("section", "dt"))
+    scripts = [str(s.get("src")) for s in Page(stand_in_site, stand_in_site / "search.html").soup.select("script[src]")]
+    own, theirs = scripts.index("search_texts.js"), next(i for i, s in enumerate(scripts) if "searchtools" in s)
+    assert own < theirs
+
+
+def test_words_of_a_page_are_text_and_anchors() -> None:
+    inner = "<section id='a&amp;\"'><h1>1 &lt; 2</h1><script>x</script> <b>so</b></section>"
+    html = f"<nav>up</nav><article>{inner}</article>on"
+    assert page_words(html) == '<section id="a&amp;&quot;">1 &lt; 2 so</section>'
+
+
+def variables(site: Path, mode: str) -> dict[str, str]:
+    """The custom properties of a colour mode: the theme's, and ours over them."""
+    css = "".join(p.read_text("utf-8") for p in [*sorted(site.glob("_static/styles/*.css")), BOOK / "_static/book.css"])
+    found: dict[str, str] = {}
+    for selector, body in re.findall(r"([^{}]+)\{([^{}]*)\}", re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)):
+        parts = [part.strip() for part in selector.split(",")]
+        if any(re.fullmatch(rf'html(\[data-theme="?{mode}"?\])?|:root', part) for part in parts):
+            found |= dict(re.findall(r"(--[\w-]+)\s*:\s*([^;]+)", body))
+    return found
+
+
+def resolve(value: str, known: dict[str, str]) -> list[float]:
+    """#rgb or #rrggbb, also behind a variable, as three channels of 255."""
+    while name := re.match(r"var\((--[\w-]+)", value):
+        value = known[name[1]].strip()
+    digits = value.strip().lstrip("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    return [int(digits[i : i + 2], 16) for i in (0, 2, 4)]
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """Of WCAG 2, from 1 to 21."""
+    channels = [
+        [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb] for rgb in (one, other)
+    ]
+    light, dark = sorted((0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in channels), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_links_can_be_read_on_every_ground(stand_in_site: Path, mode: str) -> None:
+    known = variables(stand_in_site, mode)
+    page = resolve("var(--pst-color-background)", known)
+    tint = re.search(
+        r"--pst-color-table-row-zebra-low-bg: rgb\(128 128 128 / (\d+)%\)", (BOOK / "_static/book.css").read_text()
+    )
+    assert tint
+    share = int(tint[1]) / 100
+    grounds = {
+        name: resolve(f"var(--pst-color-{name})", known) for name in ("background", "surface", "table-row-hover-bg")
+    }
+    grounds["a tinted row"] = [share * 128 + (1 - share) * channel for channel in page]
+    for link in ("link", "link-hover"):
+        color = resolve(f"var(--pst-color-{link})", known)
+        low = {name: contrast(color, ground) for name, ground in grounds.items() if contrast(color, ground) < 4.5}
+        assert not low, (link, low)
 
 
 def test_every_story_page_is_in_the_contents() -> None:

@@ -60,9 +60,9 @@ def lead_table(records: Sequence[Record]) -> Table:
             for r in TABLE2_RECIPES
         ]
         change = lead(leads[1], leads[0]) or {}
-        rows.append(Row(title_of(method), tuple(value_cell(v.values(), digits=2) for v in (*leads, change))))
+        rows.append(Row(title_of(method), tuple(value_cell(v.values()) for v in (*leads, change))))
         paper = [a - b for a, b in zip(_numbers(name), _numbers("Supervised (our code)"), strict=True)]
-        cells = (*(Cell(f"{value:.1f}") for value in paper), Cell(f"{paper[1] - paper[0]:+.1f}"))
+        cells = (*(Cell(f"{value:.1f}") for value in paper), Cell(f"{paper[1] - paper[0]:z.1f}"))
         rows.append(Row("paper", cells, paper=True))
     return Table(
         caption="Lead over training from scratch, points",

@@ -17,9 +17,10 @@ from dclib.config import Preset
 from dclib.presets import project_root
 from dclib.records import RunCard, read_records, write_atomically
 from dclib.report.downloads import write_downloads
-from dclib.report.provenance import load_records
+from dclib.report.provenance import load_records, moment
 from dclib.report.runner import read_card, show_seconds, workspace
-from dclib.report.series import title_of
+from dclib.report.search import write_search_texts
+from dclib.report.series import plural, title_of
 from dclib.report.stages import Stage, changed_parts, key_of, plan_stages, stage_parts
 
 STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
@@ -65,6 +66,7 @@ def build_book(preset_name: str, *, data: str = "", settings: Mapping[str, Any] 
     missing = [page for page in listed if not (html / f"{page}.html").is_file()]
     if missing:
         raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
+    write_search_texts(html, listed)
     return html / "index.html"
 
 
@@ -200,14 +202,14 @@ def _status_row(
 ) -> str:
     method = card["parameters"].get("method", "")
     threads = card["threads"]
-    device = ", ".join(sorted(devices.get(method, set()))) or f"{threads} thread{'s'[: threads != 1]}"
+    device = ", ".join(sorted(devices.get(method, set()))) or f"cpu ({plural(threads, 'thread')})"
     state = "up to date" if card["key"] == key else "older than its sources"
     cells = [
         f"[](../{STAGES}/{page})" if f"{STAGES}/{page}" in listed else f"`{page}`",
         f"`{card['notebook']}`",
         show_seconds(card["seconds"]),
         device,
-        card["finished"],
+        moment(card["finished"]),
         f"`{card['key']}`",
         state,
     ]

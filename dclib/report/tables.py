@@ -194,7 +194,7 @@ def value_cell(values: Iterable[float], *, digits: int = 1, bold: bool = False) 
     if not found:
         return Cell(NO_VALUE)
     small = f"± {spread(found):.{digits}f}" if len(found) > 1 else ""
-    return Cell(f"{mean(found):.{digits}f}", small, bold=bold)
+    return Cell(f"{mean(found):z.{digits}f}", small, bold=bold)  # z: a difference that rounds to zero has no sign
 
 
 def missing_half_sentence(half: Half) -> str:
