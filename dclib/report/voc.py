@@ -60,7 +60,7 @@ def every_network(records: Sequence[Record]) -> Table:
     )
     return Table(
         caption="All networks, mean average precision, %",
-        columns=("Network", *(title.split(":")[0] for title in SETTING_NAMES)),
+        columns=("Network", *(title.split(":")[0] for title in SETTING_NAMES.values())),
         groups=(Group("", rows, "" if rows else EMPTY),),
         notes=("Mean over seeds with the sample standard deviation under it (D29, D34).",) if rows else (),
         source=under(records, "voc_map"),
