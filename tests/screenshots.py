@@ -3,9 +3,10 @@
     python tests/screenshots.py [SITE] [OUT] [--only NAME]
 
 SITE is _build/html and OUT is _build/screenshots unless given. Needs a Chromium or Chrome; speaks to it over a pipe,
-so nothing has to be installed for it. Pages are opened as files, with the network off. Besides the pictures, it
-prints what no picture shows well: a page that scrolls sideways, a file that could not be loaded, an attempt to
-reach the network, a formula that was not typeset. The exit status is 1 if there was one.
+so nothing has to be installed for it. Pages are opened as files, by a browser as a reader has it, with the network
+off. Besides the pictures, it prints what no picture shows well: a page that scrolls sideways, a file that could not be
+loaded, an attempt to reach the network, a formula that was not typeset, an error in the console, a search whose
+results show nothing of their pages. The exit status is 1 if there was one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
     "--hide-scrollbars",
-    "--allow-file-access-from-files",
     "--remote-debugging-pipe",
 )
 VIEWS = {  # name: width in CSS pixels, pixels per CSS pixel, colour scheme
@@ -55,6 +55,18 @@ TYPESET = """(async () => {
   return JSON.stringify({wide, formulas, typeset, errors: document.querySelectorAll('mjx-merror').length,
                          height: document.documentElement.scrollHeight});
 })()"""
+
+
+SEARCHED = """(async () => {
+  const ready = () => document.querySelector('#search-results .search-summary')?.innerText.match(/found|match/);
+  for (let i = 0; i < 100 && !ready(); i++) await new Promise(r => setTimeout(r, 100));
+  await new Promise(r => setTimeout(r, 200));
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  return JSON.stringify({wide, formulas: 0, typeset: 0, errors: 0, height: document.documentElement.scrollHeight,
+                         results: document.querySelectorAll('#search-results ul.search li').length,
+                         excerpts: document.querySelectorAll('#search-results li p.context').length});
+})()"""
+QUERY = "whitening"  # a word of several pages
 
 
 @dataclass
@@ -129,13 +141,13 @@ def open_browser() -> Iterator[Browser]:
             os.close(report_out)
 
 
-def photograph(browser: Browser, page: Path, view: str, picture: Path) -> list[str]:
-    """Write one picture of a page; return what is wrong with it."""
+def photograph(browser: Browser, page: Path, view: str, picture: Path, *, query: str = "") -> list[str]:
+    """Write one picture of a page, or of what its search finds; return what is wrong with it."""
     width, scale, scheme = VIEWS[view]
     target = browser.call("Target.createTarget", url="about:blank")["targetId"]
     session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
     browser.events.clear()
-    for domain in ("Page", "Network", "Runtime"):
+    for domain in ("Page", "Network", "Runtime", "Log"):
         browser.call(f"{domain}.enable", session)
     browser.call(
         "Network.emulateNetworkConditions",
@@ -148,9 +160,10 @@ def photograph(browser: Browser, page: Path, view: str, picture: Path) -> list[s
     browser.call("Emulation.setEmulatedMedia", session, features=[{"name": "prefers-color-scheme", "value": scheme}])
     size = {"width": width, "deviceScaleFactor": scale, "mobile": width < 600}
     browser.call("Emulation.setDeviceMetricsOverride", session, height=900, **size)
-    browser.call("Page.navigate", session, url=page.resolve().as_uri())
+    browser.call("Page.navigate", session, url=page.resolve().as_uri() + (f"?q={query}" if query else ""))
     browser.wait_for("Page.loadEventFired")
-    state = browser.call("Runtime.evaluate", session, expression=TYPESET, awaitPromise=True, returnByValue=True)
+    expression = SEARCHED if query else TYPESET
+    state = browser.call("Runtime.evaluate", session, expression=expression, awaitPromise=True, returnByValue=True)
     found = json.loads(state["result"]["value"])
     height = min(found["height"], MAX_HEIGHT)
     clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
@@ -164,6 +177,8 @@ def photograph(browser: Browser, page: Path, view: str, picture: Path) -> list[s
 def problems(found: dict[str, int], events: list[dict[str, Any]]) -> list[str]:
     """What measurements and browser events say is wrong, in words."""
     lines = []
+    if "results" in found and found["excerpts"] < max(1, found["results"]):
+        lines.append(f"search: {found['excerpts']} excerpts of {found['results']} pages found")
     if found["wide"] > 0:
         lines.append(f"scrolls sideways by {found['wide']} px")
     if found["typeset"] < found["formulas"] or found["errors"]:
@@ -174,6 +189,11 @@ def problems(found: dict[str, int], events: list[dict[str, Any]]) -> list[str]:
             lines.append(f"reaches for {url}")
         if event.get("method") == "Network.loadingFailed" and not event["params"].get("canceled"):
             lines.append(f"a file failed to load: {event['params'].get('errorText')}")
+        if event.get("method") == "Runtime.consoleAPICalled" and event["params"]["type"] == "error":
+            said = " ".join(str(part.get("value", "")) for part in event["params"]["args"])
+            lines.append(f"error in the console: {said}")
+        if event.get("method") == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
+            lines.append(f"error in the console: {event['params']['entry']['text']}")
         if event.get("method") == "Runtime.exceptionThrown":
             details = event["params"]["exceptionDetails"]
             said = details.get("exception", {}).get("description", details.get("text", ""))
@@ -199,7 +219,8 @@ def main(arguments: list[str]) -> int:
         for page in pages:
             name = page.relative_to(options.site).with_suffix("").as_posix()
             for view in VIEWS:
-                wrong = photograph(browser, page, view, options.out / view / f"{name.replace('/', '-')}.png")
+                picture = options.out / view / f"{name.replace('/', '-')}.png"
+                wrong = photograph(browser, page, view, picture, query=QUERY if name == "search" else "")
                 n_problems += len(wrong)
                 print("\n".join([f"{name} ({view}): {line}" for line in wrong]), end="\n" if wrong else "")
     print(f"{len(pages)} pages in {len(VIEWS)} views, {n_problems} problems: {options.out}")

@@ -85,6 +85,12 @@ def test_photographs_have_titles_as_words() -> None:
     assert "#red" in shown.text
 
 
+def test_the_command_to_run_again_has_the_button_that_copies_it() -> None:
+    """By the selector that the book's copy button looks for."""
+    html = display.rerun_command("01_data.ipynb", {"preset": "smoke"}).html
+    assert "papermill" in BeautifulSoup(html, "html.parser").select_one("div.highlight pre").text
+
+
 def words_of(shown: display.Fragment) -> list[str]:
     """The command as a shell takes it apart."""
     command = re.search(r"```bash\n(.*)\n```", shown.text, re.DOTALL)

@@ -22,7 +22,7 @@ from dclib.records import DATA, Record, read_records, write_records
 from dclib.report import colour, finetuning, gradients, hashtags, metadata, recipes, retrieval, voc
 from dclib.report.display import Fragment, linked, rerun_command, say
 from dclib.report.names import names_in
-from dclib.report.tables import Table
+from dclib.report.tables import Table, value_cell
 
 SEEDS = (0, 1, 2)
 DRAWN, REAL = DataConfig(), DataConfig(root="somewhere")
@@ -87,9 +87,11 @@ def test_table_2_shows_the_last_epoch_beside_the_papers() -> None:
 
 def test_leads_are_taken_seed_by_seed_and_their_change_is_shown() -> None:
     table = finetuning.lead_table(finetuned())
-    assert cells(table, "DeeperCluster") == ["6.00 ± 0.00", "4.00 ± 0.00", "-2.00 ± 0.00"]
+    assert cells(table, "DeeperCluster") == ["6.0 ± 0.0", "4.0 ± 0.0", "-2.0 ± 0.0"]
     (row,) = [r for g in table.groups for i, r in enumerate(g.rows) if i == 3]
     assert [c.text for c in row.cells] == ["1.0", "0.8", "-0.2"]
+    assert [c.text for c in table.groups[0].rows[1].cells] == ["0.4", "0.4", "0.0"]  # RotNet's: no sign before a zero
+    assert value_cell([-0.02, 0.01]).text == "0.0"
 
 
 def test_curves_of_fine_tuning_are_described_by_their_ends() -> None:
@@ -165,6 +167,10 @@ def test_classes_are_those_of_the_test_split() -> None:
     rows = voc.class_table(classified()).groups[0].rows
     assert rows[1].label == "cat"
     assert [cell.text for cell in rows[1].cells][:2] == ["7", "51.0"]  # not 3 images, nor a precision of 1
+
+
+def test_settings_are_written_as_the_paper_writes_them() -> None:
+    assert voc.every_network(classified()).columns == ("Network", "FC68", "ALL")
 
 
 def test_names_of_classes_are_text() -> None:

@@ -112,6 +112,12 @@ def test_table_1_refers_to_the_deviations_that_bear_on_it() -> None:
         assert [a.text for a in links] == ["D15", "D16", "D24", "D25", "D26"]
 
 
+def test_networks_are_sorted_by_what_they_see() -> None:
+    methods = {"rotnet": None, "rotnet_rgb": {"method": "rotnet", "model": {"stem": "rgb"}}}
+    text = exhibits.network_inputs(parse_preset("tiny", {"methods": methods})).text
+    assert text.startswith("Networks that see image gradients: RotNet. Networks that see colours: RotNet, RGB. ")
+
+
 def test_the_notice_says_whether_images_are_real() -> None:
     drawn, real = exhibits.data_notice(make_preset()).text, exhibits.data_notice(make_preset("somewhere")).text
     assert "drawn by rules" in drawn

@@ -74,6 +74,79 @@ def test_accuracy_is_drawn_as_mean_over_seeds() -> None:
     assert [top[1] - bottom[1] for bottom, top in bars] == pytest.approx([2 * 2**0.5] * 13)
 
 
+def test_a_variant_far_below_does_not_press_the_methods_together() -> None:
+    low = make_probes({"deepercluster_rgb": [3.0] * 13})
+    records = make_probes({"rotnet": FALLING, "deepercluster": RISING})
+    main = figures.plot_accuracy_against_depth(records, "objects")
+    assert main.get_ylim() == figures.plot_accuracy_against_depth(records + low, "objects").get_ylim()
+    variants = figures.plot_variants(records + low, "objects")
+    assert variants.get_ylim() == main.get_ylim()
+    assert [text.get_text() for text in variants.texts] == ["DeeperCluster, RGB ↓ 3 %"]
+    assert line_data(figures.plot_accuracy_against_depth(low, "objects"))  # nothing but a variant is still drawn
+    assert figures.has_variants(records + low, "objects")
+    assert not figures.has_variants(records, "objects")
+    assert not figures.has_variants(low, "objects")
+    words = figures.describe_accuracy_against_depth(records + low, "objects", variants=True)
+    assert "DeeperCluster, RGB 3.0 %" in words
+    assert "RotNet" not in words
+
+
+def test_curves_that_end_together_have_names_apart_and_inside() -> None:
+    records = make_probes({m: [50.0 + i / 10] * 13 for i, m in enumerate(METHODS)})
+    ax = figures.plot_accuracy_against_depth(records, "objects")
+    figure = ax.get_figure(root=True)
+    figure.draw_without_rendering()
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    assert len(boxes) == len(METHODS)
+    for below, above in itertools.pairwise(boxes):
+        assert below.y1 <= above.y0 + 2  # pixels of a line's own leading
+    assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_places_are_spaced_and_as_near_as_they_can_be() -> None:
+    assert figures.spaced([5.0, 1.0, 9.0], 2, 0, 10) == [5, 1, 9]  # nothing to do
+    assert figures.spaced([5.0, 5.0, 5.5], 2, 0, 10) == [5, 7, 9]
+    assert figures.spaced([-3.0, 10.0, 12.0], 2, 0, 10) == [0, 8, 10]
+    assert figures.spaced([5.0] * 6, 4, 0, 10) == [0, 2, 4, 6, 8, 10]  # no room: evenly
+
+
+def test_no_legend_covers_a_line_or_is_cut() -> None:
+    training = make_training("deepercluster", 0, (0.2, 0.3))
+    for ax in (
+        figures.plot_cluster_agreement(training, "deepercluster"),
+        figures.plot_cluster_sizes(training, "deepercluster"),
+        figures.plot_class_counts({f"{'a long name of a set ' * 2}{i}": np.array([0, 1]) for i in range(3)}),
+    ):
+        figure = ax.get_figure(root=True)
+        figure.draw_without_rendering()
+        (key,) = figure.legends
+        box = key.get_window_extent()
+        assert box.y1 <= ax.get_window_extent().y0
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+
+
+def lab(color: str) -> np.ndarray:
+    """CIELAB of #rrggbb under D65."""
+    channels = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    matrix = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
+    x, y, z = np.cbrt(matrix @ linear / [0.95047, 1, 1.08883])  # all our colours are far above the linear part
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_no_two_methods_look_nearly_alike() -> None:
+    """CIE76 differences of 24 at least: two is what an eye can just tell side by side, in large patches."""
+    colors = [look.color for look in (*figures.LOOKS.values(), figures.VARIANT_LOOK)]
+    assert min(np.linalg.norm(lab(a) - lab(b)) for a, b in itertools.combinations(colors, 2)) > 24
+
+
+def test_words_in_a_methods_colour_can_be_read() -> None:
+    for look in (*figures.LOOKS.values(), figures.VARIANT_LOOK):
+        color = "#" + "".join(f"{round(255 * c):02x}" for c in figures.darker(look.color))
+        assert 1.05 / (luminance(color) + 0.05) > 4.4  # 4.5, and rounding to 8 bits
+
+
 @pytest.mark.parametrize("half", paper.HALVES)
 def test_the_papers_curves_are_drawn_as_published(half: paper.Half) -> None:
     ax = figures.plot_published_accuracy(half)

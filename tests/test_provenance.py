@@ -107,6 +107,14 @@ def test_text_in_a_card_is_escaped() -> None:
     assert "<script>" not in shown.html
 
 
+def test_times_are_written_to_be_read() -> None:
+    assert provenance.moment("2026-01-02T03:04:05+00:00") == "2 January 2026, 03:04 UTC"
+    assert provenance.moment("2026-01-02T01:04:05+02:00") == "1 January 2026, 23:04 UTC"
+    assert provenance.moment("2026-01-02T03:04:05") == "2 January 2026, 03:04"  # no zone is claimed
+    assert provenance.moment("yesterday") == "yesterday"
+    assert "2 January 2026, 03:04 UTC" in provenance.strip(make_curve("rotnet", 0, FLAT)).html
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(90.0, "90 s"), (600.0, "10 min"), (9000.0, "2.5 h")])
 def test_durations_read_well(seconds: float, words: str) -> None:
     assert f"· {words} ·" in str(provenance.strip(make_curve("rotnet", 0, FLAT, seconds=seconds)))

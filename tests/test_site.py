@@ -11,6 +11,7 @@ import ast
 import base64
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -33,7 +34,9 @@ from synthetic_records import make_probes
 from dclib.presets import parse_preset
 from dclib.report.display import show
 from dclib.report.downloads import write_downloads
+from dclib.report.names import DRAWN_NOTICE
 from dclib.report.provenance import strip
+from dclib.report.search import page_words, write_search_texts
 from dclib.report.tables import probe_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,6 +62,12 @@ MACHINE_PATH = re.compile(r"(?<![\w.:/-])(?:/(?:home|root|tmp|work|Users|mnt|opt
 RAW_TEX = re.compile(r"\$\$|\\[()\[\]]|\\[a-zA-Z]{2,}\s*[{_^]|(?<![\w$])\$[^$\s][^$\n]*[\\_^][^$\n]*\$")
 RAW_MYST = re.compile(r"\{(?:cite|ref|doc|term|numref|glue|eq)(?::\w+)?\}`|^:::|^```\{", re.MULTILINE)
 FILE_NAME = re.compile(r"\.(?:png|svg|jpe?g|gif|webp|pdf)\b|^_images|^[\w./-]*/[\w./-]+$", re.IGNORECASE)
+
+REAL_NAMES = re.compile(r"[Pp]hotograph|\bVOC|Oxford|Paris|ImageNet|Places205|YFCC")
+SAID_TO_BE_ELSEWHERE = re.compile(r"[Dd]rawn stand-in|\bpaper\b|supplement|\breal\b")
+CREDITED = re.compile(r"Photographs? by [^.]*|Photographers of [^.]*")
+# speed and plans are of generated files and of the paper's set-up; the scorecard gives the paper's claims in its words
+NOT_OF_THESE_IMAGES = ("performance", "planner", "scaling", "scorecard")
 
 
 @dataclass(frozen=True)
@@ -195,9 +204,31 @@ def unnamed(page: Page) -> Iterator[str]:
 PAGE_CHECKS = (remote_loads, dead_links, unreadable_images, errors_shown, raw_markup, broken_tables, unnamed)
 
 
+def drawings_called_real(page: Page) -> Iterator[str]:
+    """Captions, heads and alternative texts that name a public set or speak of photographs, and credits of people.
+
+    The published numbers are of the real sets, and what is said of the paper may name them.
+    """
+    shown = [*page.soup.select("figcaption, caption, .cell_output th"), *page.soup.select(".cell_output img")]
+    for tag in shown if page.path.stem not in NOT_OF_THESE_IMAGES else []:
+        words = " ".join(str(tag.get("alt") or tag.get_text(" ")).split())
+        if REAL_NAMES.search(words) and not SAID_TO_BE_ELSEWHERE.search(words):
+            yield f"a drawn set is called real: {words[:90]!r}"
+    for tag in page.soup.select(".cell_output p, .cell_output figcaption"):
+        if found := CREDITED.search(tag.get_text(" ")):
+            yield f"invented people are credited: {found[0]!r}"
+
+
+def is_drawn(site: Path) -> bool:
+    """Whether a book says of its images that they were drawn."""
+    path = site / "stages" / "data.html"
+    return path.is_file() and DRAWN_NOTICE in " ".join(Page(site, path).soup.get_text(" ").split())
+
+
 def faults(site: Path) -> list[str]:
     """Everything wrong with a built site, one line each."""
-    found = [f"{page.name}: {fault}" for page in pages_of(site) for check in PAGE_CHECKS for fault in check(page)]
+    checks = (*PAGE_CHECKS, *([drawings_called_real] if is_drawn(site) else []))
+    found = [f"{page.name}: {fault}" for page in pages_of(site) for check in checks for fault in check(page)]
     for path in sorted(site.rglob("*")):
         name = path.relative_to(site).as_posix()
         if path.suffix == ".css":
@@ -303,12 +334,84 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, "\n".join(x for x in done.stderr.splitlines() if x.strip())[-4000:]
     site = project / "_build" / "html"
     write_downloads(make_probes({"rotnet": [40.0] * 13}), site / "data")  # what the strips link to
+    write_search_texts(site, toc_files(BOOK / "_toc.yml"))
     return site
 
 
 def test_story_pages_build_without_a_warning_and_without_a_fault(stand_in_site: Path) -> None:
     assert missing_pages(stand_in_site, BOOK / "_toc.yml") == []
     assert faults(stand_in_site) == []
+
+
+def test_search_has_the_words_of_every_page(stand_in_site: Path) -> None:
+    script = (stand_in_site / "search_texts.js").read_text(encoding="utf-8")
+    texts = json.JSONDecoder().raw_decode(script.removeprefix("const TEXTS = "))[0]
+    assert list(texts) == toc_files(BOOK / "_toc.yml")
+    for name, words in texts.items():
+        article = Page(stand_in_site, stand_in_site / f"{name}.html").soup.select_one("article")
+        for tag in article.select("script, style, svg, button"):
+            tag.decompose()
+        told = BeautifulSoup(words, "html.parser")
+        assert told.get_text().split() == article.get_text().split(), name
+        assert {t["id"] for t in told.find_all(id=True)} == {t["id"] for t in article.select("section[id], dt[id]")}
+        assert not told.find_all(lambda tag: tag.name not in ("section", "dt"))
+    scripts = [str(s.get("src")) for s in Page(stand_in_site, stand_in_site / "search.html").soup.select("script[src]")]
+    own, theirs = scripts.index("search_texts.js"), next(i for i, s in enumerate(scripts) if "searchtools" in s)
+    assert own < theirs
+
+
+def test_words_of_a_page_are_text_and_anchors() -> None:
+    inner = "<section id='a&amp;\"'><h1>1 &lt; 2</h1><script>x</script> <b>so</b></section>"
+    html = f"<nav>up</nav><article>{inner}</article>on"
+    assert page_words(html) == '<section id="a&amp;&quot;">1 &lt; 2 so</section>'
+
+
+def variables(site: Path, mode: str) -> dict[str, str]:
+    """The custom properties of a colour mode: the theme's, and ours over them."""
+    css = "".join(p.read_text("utf-8") for p in [*sorted(site.glob("_static/styles/*.css")), BOOK / "_static/book.css"])
+    found: dict[str, str] = {}
+    for selector, body in re.findall(r"([^{}]+)\{([^{}]*)\}", re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)):
+        parts = [part.strip() for part in selector.split(",")]
+        if any(re.fullmatch(rf'html(\[data-theme="?{mode}"?\])?|:root', part) for part in parts):
+            found |= dict(re.findall(r"(--[\w-]+)\s*:\s*([^;]+)", body))
+    return found
+
+
+def resolve(value: str, known: dict[str, str]) -> list[float]:
+    """#rgb or #rrggbb, also behind a variable, as three channels of 255."""
+    while name := re.match(r"var\((--[\w-]+)", value):
+        value = known[name[1]].strip()
+    digits = value.strip().lstrip("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    return [int(digits[i : i + 2], 16) for i in (0, 2, 4)]
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """Of WCAG 2, from 1 to 21."""
+    channels = [
+        [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb] for rgb in (one, other)
+    ]
+    light, dark = sorted((0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in channels), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_links_can_be_read_on_every_ground(stand_in_site: Path, mode: str) -> None:
+    known = variables(stand_in_site, mode)
+    page = resolve("var(--pst-color-background)", known)
+    tint = re.search(
+        r"--pst-color-table-row-zebra-low-bg: rgb\(128 128 128 / (\d+)%\)", (BOOK / "_static/book.css").read_text()
+    )
+    assert tint
+    share = int(tint[1]) / 100
+    grounds = {
+        name: resolve(f"var(--pst-color-{name})", known) for name in ("background", "surface", "table-row-hover-bg")
+    }
+    grounds["a tinted row"] = [share * 128 + (1 - share) * channel for channel in page]
+    for link in ("link", "link-hover"):
+        color = resolve(f"var(--pst-color-{link})", known)
+        low = {name: contrast(color, ground) for name, ground in grounds.items() if contrast(color, ground) < 4.5}
+        assert not low, (link, low)
 
 
 def test_every_story_page_is_in_the_contents() -> None:
@@ -462,6 +565,38 @@ def test_a_fault_is_found(small_site: Path, fragment: str, message: str) -> None
 def test_what_a_page_lacks_is_found(small_site: Path, old: str, new: str, message: str) -> None:
     (small_site / "page.html").write_text(GOOD.replace(old, new))
     assert any(message in line for line in faults(small_site))
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        "<figure><figcaption>Classes of VOC2007, 400 test images.</figcaption></figure>",
+        "<table><caption>How uneven: 10,000 photographs</caption></table>",
+        "<table><tr><th>Oxford5K</th></tr></table>",
+        '<img src="p.png" alt="Photograph: a red wall">',
+        "<p>Photographers of cluster 3 (cat), left to right: ann, bob.</p>",
+        "<figure><figcaption>Drawn stand-in for VOC2007. Photographs by ann.</figcaption></figure>",
+    ],
+)
+def test_a_drawing_called_real_is_found_in_a_drawn_book_only(small_site: Path, fragment: str) -> None:
+    page = small_site / "page.html"
+    page.write_text(GOOD.replace("</article>", f'<div class="cell_output">{fragment}</div></article>'))
+    assert faults(small_site) == []
+    (small_site / "stages").mkdir()
+    said = f"<p>Preset pocket. {DRAWN_NOTICE}</p></article>"
+    (small_site / "stages" / "data.html").write_text(
+        GOOD.replace("</article>", said)
+        .replace('src="', 'src="../')
+        .replace('href="', 'href="../')
+        .replace("../http", "http")
+        .replace('href="../#', 'href="#')
+    )
+    found = faults(small_site)
+    assert found
+    assert all(line.startswith("page.html: ") for line in found), found
+    good = "<figcaption>Drawn stand-in for VOC2007; the paper's numbers are of the real one.</figcaption>"
+    page.write_text(GOOD.replace("</article>", f'<div class="cell_output">{good}</div></article>'))
+    assert faults(small_site) == []
 
 
 def test_faults_outside_html_are_found(small_site: Path) -> None:

@@ -37,13 +37,19 @@ def test_the_papers_row_stands_right_under_ours() -> None:
     assert rows_of(table)["RotNet, paper"] == [str(v) for v in paper.TABLE1["ImageNet"]["RotNet"]]
 
 
-def test_variants_share_the_published_row() -> None:
-    table = tables.probe_table(make_probes({"deepercluster": RISING, "deepercluster_hierarchy": RISING}))
+def test_the_papers_row_is_not_under_a_variant() -> None:
+    variants = {"deepercluster_rgb": RISING, "deepercluster_hierarchy": RISING}
+    table = tables.probe_table(make_probes({**variants, "deepercluster": RISING, "rotnet": FALLING}))
     assert [row.label for row in table.groups[0].rows] == [
         "DeeperCluster",
-        "DeeperCluster, hierarchy",
         "DeeperCluster, paper",
+        "DeeperCluster, hierarchy",
+        "DeeperCluster, RGB",
+        "RotNet",
+        "RotNet, paper",
     ]
+    alone = [row.label for row in tables.probe_table(make_probes(variants)).groups[0].rows]
+    assert alone == ["DeeperCluster, hierarchy", "DeeperCluster, paper", "DeeperCluster, RGB"]
 
 
 def test_cells_are_mean_and_spread_over_seeds() -> None:

@@ -16,7 +16,7 @@ from dclib.data.images import ImageSet
 from dclib.presets import runs_folder
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
-from dclib.report.figures import SIZE, WIDTH, finish, look_of, new_axes
+from dclib.report.figures import SIZE, WIDTH, finish, key_below, look_of, new_axes
 from dclib.report.pictures import bare, join_tiles, note_on_mosaics, numbers_of, open_to_show, square_tile
 from dclib.report.provenance import under, under_pictures
 from dclib.report.series import methods_in, plural, title_of
@@ -57,7 +57,7 @@ def plot_spreads(records: Sequence[Record]) -> Axes:
         ax.plot(np.linspace(0, 100, len(middle)), middle, color="black", linestyle="--", label="random clusters")
     ax.set(xlabel="clusters, sorted, %", ylabel="spread of colour, levels of 255")
     ax.set_ylim(bottom=0)
-    ax.legend(frameon=False, fontsize=SIZE - 2, loc="lower right")
+    key_below(ax)
     return finish(ax)
 
 

@@ -164,7 +164,8 @@ def rerun_command(notebook: str, parameters: Mapping[str, Any], records: Sequenc
     html = (
         '<div class="dclib-reproduce" style="border:1px solid rgba(128,128,128,.4);border-radius:6px;padding:.2em 1em">'
         "<p><strong>Reproduce this.</strong> In the project's folder and its environment:</p>"
-        f'<pre style="overflow-x:auto">{escape(command)}</pre><p>{escape(took)}</p></div>'
+        # the class by which the book's pages give a block of code its button that copies it
+        f'<div class="highlight"><pre style="overflow-x:auto">{escape(command)}</pre></div><p>{escape(took)}</p></div>'
     )
     return Fragment(html, f"Reproduce this:\n\n```bash\n{command}\n```\n\n{took}")
 

@@ -264,7 +264,7 @@ def accuracy_against_depth(records: Sequence[Record], half: Half) -> Fragment:
     """The main paper's Figure 2, one half of it: ours, and theirs beside it."""
     if not select(records, "top1", dataset=half):
         return say(missing_half_sentence(half))
-    return show_side_by_side(
+    beside = show_side_by_side(
         [
             (
                 figures.plot_accuracy_against_depth(records, half),
@@ -278,6 +278,32 @@ def accuracy_against_depth(records: Sequence[Record], half: Half) -> Fragment:
         "D24, D25, D26).",
         name=f"accuracy-{half}",
         source=under(select(records, "top1", dataset=half), "top1"),
+    )
+    if not figures.has_variants(records, half):
+        return beside
+    variants = show(
+        figures.plot_variants(records, half),
+        alt=figures.describe_accuracy_against_depth(records, half, variants=True),
+        caption=f"Variants of the methods, {half}: other colours, other images, two levels of clusters. The axes are "
+        "those of the methods above, which are grey here; an arrow down stands where a curve leaves them.",
+    )
+    return beside + variants
+
+
+def network_inputs(preset: Preset) -> Fragment:
+    """What each network of a preset sees, and what that means beside the paper's RotNet."""
+    seen: dict[bool, list[str]] = {True: [], False: []}
+    for method, config in preset.methods.items():
+        if config.method != "released":  # its file tells
+            seen[config.model.stem == "sobel"].append(title_of(method))
+    said = [
+        f"Networks that see {what}: {'; '.join(networks)}."
+        for what, networks in (("image gradients", seen[True]), ("colours", seen[False]))
+        if networks
+    ]
+    return say(
+        f"{' '.join(said)} The paper's RotNet of this table is listed without a Sobel filter. Between networks of one "
+        "input the order is one of methods; between a network of gradients and one of colours it is one of inputs too."
     )
 
 

@@ -14,11 +14,12 @@ from statistics import median
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from dclib.paper import DATASETS, LAYERS, N_LAYERS, NAMES, Curve, Half, table1
+from dclib.paper import DATASETS, LAYERS, N_LAYERS, NAMES, Curve, Half, table1, task_of
 from dclib.records import Record
 from dclib.report.series import (
     Line,
@@ -34,6 +35,9 @@ WIDTH, HEIGHT = 6.2, 3.9  # inches of a figure that stands alone
 PANEL = 4.2, 4.2  # inches of one that stands beside another, with a legend below
 SIZE = 11  # points of ordinary type: about 8 px on a screen 390 px wide
 DEPTHS = tuple(range(1, N_LAYERS + 1))
+LINE_HEIGHT = 1.25 * SIZE  # points from one name to the next
+AXES_SHARE = 0.75  # of a figure's height that its axes take, about
+READABLE = 4.5  # contrast of words to their ground, WCAG 2, level AA
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,17 @@ class Look:
     marker: str
 
 
-# seaborn's "colorblind" palette, with greys for the two references; markers tell methods apart without colour
+# seaborn's "colorblind" palette, with greys for the two references and, for variants, hues that no other method
+# comes near, to a colour-blind eye either; markers tell methods apart without colour
 LOOKS: Mapping[str, Look] = {
     "supervised": Look("#333333", "s"),
     "deepercluster": Look("#0173b2", "o"),
     "deepcluster": Look("#029e73", "^"),
     "rotnet": Look("#d55e00", "D"),
     "random": Look("#949494", "v"),
-    "rotnet_rgb": Look("#ca9161", "d"),
+    "rotnet_rgb": Look("#f4a3c0", "d"),
     "deepercluster_rgb": Look("#56b4e9", "h"),
-    "rotnet_curated": Look("#de8f05", "<"),
+    "rotnet_curated": Look("#c9a800", "<"),
     "deepcluster_curated": Look("#8c613c", ">"),
 }
 VARIANT_LOOK = Look("#cc78bc", "P")  # a variant of a method, such as its hierarchy
@@ -73,11 +78,37 @@ def new_axes(width: float = WIDTH, height: float = HEIGHT) -> Axes:
 
 
 def plot_accuracy_against_depth(records: Sequence[Record], half: Half, *, ax: Axes | None = None) -> Axes:
-    """Linear-probe accuracy of each layer: our mean over seeds with the standard deviation."""
+    """Linear-probe accuracy of each layer of the methods themselves: our mean over seeds with the deviation.
+
+    Their variants are in :func:`plot_variants`: one of them far below would press all others into one line here.
+    """
     ax = new_axes(*PANEL) if ax is None else ax
-    for method, seeds in _measured(records, half).items():
+    curves = _measured(records, half)
+    main = {method: seeds for method, seeds in curves.items() if task_of(method) == method} or curves
+    for method, seeds in main.items():
         _plot_curve(ax, method, *mean_curve(seeds))
     return _finish_depth(ax, f"{half.capitalize()}, here")
+
+
+def plot_variants(records: Sequence[Record], half: Half, *, ax: Axes | None = None) -> Axes:
+    """The variants of the methods over the methods themselves in grey, on the axes of those.
+
+    A curve that leaves the axes is named at the edge where it does, with its last value.
+    """
+    ax = new_axes(WIDTH, PANEL[1]) if ax is None else ax
+    limits = plot_accuracy_against_depth(records, half).get_ylim()
+    for method, seeds in _measured(records, half).items():
+        if task_of(method) == method:
+            ax.plot(DEPTHS, mean_curve(seeds)[0], color="#c4c4c4", linewidth=1.5, zorder=1)
+        else:
+            _plot_curve(ax, method, *mean_curve(seeds))
+    return _finish_depth(ax, f"{half.capitalize()}, variants; grey: the methods themselves", limits)
+
+
+def has_variants(records: Sequence[Record], half: Half) -> bool:
+    """Whether there is a variant, and a method beside it."""
+    curves = _measured(records, half)
+    return 0 < sum(task_of(method) == method for method in curves) < len(curves)
 
 
 def plot_published_accuracy(half: Half, *, ax: Axes | None = None) -> Axes:
@@ -88,11 +119,13 @@ def plot_published_accuracy(half: Half, *, ax: Axes | None = None) -> Axes:
     return _finish_depth(ax, f"{DATASETS[half]}, paper")
 
 
-def describe_accuracy_against_depth(records: Sequence[Record], half: Half) -> str:
-    """Our curves in words: first, best and last layer of each method."""
+def describe_accuracy_against_depth(records: Sequence[Record], half: Half, *, variants: bool = False) -> str:
+    """Our curves in words: first, best and last layer of each method, or of each variant."""
     curves = _measured(records, half)
-    ours = [f"{title_of(method)} {_curve_in_words(mean_curve(seeds)[0])}" for method, seeds in curves.items()]
-    return f"Linear-probe accuracy against layer on {half}, here. {'; '.join(ours) or 'Not measured'}."
+    chosen = [m for m in curves if (task_of(m) != m) == variants] or list(curves)
+    ours = [f"{title_of(method)} {_curve_in_words(mean_curve(curves[method])[0])}" for method in chosen]
+    whose = "of variants of the methods " if variants else ""
+    return f"Linear-probe accuracy {whose}against layer on {half}, here. {'; '.join(ours) or 'Not measured'}."
 
 
 def describe_published_accuracy(half: Half) -> str:
@@ -119,15 +152,79 @@ def _plot_curve(
     )
 
 
-def _finish_depth(ax: Axes, title: str) -> Axes:
-    ax.set_xticks(DEPTHS)
+def _finish_depth(ax: Axes, title: str, limits: tuple[float, float] | None = None) -> Axes:
+    ax.set_xticks(DEPTHS[::2])
     ax.set(xlabel="convolutional layer", ylabel="top-1 accuracy, %", title=title)
-    low, high = ax.get_ylim()
+    low, high = limits or ax.get_ylim()
     ax.set_ylim(max(0, low), min(100.5, high))
-    if ax.containers:
-        # below the axes: the curves leave no corner free
-        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.17), ncols=2, frameon=False, fontsize=SIZE - 1)
+    _name_curves(ax)
     return finish(ax)
+
+
+def _name_curves(ax: Axes) -> None:
+    """The name of each curve to the right of its end, in its colour; names are moved apart where ends are close."""
+    low, high = ax.get_ylim()
+    curves = [(container.get_label(), container[0]) for container in ax.containers]
+    ends = [float(line.get_ydata()[-1]) for _, line in curves]
+    gap = LINE_HEIGHT * (high - low) / (72 * ax.get_figure(root=True).get_figheight() * AXES_SHARE)
+    places = spaced(ends, gap, low, high)
+    for (name, line), end, place in zip(curves, ends, places, strict=True):
+        outside = f" ↓ {end:.0f} %" if end < low else ""
+        ax.annotate(
+            name + outside,
+            (DEPTHS[-1], min(max(end, low), high)),
+            xytext=(DEPTHS[-1] + 0.7, place),
+            color=darker(line.get_color()),
+            fontsize=SIZE - 1,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.8},
+        )
+
+
+def spaced(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places inside [low, high] as near to ``values`` as a distance of ``gap`` between any two allows, in their order.
+
+    Values beyond the ends are taken to them. Where there is no room for so many, they are spaced evenly.
+    """
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    gap = min(gap, (high - low) / max(1, len(values) - 1))
+    places: list[float] = []
+    for i in order:
+        places.append(max(min(max(values[i], low), high), places[-1] + gap if places else low))
+    ceiling = high
+    for k in reversed(range(len(places))):  # what was pushed over the top comes down again
+        places[k] = min(places[k], ceiling)
+        ceiling = places[k] - gap
+    placed = dict(zip(order, places, strict=True))
+    return [placed[i] for i in range(len(values))]
+
+
+def darker(color: str) -> tuple[float, float, float]:
+    """A colour for words: the same hue, dark enough to be read on white (a contrast of 4.5 at least)."""
+    red, green, blue = to_rgb(color)
+    while contrast_with_white((red, green, blue)) < READABLE:
+        red, green, blue = 0.95 * red, 0.95 * green, 0.95 * blue
+    return red, green, blue
+
+
+def contrast_with_white(rgb: Sequence[float]) -> float:
+    """Contrast ratio of WCAG 2, from 1 (white) to 21 (black)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+
+
+def key_below(ax: Axes) -> None:
+    """A legend under the axes, where it covers no line, in as many columns as fit."""
+    figure = ax.get_figure(root=True)
+    handles, labels = ax.get_legend_handles_labels()
+    for columns in range(3, 0, -1):
+        key = figure.legend(
+            handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=SIZE - 1, alignment="left"
+        )
+        if columns == 1 or key.get_window_extent().width <= figure.bbox.width:
+            return
+        key.remove()
 
 
 def _measured(records: Sequence[Record], half: Half) -> dict[str, dict[int, Curve]]:
@@ -193,7 +290,7 @@ def plot_cluster_agreement(records: Sequence[Record], method: str, *, ax: Axes |
     )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if with_labels or with_previous:
-        ax.legend(frameon=False, fontsize=SIZE - 1)
+        key_below(ax)
     return finish(ax)
 
 
@@ -222,7 +319,7 @@ def plot_cluster_sizes(records: Sequence[Record], method: str, *, ax: Axes | Non
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set(xlabel="clustering, from 0", ylabel="cluster size, images", title=f"{title_of(method)}: sizes of clusters")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=SIZE - 1)
+    key_below(ax)
     return finish(ax)
 
 
@@ -253,7 +350,7 @@ def plot_class_counts(sets: Mapping[str, NDArray[np.int64]], *, ax: Axes | None 
     ax.set_ylim(0, ax.get_ylim()[1] * 1.05)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if sets:
-        ax.legend(frameon=False, fontsize=SIZE - 1)
+        key_below(ax)
     return finish(ax)
 
 

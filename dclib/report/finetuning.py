@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from dclib.paper import TABLE2, TABLE2_COLUMNS, TABLE2_METHODS, TABLE2_RECIPES
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show_side_by_side
-from dclib.report.figures import PANEL, SIZE, finish, look_of, new_axes, plot_seeds
+from dclib.report.figures import PANEL, finish, key_below, look_of, new_axes, plot_seeds
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
 from dclib.report.provenance import under
@@ -61,9 +61,9 @@ def lead_table(records: Sequence[Record]) -> Table:
             for r in TABLE2_RECIPES
         ]
         ours = (*leads, lead(leads[1], leads[0]))
-        rows.append(Row(title_of(method), tuple(value_cell((v or {}).values(), digits=2) for v in ours)))
+        rows.append(Row(title_of(method), tuple(value_cell((v or {}).values()) for v in ours)))
         paper = [a - b for a, b in zip(_numbers(name), _numbers("Supervised (our code)"), strict=True)]
-        cells = (*(Cell(f"{value:.1f}") for value in paper), Cell(f"{paper[1] - paper[0]:+.1f}"))
+        cells = (*(Cell(f"{value:.1f}") for value in paper), Cell(f"{paper[1] - paper[0]:z.1f}"))
         rows.append(Row("paper", cells, paper=True))
     return Table(
         caption="Lead over training from scratch, points",
@@ -117,7 +117,7 @@ def plot_accuracy(records: Sequence[Record], recipe: str) -> Axes:
         plot_seeds(ax, _lines(records, method, recipe), look_of(method), start_name(method))
     ax.set(xlabel="epoch", ylabel="top-1 accuracy, %", title=RECIPE_NAMES[recipe])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=SIZE - 2, loc="lower right")
+    key_below(ax)
     return finish(ax)
 
 
@@ -137,7 +137,7 @@ def plot_lead(records: Sequence[Record], recipe: str) -> Axes:
     ax.axhline(0, color="black", linewidth=1)
     ax.set(xlabel="epoch", ylabel="lead over scratch, points", title=RECIPE_NAMES[recipe])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=SIZE - 2)
+    key_below(ax)
     return finish(ax)
 
 

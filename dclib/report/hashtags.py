@@ -10,7 +10,7 @@ from dclib.config import DataConfig
 from dclib.paper import FIGURE1_COUNTS
 from dclib.records import DATA, Record, select
 from dclib.report.display import Fragment, say, show
-from dclib.report.figures import SIZE, finish, new_axes
+from dclib.report.figures import SIZE, finish, key_below, new_axes
 from dclib.report.finder import Finder
 from dclib.report.names import names_in_table
 from dclib.report.provenance import under
@@ -46,19 +46,21 @@ def plot_ranks(records: Sequence[Record]) -> Axes:
         points = sorted((int(r.keys["rank"]), r.value) for r in select(records, name))
         if points:
             ax.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=3, linewidth=1.5, label=label)
-    for record, color in _examples(records):
+    for place, (record, color) in enumerate(sorted(_examples(records), key=lambda e: (e[1], *e[0].keys.values()))):
         rank = int(record.keys["tag_rank" if record.name == "example_tag_images" else "label_rank"])
         ax.plot(rank, record.value, marker="*", markersize=13, color=color, markeredgecolor="black", linestyle="")
         ax.annotate(
             str(record.keys["word"]),
             (rank, record.value),
-            xytext=(6, 6),
+            xytext=(0, -8 if place % 2 else 8),  # of two on one curve, which may be neighbours, one stands below
             textcoords="offset points",
+            ha="center",
+            va="top" if place % 2 else "bottom",
             fontsize=SIZE - 1,
             parse_math=False,  # people write hashtags: a dollar sign is no formula
         )
     ax.set(xscale="log", yscale="log", xlabel="rank", ylabel="images")
-    ax.legend(frameon=False, fontsize=SIZE - 1)
+    key_below(ax)
     return finish(ax)
 
 

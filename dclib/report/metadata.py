@@ -13,7 +13,7 @@ from dclib.data.images import ImageSet
 from dclib.presets import runs_folder
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
-from dclib.report.figures import SIZE, finish, look_of, new_axes
+from dclib.report.figures import finish, key_below, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
 from dclib.report.names import names_in, names_in_table
@@ -87,7 +87,7 @@ def plot_agreement(records: Sequence[Record]) -> Axes:
     ax.axhline(0, color="black", linewidth=1)
     ax.set_xticks(range(len(FIELDS)), list(FIELDS.values()))
     ax.set_ylabel("NMI above chance")
-    ax.legend(frameon=False, fontsize=SIZE - 2)
+    key_below(ax)
     return finish(ax)
 
 

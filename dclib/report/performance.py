@@ -10,7 +10,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from dclib.records import DATA, Record, select
 from dclib.report.display import Fragment, say, show, show_side_by_side
-from dclib.report.figures import SIZE, finish, look_of, new_axes
+from dclib.report.figures import SIZE, finish, key_below, look_of, new_axes
 from dclib.report.provenance import cards_of, strip
 from dclib.report.scaling import ABSENT, describe_growth, origin, plot_growth
 from dclib.report.series import order_methods, plural, title_of
@@ -98,7 +98,7 @@ def plot_stages(seconds: Mapping[str, Mapping[str, float]]) -> Axes:
     ax.set_yticks(range(len(shown)), list(shown))
     ax.invert_yaxis()
     ax.set_xlabel("minutes", fontsize=SIZE)
-    ax.legend(frameon=False, fontsize=SIZE - 3, loc="lower right")
+    key_below(ax)
     return finish(ax)
 
 

@@ -14,7 +14,7 @@ from dclib.planner.words import duration, rests_on
 from dclib.presets import load_preset
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
-from dclib.report.figures import SIZE, finish, new_axes
+from dclib.report.figures import SIZE, finish, key_below, new_axes
 from dclib.report.scaling import ABSENT, origin
 from dclib.report.series import title_of
 from dclib.report.tables import Cell, Group, Row, Table
@@ -138,7 +138,7 @@ def plot_phases(plans: Mapping[str, Plan]) -> Axes:
     ax.set_yticks(range(len(plans)), list(plans))
     ax.invert_yaxis()
     ax.set_xlabel("days, estimated", fontsize=SIZE)
-    ax.legend(frameon=False, fontsize=SIZE - 2)
+    key_below(ax)
     return finish(ax)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from html import escape
 
 from dclib.config import Preset
@@ -142,12 +143,23 @@ def _details(cards: Sequence[RunCard]) -> list[tuple[str, str]]:
             "notes",
             "; ".join(dict.fromkeys(f"{key}: {value}" for card in cards for key, value in card.notes.items())),
         ),
-        ("finished", max(card.created for card in cards)),
+        ("finished", moment(max(card.created for card in cards))),
     ]
 
 
 def _listed(values: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(values))
+
+
+def moment(stamp: str) -> str:
+    """A time as ISO 8601 has it, to be read: ``2 January 2026, 03:04 UTC``; as it is where it is no such time."""
+    try:
+        time = datetime.fromisoformat(stamp)
+    except ValueError:
+        return stamp
+    zone = f" {time.astimezone(UTC):UTC}" if time.tzinfo else ""
+    time = time.astimezone(UTC) if time.tzinfo else time
+    return f"{time.day} {time:%B %Y, %H:%M}{zone}"
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from dclib.presets import project_root
 from dclib.records import Record, read_records, select
 from dclib.report.display import Fragment, say, show_side_by_side
-from dclib.report.figures import SIZE, Look, finish, new_axes
+from dclib.report.figures import SIZE, Look, finish, key_below, new_axes
 from dclib.report.tables import Cell, Group, Row, Table
 
 PANEL = 4.6, 3.9  # inches
@@ -123,7 +123,7 @@ def plot_growth(lines: Mapping[str, Points], ylabel: str, xlabel: str = "images"
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(xlabel, fontsize=SIZE)
     ax.set_ylabel(ylabel, fontsize=SIZE)
-    ax.legend(frameon=False, fontsize=SIZE - 1, loc="upper left")
+    key_below(ax)
     return finish(ax)
 
 

@@ -22,9 +22,10 @@ from dclib.presets import project_root
 from dclib.records import RunCard, held, read_records, replacing_folder, write_atomically
 from dclib.report.display import without_markup
 from dclib.report.downloads import write_downloads
-from dclib.report.provenance import load_records
+from dclib.report.provenance import load_records, moment
 from dclib.report.runner import read_card, show_seconds, workspace
-from dclib.report.series import title_of
+from dclib.report.search import write_search_texts
+from dclib.report.series import plural, title_of
 from dclib.report.stages import Stage, changed_parts, key_of, plan_with_outlook, stage_parts
 
 STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
@@ -76,6 +77,7 @@ def build_book(
         write_downloads(load_records(preset), new / "data")
         if missing := [page for page in listed if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
+        write_search_texts(new, listed)
     return html / "index.html"
 
 
@@ -242,14 +244,14 @@ def _status_row(
 ) -> str:
     method = card["parameters"].get("method", "")
     threads = card["threads"]
-    device = ", ".join(sorted(devices.get(method, set()))) or f"{threads} thread{'s'[: threads != 1]}"
+    device = ", ".join(sorted(devices.get(method, set()))) or f"cpu ({plural(threads, 'thread')})"
     state = "up to date" if card["key"] == key else "older than its sources"
     cells = [
         f"[](../{STAGES}/{page})" if f"{STAGES}/{page}" in listed else f"`{page}`",
         f"`{card['notebook']}`",
         show_seconds(card["seconds"]),
         device,
-        card["finished"],
+        moment(card["finished"]),
         f"`{card['key']}`",
         state,
     ]

@@ -201,7 +201,7 @@ def value_cell(values: Iterable[float], *, digits: int = 1, bold: bool = False) 
     if not found:
         return Cell(NO_VALUE)
     small = f"± {spread(found):.{digits}f}" if len(found) > 1 else ""
-    return Cell(f"{mean(found):.{digits}f}", small, bold=bold)
+    return Cell(f"{mean(found):z.{digits}f}", small, bold=bold)  # z: a difference that rounds to zero has no sign
 
 
 def missing_half_sentence(half: Half) -> str:
@@ -221,11 +221,14 @@ def _probe_group(records: Sequence[Record], half: Half) -> Group:
     best = _best_per_column(list(means.values()))
     best_unlabelled = _best_per_column([m for method, m in means.items() if task_of(method) != "supervised"])
     rows: list[Row] = []
-    for position, (method, seeds) in enumerate(curves.items()):
+    # the published row is of the method itself, not of a variant of it; where there are only variants, of the first
+    corresponding = {
+        task_of(method): method for method in [*reversed(curves), *map(task_of, curves)] if method in curves
+    }
+    for method, seeds in curves.items():
         label = title_of(method) if shared else f"{title_of(method)} ({plural(len(seeds), 'seed')})"
         rows.append(Row(label, _probe_cells(method, seeds, best, best_unlabelled)))
-        following = list(curves)[position + 1 :]
-        if task_of(method) not in map(task_of, following):  # variants share one published row, under the last of them
+        if method == corresponding[task_of(method)]:
             rows += _paper_rows(task_of(method), half)
     return Group(title, tuple(rows))
 

@@ -11,7 +11,7 @@ from dclib.config import DataConfig
 from dclib.paper import TABLE4, TABLE4_COLUMNS, TABLE4_METHODS
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
-from dclib.report.figures import SIZE, WIDTH, finish, look_of, new_axes
+from dclib.report.figures import WIDTH, finish, key_below, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import Values, lead
 from dclib.report.names import names_in
@@ -126,7 +126,7 @@ def plot_classes(records: Sequence[Record], setting: str) -> Axes:
     ax.set_yticks(range(len(classes)), classes, parse_math=False)  # names of files: a dollar sign is no formula
     ax.invert_yaxis()
     ax.set(xlabel="average precision, %")
-    ax.legend(frameon=False, fontsize=SIZE - 2, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    key_below(ax)
     return finish(ax)
 
 
