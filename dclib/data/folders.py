@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -92,7 +93,12 @@ def open_folder(root: str | Path) -> ImageSet:
     root = Path(root)
     if not root.is_dir():
         raise ValueError(f"need a folder of images; {root} is {'a file' if root.exists() else 'not there'}")
-    ids = sorted(_walk(str(root), "", (os.path.realpath(root),)))
+    closed: list[str] = []
+    ids = sorted(_walk(str(root), "", (os.path.realpath(root),), closed))
+    if closed and not ids:
+        raise ValueError(f"no images in {root}: {_name_closed(closed)}; give this user the right to read them")
+    if closed:
+        print(f"{root}: passed over {_name_closed(closed)}", file=sys.stderr, flush=True)
     if not ids:
         tars = sorted(p.name for p in root.glob("*.tar"))
         advice = f"; it holds {', '.join(tars[:5])}: give one of them" if tars else ""
@@ -184,18 +190,28 @@ def _is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not hidden
 
 
-def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
-    """Paths of the images below ``folder``, each starting with ``prefix``."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                if real not in above:
-                    yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, os.path.realpath(entry.path)))
-            elif _is_image_name(entry.name) and entry.is_file():
-                yield prefix + entry.name
+def _name_closed(closed: Sequence[str]) -> str:
+    shown = ", ".join(closed[:3]) + (", ..." if len(closed) > 3 else "")
+    return f"{len(closed)} folder{'s'[: len(closed) != 1]} that may not be read: {shown}"
+
+
+def _walk(folder: str, prefix: str, above: tuple[str, ...], closed: list[str]) -> Iterator[str]:
+    """Paths of the images below ``folder``, each starting with ``prefix``; ``closed`` gets folders not to be read."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(entry, entry.is_dir()) for entry in entries]
+    except PermissionError:
+        closed.append(folder)
+        return
+    for entry, is_folder in found:
+        if entry.name.startswith("."):
+            continue
+        if is_folder:
+            real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+            if real not in above:
+                yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, os.path.realpath(entry.path)), closed)
+        elif _is_image_name(entry.name) and entry.is_file():
+            yield prefix + entry.name
 
 
 def _offsets(archive: tarfile.TarFile) -> dict[str, tuple[int, int]]:
