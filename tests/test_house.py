@@ -25,7 +25,8 @@ PRESETS = sorted((ROOT / "notebooks" / "presets").glob("*.yaml"))
 
 # a room imports its own modules and those of lower floors
 FLOORS = {
-    **dict.fromkeys(("config", "paper", "records", "distributed", "preemption", "precision", "randomness"), 0),
+    "preemption": -1,  # hears the signals by which distributed stops waiting
+    **dict.fromkeys(("config", "paper", "records", "distributed", "precision", "randomness"), 0),
     **dict.fromkeys(("presets", "data", "models", "cluster"), 1),
     **dict.fromkeys(("train", "planner"), 2),
     "evaluate": 3,

@@ -10,7 +10,7 @@ import csv
 import os
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -199,7 +199,7 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...], closed: list[str]) -
     """Paths of the images below ``folder``, each starting with ``prefix``; ``closed`` gets folders not to be read."""
     try:
         with os.scandir(folder) as entries:
-            found = [(entry, entry.is_dir()) for entry in entries]
+            found = [(entry, _answer(entry.is_dir)) for entry in entries]
     except PermissionError:
         closed.append(folder)
         return
@@ -210,8 +210,16 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...], closed: list[str]) -
             real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
             if real not in above:
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, os.path.realpath(entry.path)), closed)
-        elif _is_image_name(entry.name) and entry.is_file():
+        elif _is_image_name(entry.name) and _answer(entry.is_file):
             yield prefix + entry.name
+
+
+def _answer(question: Callable[[], bool]) -> bool:
+    """False for a link that leads to where this user may not look."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def _offsets(archive: tarfile.TarFile) -> dict[str, tuple[int, int]]:

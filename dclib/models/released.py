@@ -74,9 +74,9 @@ def load_released(path: str | Path, *, allow_partial: bool = False) -> Released:
     """Read a file of VGG-16 with batch normalisation, without running any code it may hold.
 
     A checkpoint of this library says what network it is of. Of others, ``state_dict`` or ``model`` is taken where
-    there is one; ``module.`` and ``_orig_mod.`` are dropped wherever they stand and ``body.`` in front. The stem follows
-    from the channels of the first convolution (2: Sobel, 3: colour). The grid is that of 224 for DeepCluster-v1, known
-    by its ``top_layer`` or by a padded Sobel layout, and for torchvision, known by its third fully connected layer,
+    there is one; ``module.`` and ``_orig_mod.`` are dropped wherever they stand and ``body.`` in front. The stem is
+    told by the channels of the first convolution (2: Sobel, 3: colour). The grid is that of 224 for DeepCluster-v1,
+    known by its ``top_layer`` or by a padded Sobel layout, and for torchvision, known by its third fully connected layer,
     else that of 226. Width and sizes follow from the shapes.
 
     Args:
@@ -260,8 +260,8 @@ def _unpickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path} is not read: it is no file of weights, or would have to run code to be opened ({reason}); save its "
-            "state_dict alone, by torch.save or as safetensors"
+            f"{path} is not read: it is no file of weights, or would have to run code to be opened ({reason}); save "
+            "its state_dict alone, by torch.save or as safetensors"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
