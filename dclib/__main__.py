@@ -165,7 +165,7 @@ def _probe(options: argparse.Namespace) -> int:
 def _released(options: argparse.Namespace) -> int:
     from dclib.models.released import describe, load_released
 
-    print(describe(load_released(options.file)))
+    print(describe(load_released(options.file, allow_partial=options.allow_partial)))
     return 0
 
 
@@ -299,8 +299,9 @@ def _parser() -> argparse.ArgumentParser:
     presets = commands.add_parser("presets", help="list the presets, or show all settings of one")
     presets.add_argument("name", nargs="?", help="a preset's name or path")
     presets.set_defaults(command=_presets)
-    released = commands.add_parser("released", help="say what a published file of weights holds")
-    released.add_argument("file", help="path of the file")
+    released = commands.add_parser("released", help="say what a file of weights holds")
+    released.add_argument("file", help="path of the file: a published one, torchvision's, or your own checkpoint.pt")
+    released.add_argument("--allow-partial", action="store_true", help="take what fits instead of refusing")
     released.set_defaults(command=_released)
     score = commands.add_parser("score", help="mean average precision of descriptors computed elsewhere")
     score.add_argument("ground_truth", help="folder of Oxford5K's or Paris6K's text files, or gnd_*.pkl")

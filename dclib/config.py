@@ -120,7 +120,8 @@ class MethodConfig:
     method: Method = "deepercluster"
     init: str = ""  # another method of the preset whose trained trunk this one starts from
     images: Literal["pool", "objects"] = "pool"  # what it learns from; supervised takes the labelled objects anyway
-    weights: str = ""  # for "released": file of published weights that takes the place of training
+    weights: str = ""  # for "released": file of weights that takes the place of training
+    allow_partial: bool = False  # of such a file take what fits, and leave the rest as it was drawn
     model: ModelConfig = field(default_factory=ModelConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

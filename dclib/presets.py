@@ -176,7 +176,7 @@ def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mappin
     where = f"methods.{name}"
     if METHOD_NAME.fullmatch(str(name)) is None:
         raise ValueError(f"a method's name becomes a file's: need letters, digits, '_', '.' and '-'; got {shown(name)}")
-    _check_keys(own, ["method", "init", "images", "weights", "recipe", *SECTIONS], where)
+    _check_keys(own, ["method", "init", "images", "weights", "allow_partial", "recipe", *SECTIONS], where)
     recipe = own.get("recipe", "")
     if recipe and recipe not in RECIPES:
         raise ValueError(f"{where}.recipe must be one of {', '.join(RECIPES)}; got {shown(recipe)}")
@@ -190,7 +190,7 @@ def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mappin
         _check_keys(values, [f.name for f in dataclasses.fields(cls)], f"{where}.{section}")
         sections[section] = build(cls, {**shared[section], **values}, f"{where}.{section}", getattr(base, section))
     try:
-        plain = {key: own[key] for key in ("init", "images", "weights") if own.get(key)}
+        plain = {key: own[key] for key in ("init", "images", "weights", "allow_partial") if own.get(key)}
         return build(MethodConfig, {"method": task, **plain}, where, dataclasses.replace(base, **sections))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None

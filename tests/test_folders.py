@@ -425,3 +425,20 @@ def test_real_tar_member_by_member(shared_data):
             with Image.open(io.BytesIO(content)) as image:
                 assert images[index].tobytes() == image.convert("RGB").tobytes()
     assert {c: int((images.labels == i).sum()) for i, c in enumerate(images.classes)} == by_folder
+
+
+def test_a_folder_that_may_not_be_read_is_passed_over_and_named(tmp_path, monkeypatch, capsys):
+    """As ``lost+found`` at the top of a disk. The tests may run as root, whom nothing is closed to."""
+    write_images(tmp_path, "a/1.png", "b/2.png", "lost+found/3.png")
+    scandir = os.scandir
+
+    def refuse(folder):
+        if str(folder).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert list(open_folder(tmp_path).ids) == ["a/1.png", "b/2.png"]
+    assert "passed over 1 folder that may not be read: " in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no images in .*: 1 folder that may not be read: .*; give this user"):
+        open_folder(tmp_path / "lost+found")

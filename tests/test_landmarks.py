@@ -306,3 +306,12 @@ def test_ten_real_oxford_queries(shared_data):
         assert query.box[3] <= height + 1
     with pytest.raises(ValueError, match="names 5053 images that are not in"):
         open_landmarks(root, ground_truth=root / "gnd_oxford5k.pkl")
+
+
+def test_what_macos_writes_beside_the_ground_truth_is_passed_over(root):
+    before = answers(open_landmarks(root)[1])
+    folder = next(root.rglob("*_query.txt")).parent
+    for path in list(folder.glob("*.txt")):
+        (folder / f"._{path.name}").write_bytes(b"\x00\x05\x16\x07\xa3\xb0")
+    assert answers(open_landmarks(root)[1]) == before
+    assert answers(read_ground_truth(folder)) == before

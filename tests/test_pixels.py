@@ -1,6 +1,10 @@
 """Pixels: decoded once or on the way, with the same views; unreadable images; the cache; crops that resume anywhere."""
 
 import io
+import multiprocessing
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,7 @@ import torch
 from PIL import Image
 from tensor_watch import MadeTensors
 
+from dclib import preemption
 from dclib.config import DataConfig
 from dclib.data import pixels as module
 from dclib.data import streaming
@@ -181,6 +186,54 @@ def test_two_workers_give_what_none_gives():
         assert torch.equal(a, b)
     for a, b in zip(alone.centre_batches(4), shared.centre_batches(4), strict=True):
         assert torch.equal(a, b)
+
+
+def test_workers_do_without_shared_memory_where_it_is_full(monkeypatch):
+    """As in a container whose /dev/shm is small: what could not be sent would be waited for without end."""
+    alone, shared = (load(make_set(), keep=False, workers=workers) for workers in (0, 2))
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)  # workers are forked, and have it too
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", refuse)
+    for a, b in zip(alone.centre_batches(4), shared.centre_batches(4), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_worker_that_is_killed_ends_the_pass_in_one_sentence(monkeypatch):
+    pixels = load(make_set(), keep=False, workers=1)
+    monkeypatch.setattr(streaming.Stream, "_read", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(OSError, match="was ended, most often because memory ran out: lower data.workers"):
+        list(pixels.centre_batches(4))
+
+
+def test_a_process_that_waits_for_its_workers_leaves_when_it_is_asked(monkeypatch):
+    pixels = load(make_set(), keep=False, workers=1)
+    forked = multiprocessing.get_context("fork")
+    waits = forked.Event()
+
+    def never(*_: object) -> None:  # a disk that does not answer
+        waits.set()
+        time.sleep(60)
+
+    def task() -> None:
+        try:
+            with preemption.heed_signals():
+                list(pixels.centre_batches(4))
+        except preemption.PreemptedError:
+            os._exit(preemption.EXIT_STATUS)
+
+    monkeypatch.setattr(streaming.Stream, "_read", never)
+    monkeypatch.setattr(preemption, "_patience", [0.3])
+    child = forked.Process(target=task)
+    child.start()
+    assert waits.wait(30)
+    began = time.monotonic()
+    child.terminate()
+    child.join(20)
+    assert child.exitcode == preemption.EXIT_STATUS
+    assert time.monotonic() - began < 5
 
 
 # --- unreadable images

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_images import method_config, write_pictures
 from torch import Tensor
 
+from dclib.__main__ import main
 from dclib.config import ModelConfig
+from dclib.data.images import open_images
 from dclib.models.released import LICENCE, describe, load_released
 from dclib.models.sobel import IMAGENET_MEAN, IMAGENET_STD, SOBEL_KERNELS
 from dclib.models.vgg import Trunk
+from dclib.presets import load_preset
 from dclib.randomness import generator
+from dclib.train.pretrain import pretrain
 
 TINY = {"image_size": 32, "width": 1 / 16, "hidden_dim": 12, "feature_dim": 10}
 SOBEL = {
@@ -197,3 +205,81 @@ def test_damaged_and_missing_files_are_told(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name} is"):
             load_released(tmp_path / name)
+
+
+# what others than the authors write
+
+
+def compiled(weights: Weights) -> dict[str, object]:
+    return {"state_dict": {f"module._orig_mod.{key}": value for key, value in weights.items()}}
+
+
+def with_a_number_of_numpy(weights: Weights) -> dict[str, object]:
+    return {"model": dict(weights), "best_prec1": np.float64(51.2), "epoch": np.int64(3)}
+
+
+def own_checkpoint(weights: Weights) -> dict[str, object]:
+    model = {**TINY, "stem": "sobel", "grid": 224, "dropout": 0.1}  # grid and dropout are not told by shapes
+    return {"identity": "0123", "state": {"trunk": dict(weights), "model": model, "epoch": 1}}
+
+
+def torchvision_like(weights: Weights) -> dict[str, object]:
+    return {**weights, "classifier.6.weight": torch.ones(5, 10), "classifier.6.bias": torch.ones(5)}
+
+
+@pytest.mark.parametrize(
+    ("build", "stem", "grid", "layout"),
+    [
+        (compiled, "sobel", 226, "plain"),
+        (with_a_number_of_numpy, "sobel", 226, "plain"),
+        (own_checkpoint, "sobel", 224, "own"),
+        (torchvision_like, "rgb", 224, "torchvision"),
+    ],
+)
+def test_files_of_others_and_ones_own_are_read_and_not_called_the_authors(build, stem, grid, layout, tmp_path) -> None:
+    trunk = network(stem, grid)
+    found = load_released(save(tmp_path / "checkpoint.pt", build(trunk.state_dict())))
+    assert (found.layout, found.mismatches, found.trunk.config.grid) == (layout, (), grid)
+    images = torch.rand(2, 3, 32, 32, generator=generator(3))
+    assert torch.equal(found.trunk(images), trunk(images))
+    assert "CC BY-NC" not in describe(found)
+
+
+def test_the_checkpoint_of_a_run_is_read_as_the_network_it_is(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pool", 8)
+    config = method_config("rotnet", train={"epochs": 1})
+    state = pretrain(open_images(tmp_path / "pool"), config, folder=tmp_path / "run", report=lambda line: None)
+    found = load_released(tmp_path / "run" / "checkpoint.pt")
+    assert (found.layout, found.trunk.config) == ("own", config.model)
+    for mine, theirs in zip(state.trunk.state_dict().values(), found.trunk.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_safetensors_are_read_and_damaged_ones_told(tmp_path: Path) -> None:
+    """Written here by the format's own description: a length, a table, the bytes."""
+    weights, table, data = network().state_dict(), {"__metadata__": {"format": "pt"}}, b""
+    for name, tensor in weights.items():
+        kind, content = {torch.float32: "F32", torch.int64: "I64"}[tensor.dtype], tensor.numpy().tobytes()
+        offsets = [len(data), len(data) + len(content)]
+        table[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": offsets}
+        data += content
+    head = json.dumps(table).encode()
+    whole = struct.pack("<Q", len(head)) + head + data
+    (tmp_path / "model.safetensors").write_bytes(whole)
+    found = load_released(tmp_path / "model.safetensors")
+    assert all(torch.equal(weights[key], value) for key, value in found.trunk.state_dict().items())
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-40])
+    with pytest.raises(ValueError, match="damaged file of safetensors.*fetch it again"):
+        load_released(tmp_path / "cut.safetensors")
+
+
+def test_what_fits_can_be_asked_for_from_outside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = dict(network().state_dict())
+    del weights["features.7.bias"]
+    path = save(tmp_path / "broken.pth", weights)
+    assert main(["released", str(path)]) == 2
+    assert "--allow-partial" in capsys.readouterr().err
+    assert main(["released", str(path), "--allow-partial"]) == 0
+    assert "1 keys" in capsys.readouterr().out
+    preset = load_preset("smoke", {"methods.released.allow_partial": True}, weights=str(path))
+    assert preset.method("released").allow_partial

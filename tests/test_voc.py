@@ -180,3 +180,17 @@ def test_real_boxes_lie_in_their_images(shared_data):
         ]
         assert [box.box for box in boxes] == list(zip(*numbers, strict=True))
         assert all(1 <= x0 <= x1 <= width and 1 <= y0 <= y1 <= height for x0, y0, x1, y1 in (b.box for b in boxes))
+
+
+def test_what_macos_writes_beside_the_lists_is_passed_over(root):
+    lists = root / "ImageSets" / "Main"
+    splits = {path.stem for path in lists.glob("*.txt") if "_" not in path.stem}
+    split = sorted(splits)[0]
+    before = open_voc(root, split)
+    for path in list(lists.glob("*.txt")):
+        (lists / f"._{path.name}").write_bytes(b"\x00\x05\x16\x07\xa3\xb0")
+    after = open_voc(root, split)
+    assert after.classes == before.classes
+    assert np.array_equal(after.labels, before.labels)
+    with pytest.raises(ValueError, match=f"it has {', '.join(sorted(splits))}$"):
+        open_voc(root, "nowhere")

@@ -6,6 +6,7 @@ forked from one that has imported everything.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -67,10 +68,8 @@ def main(folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         ready = folder / str(i)
-        if what == "to join":
-            waiting = forked(what, 1, silent.getsockname()[1], ready)
-        else:
-            waiting = forked(what, 0, port, ready)
+        place = (1, silent.getsockname()[1]) if what == "to join" else (0, port)
+        waiting = forked(what, *place, ready)
         if what not in JOINING:
             others.append(forked(what, 1, port, ready))
         began[waiting] = what, number.name
@@ -86,9 +85,8 @@ def main(folder: Path) -> None:
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
                 what, name = began.pop(process)
-                print(
-                    f"{what}\t{name}\t{os.waitstatus_to_exitcode(status)}\t{time.monotonic() - asked:.2f}", flush=True
-                )
+                row = what, name, os.waitstatus_to_exitcode(status), f"{time.monotonic() - asked:.2f}"
+                print(*row, sep="\t", flush=True)
         time.sleep(0.02)
     for process in [*began, *others]:
         os.kill(process, signal.SIGKILL)
@@ -96,4 +94,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    importlib.import_module("torch._dynamo")  # the sharing of gradients would import it in each process
     main(Path(sys.argv[1]))

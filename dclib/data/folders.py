@@ -10,14 +10,14 @@ import csv
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dclib.data.decoding import IMAGE_SUFFIXES, refuse_too_large
+from dclib.data.decoding import IMAGE_SUFFIXES, OTHER_SUFFIXES, refuse_too_large
 from dclib.data.images import ImageSet, labels_from_names, name_some, printable
 from dclib.reading import read_lines
 
@@ -107,7 +107,10 @@ def open_folder(root: str | Path, *, whole: bool = False) -> ImageSet:
     root = Path(root)
     if not root.is_dir():
         raise ValueError(f"need a folder of images; {root} is {'a file' if root.exists() else 'not there'}")
-    found = sort_out(files_below(root), whole=whole)
+    closed: list[str] = []
+    found = sort_out(files_below(root, closed), whole=whole, closed=closed)
+    if closed and not found.paths:
+        raise ValueError(f"no images in {root}: {found.notes[0]}; give this user the right to read them")
     if not found.paths:
         tars = sorted(printable(p.name) for p in root.glob("*.tar"))
         advice = f"; it holds {', '.join(tars[:5])}: give one of them" if tars else ""
@@ -178,8 +181,10 @@ class Found:
     notes: tuple[str, ...]  # what was passed over
 
 
-def sort_out(files: Iterable[str], *, whole: bool = False) -> Found:
+def sort_out(files: Iterable[str], *, whole: bool = False, closed: Sequence[str] = ()) -> Found:
     """Which of some paths, with ``/`` between folders, are images of a set; the rest is told.
+
+    ``closed`` are folders that could not be read, known once all files were given.
 
     Passed over are folders that systems keep for themselves (``#recycle``, ``@eaDir``), images in the layouts of
     Pascal VOC or of landmarks below (they are for evaluation), and a few pictures that lie beside class folders and so
@@ -197,7 +202,12 @@ def sort_out(files: Iterable[str], *, whole: bool = False) -> Found:
         else:
             others.append(path)
     paths = dict(sorted(paths.items()))
-    notes = [_note("folders that a system keeps for itself", [printable(p) for p, n in sorted(litter.items()) if n])]
+    unread = sorted(printable(path) for path in others if path.lower().endswith(OTHER_SUFFIXES))
+    notes = [
+        _note("folders that may not be read", sorted(map(printable, closed))),
+        _note("folders that a system keeps for itself", [printable(p) for p, n in sorted(litter.items()) if n]),
+        _note("pictures of kinds that are not read (convert them to JPEG or PNG)", unread),
+    ]
     if not whole:
         layouts = sorted(_evaluation_layouts(paths, others))
         paths = {i: path for i, path in paths.items() if not i.startswith(tuple(f"{layout}/" for layout in layouts))}
@@ -301,23 +311,39 @@ def _is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not hidden
 
 
-def files_below(root: str | Path) -> Iterator[str]:
-    """Paths of the files below a folder, relative to it; see :func:`open_folder` for what is not gone into."""
-    return _walk(str(root), "", (os.path.realpath(root),))
+def files_below(root: str | Path, closed: list[str] | None = None) -> Iterator[str]:
+    """Paths of the files below a folder, relative to it; see :func:`open_folder` for what is not gone into.
+
+    ``closed`` gets the folders that this user may not read.
+    """
+    return _walk(str(root), "", (os.path.realpath(root),), [] if closed is None else closed)
 
 
-def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
+def _walk(folder: str, prefix: str, above: tuple[str, ...], closed: list[str]) -> Iterator[str]:
     """Paths of the files below ``folder``, each starting with ``prefix``."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                if real not in above:
-                    yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, os.path.realpath(entry.path)))
-            elif entry.is_file():
-                yield prefix + entry.name
+    try:
+        with os.scandir(folder) as entries:
+            found = [(entry, _answer(entry.is_dir)) for entry in entries]
+    except PermissionError:
+        closed.append(prefix.rstrip("/") or folder)
+        return
+    for entry, is_folder in found:
+        if entry.name.startswith("."):
+            continue
+        if is_folder:
+            real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+            if real not in above:
+                yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, os.path.realpath(entry.path)), closed)
+        elif _answer(entry.is_file):
+            yield prefix + entry.name
+
+
+def _answer(question: Callable[[], bool]) -> bool:
+    """False for a link that leads to where this user may not look."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def _offsets(archive: tarfile.TarFile) -> dict[str, tuple[int, int]]:

@@ -157,7 +157,7 @@ def read_ground_truth(
 
 def _find_ground_truth(root: Path) -> Path:
     """The one place in ``root`` with ground truth; folders of text files go before a pickle."""
-    folders = sorted({p.parent for p in [*root.glob("*_query.txt"), *root.glob("*/*_query.txt")]})
+    folders = sorted({p.parent for p in [*root.glob("[!.]*_query.txt"), *root.glob("[!.]*/[!.]*_query.txt")]})
     found = folders or sorted(root.glob("gnd_*.pkl"))
     if len(found) != 1:
         there = f"it has {', '.join(str(p.relative_to(root)) for p in found)}" if found else "it has none"
@@ -169,7 +169,7 @@ def _find_ground_truth(root: Path) -> Path:
 
 
 def _read_text(folder: Path) -> tuple[LandmarkQuery, ...]:
-    files = sorted(folder.glob("*_query.txt"))
+    files = sorted(folder.glob("[!.]*_query.txt"))
     if not files:
         raise ValueError(f"no queries in {folder}: need files named <landmark>_<k>_query.txt")
     return tuple(_read_query(path) for path in files)

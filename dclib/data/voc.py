@@ -85,13 +85,13 @@ def open_voc(root: str | Path, split: str) -> VocSet:
     if missing:
         raise ValueError(f"{root} is not in VOC's layout: it lacks {' and '.join(missing)}")
     if not (lists / f"{split}.txt").is_file():
-        there = sorted(p.stem for p in lists.glob("*.txt") if "_" not in p.stem)
+        there = sorted(p.stem for p in lists.glob("[!.]*.txt") if "_" not in p.stem)
         raise ValueError(f"no split {split!r} in {lists}; it has {', '.join(there) or 'none'}")
     ids = [row[0] for row in _read_rows(lists / f"{split}.txt")]
     absent = [i for i in ids if not (root / "JPEGImages" / f"{i}.jpg").is_file()]
     if absent or not ids:
         raise ValueError(f"{split}.txt lists {len(ids)} images; JPEGImages lacks {_name_some(absent, '.jpg')}")
-    classes = tuple(sorted(p.stem.removesuffix(f"_{split}") for p in lists.glob(f"*_{split}.txt")))
+    classes = tuple(sorted(p.stem.removesuffix(f"_{split}") for p in lists.glob(f"[!.]*_{split}.txt")))
     if not classes:
         raise ValueError(f"no labels for {split!r} in {lists}: need files named <class>_{split}.txt")
     _check_complete(classes, split, lists)

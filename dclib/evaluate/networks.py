@@ -36,4 +36,6 @@ def method_behind_sobel(preset: Preset) -> str:
 
 def _stem(config: MethodConfig) -> str:
     """What a network sees first; of a published one its file tells."""
-    return load_released(config.weights).trunk.config.stem if config.method == "released" else config.model.stem
+    if config.method != "released":
+        return config.model.stem
+    return load_released(config.weights, allow_partial=config.allow_partial).trunk.config.stem

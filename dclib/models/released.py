@@ -1,7 +1,7 @@
-"""Published weight files: those of DeeperCluster and RotNet, and of DeepCluster before them.
+"""Weight files: those of DeeperCluster and RotNet, of DeepCluster before them, of torchvision, and one's own.
 
-The files are the authors' and under CC BY-NC 4.0; none comes with this project. What is read is told by names and
-shapes of the tensors inside, never by the path.
+The authors' files are under CC BY-NC 4.0; none comes with this project. What is read is told by names and shapes of the
+tensors inside, never by the path.
 
 Source: key layouts of the released code, src/model_factory.py and src/utils.py, and of DeepCluster's models/vgg16.py.
 """
@@ -9,12 +9,14 @@ Source: key layouts of the released code, src/model_factory.py and src/utils.py,
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,8 +25,17 @@ from dclib.models.sobel import SOBEL_KERNELS
 from dclib.models.vgg import Trunk, scaled_channels
 
 LICENCE = "CC BY-NC 4.0, of their authors: no commercial use"
+OWN_LICENCE = "your own: this library trained it"
+UNKNOWN_LICENCE = "not told by the file: ask who gave it to you"
 # heads of the tasks a network was trained on, and the fixed filter, which is part of our stem
-LEFT_OUT = ("sobel.", "pred_layer.", "top_layer.")
+LEFT_OUT = ("sobel.", "pred_layer.", "top_layer.", "classifier.6.")
+WRAPPERS = ("module", "_orig_mod")  # what data parallelism and compilation put into names
+NUMPY_NUMBERS = [  # plain numbers beside the weights: a best accuracy, say
+    *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *(np.dtype, *(type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8"))),
+]
+SAFETENSORS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+SAFETENSORS |= {"I64": torch.int64, "I32": torch.int32}
 KNOWN_FILES: Mapping[str, str] = {
     "ours.pth": "DeeperCluster on YFCC100M",
     "deepcluster_flickr.pth": "DeepCluster on 1.3 million images of YFCC100M",
@@ -32,7 +43,7 @@ KNOWN_FILES: Mapping[str, str] = {
     "rotnet_imagenet.pth": "RotNet on ImageNet",
     "checkpoint.pth.tar": "a training checkpoint; DeepCluster on ImageNet where it comes from that project",
 }  # names under which the files were published; told on the card, and nothing else depends on them
-Layout = Literal["DeeperCluster", "DeepCluster-v1", "plain"]
+Layout = Literal["own", "DeeperCluster", "DeepCluster-v1", "torchvision", "plain"]
 SHOWN_KEYS = 30  # lines of the table of what did not match
 
 
@@ -60,12 +71,13 @@ class Released:
 
 
 def load_released(path: str | Path, *, allow_partial: bool = False) -> Released:
-    """Read a published file of VGG-16 with batch normalisation, without running any code it may hold.
+    """Read a file of VGG-16 with batch normalisation, without running any code it may hold.
 
-    ``state_dict`` is taken where there is one; ``module.`` is dropped wherever it stands and ``body.`` in front. The
-    stem follows from the channels of the first convolution (2: Sobel, 3: colour). The grid is that of 224 for
-    DeepCluster-v1, known by its ``top_layer`` or by a padded Sobel layout, else that of 226. Width and sizes follow
-    from the shapes.
+    A checkpoint of this library says what network it is of. Of others, ``state_dict`` or ``model`` is taken where
+    there is one; ``module.`` and ``_orig_mod.`` are dropped wherever they stand and ``body.`` in front. The stem is
+    told by the channels of the first convolution (2: Sobel, 3: colour). The grid is that of 224 for DeepCluster-v1,
+    known by its ``top_layer`` or by a padded Sobel layout, and for torchvision, known by its third fully connected layer,
+    else that of 226. Width and sizes follow from the shapes.
 
     Args:
         allow_partial: Load what fits and keep the rest as it was drawn; else anything missing is refused.
@@ -75,15 +87,15 @@ def load_released(path: str | Path, *, allow_partial: bool = False) -> Released:
             Sobel filter is another, or, with one line for each, keys that do not fit.
     """
     path = Path(path)
-    weights, left_out, layout = _read(path)
-    config = infer_config(weights, grid=224 if layout == "DeepCluster-v1" else 226, path=path)
+    weights, left_out, layout, config = _read(path)
     trunk = Trunk(config, torch.Generator().manual_seed(0)).eval()
     wanted = trunk.state_dict()
     mismatches = compare_keys(weights, wanted)
     if mismatches and not allow_partial:
         raise ValueError(
             f"{path} does not fit VGG-16 with batch normalisation:\n{key_table(mismatches)}\n"
-            "It is of another architecture or damaged; nothing was loaded (allow_partial=True loads what fits)"
+            "It is of another architecture or damaged; nothing was loaded (--allow-partial, or the method's setting "
+            "allow_partial: true, loads what fits)"
         )
     fitting = {key: weights[key] for key in wanted if key in weights and weights[key].shape == wanted[key].shape}
     trunk.load_state_dict({**wanted, **fitting})
@@ -104,16 +116,29 @@ def describe(released: Released) -> str:
     stem = "Sobel gradients, 2 channels" if config.stem == "sobel" else "colour, 3 channels"
     lines = [
         ("file", f"{released.name} (sha256 {released.digest})"),
-        ("published as", KNOWN_FILES.get(released.name, "not a name that was published; ask who gave it to you")),
+        ("published as", _published_as(released)),
         ("layout", released.layout),
         ("network", f"VGG-16 with batch normalisation, width {config.width:g}, {released.n_weights:,} numbers"),
         ("input", f"{config.image_size} pixels, {stem}, grid of {config.grid}"),
         ("features", f"{config.feature_dim}, behind {config.hidden_dim}"),
         ("left out", ", ".join(released.left_out) or "nothing"),
         ("not matching", f"{len(released.mismatches)} keys" if released.mismatches else "nothing"),
-        ("licence", LICENCE),
+        ("licence", _licence(released)),
     ]
     return "\n".join(f"{name:13} {text}" for name, text in lines)
+
+
+def _published_as(released: Released) -> str:
+    if released.layout == "own":
+        return "a checkpoint of this library"
+    return KNOWN_FILES.get(released.name, "not a name that was published; ask who gave it to you")
+
+
+def _licence(released: Released) -> str:
+    if released.layout == "own":
+        return OWN_LICENCE
+    theirs = released.layout in ("DeeperCluster", "DeepCluster-v1") or released.name in KNOWN_FILES
+    return LICENCE if theirs else UNKNOWN_LICENCE
 
 
 def file_digest(path: str | Path) -> str:
@@ -176,11 +201,18 @@ def key_table(lines: list[str]) -> str:
     return "\n".join([f"{'key':34} {'file':22} network", *lines[:SHOWN_KEYS], *more])
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], Layout]:
-    """Tensors of the trunk by our names, the keys left out, and the layout."""
+def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], Layout, ModelConfig]:
+    """Tensors of the trunk by our names, the keys left out, the layout, and the network they are of."""
     file_digest(path)  # a missing file in one sentence
-    content = _unpickle(path)
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    content = _read_safetensors(path) if _is_safetensors(path) else _unpickle(path)
+    if isinstance(content, dict) and content.keys() == {"identity", "state"}:
+        weights, model = content["state"]["trunk"], content["state"].get("model")
+        return weights, (), "own", ModelConfig(**model) if model else infer_config(weights, grid=226, path=path)
+    state = content
+    for name in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            state = content[name]
+            break
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds no tensors by name: need a state_dict, or a file with one in it")
     renamed = {_rename(str(key)): value for key, value in state.items() if isinstance(value, Tensor)}
@@ -188,17 +220,48 @@ def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], Layout]:
     weights = {key: value for key, value in renamed.items() if key not in left_out}
     _check_sobel(renamed, path)
     if any(key.startswith("top_layer.") for key in renamed) or any("features.module." in str(key) for key in state):
-        return weights, left_out, "DeepCluster-v1"
-    return weights, left_out, "DeeperCluster" if any("body." in str(key) for key in state) else "plain"
+        layout: Layout = "DeepCluster-v1"
+    elif any("body." in str(key) for key in state):
+        layout = "DeeperCluster"
+    else:
+        layout = "torchvision" if "classifier.6.weight" in renamed else "plain"
+    grid: Literal[226, 224] = 224 if layout in ("DeepCluster-v1", "torchvision") else 226
+    return weights, left_out, layout, infer_config(weights, grid=grid, path=path)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Eight bytes of length, then a table in JSON."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    content = path.read_bytes()
+    first = 8 + int.from_bytes(content[:8], "little")
+    try:
+        table = json.loads(content[8:first])
+        table.pop("__metadata__", None)
+        return {
+            name: torch.frombuffer(
+                bytearray(content[first + row["data_offsets"][0] : first + row["data_offsets"][1]]),
+                dtype=SAFETENSORS[row["dtype"]],
+            ).reshape(row["shape"])
+            for name, row in table.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path} is a damaged file of safetensors: {error}; fetch it again") from None
 
 
 def _unpickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPY_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path} is not read: it is no file of weights, or it would have to run code to be opened ({reason})"
+            f"{path} is not read: it is no file of weights, or would have to run code to be opened ({reason}); save "
+            "its state_dict alone, by torch.save or as safetensors"
         ) from None
     except Exception as error:  # broken bytes raise nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -206,8 +269,8 @@ def _unpickle(path: Path) -> Any:
 
 
 def _rename(key: str) -> str:
-    """Without ``module.`` anywhere and without ``body.`` in front."""
-    parts = [part for part in key.split(".") if part != "module"]
+    """Without wrappers anywhere and without ``body.`` in front."""
+    parts = [part for part in key.split(".") if part not in WRAPPERS]
     return ".".join(parts[1:] if parts[:1] == ["body"] else parts)
 
 

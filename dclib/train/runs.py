@@ -114,7 +114,9 @@ def pretrain_method(
     """
     config = preset.method(method)
     if config.method == "released":
-        return load_released(config.weights).trunk.to(torch.device(device or default_device()))
+        return load_released(config.weights, allow_partial=config.allow_partial).trunk.to(
+            torch.device(device or default_device())
+        )
     data = prepare_data(preset)
     pixels = method_pixels(preset, method, data)
     check_method(preset, method, pixels)

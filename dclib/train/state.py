@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -107,6 +107,7 @@ class State:
             del optimisers["sub"], heads["sub_weight"], heads["sub_bias"]
         return {
             "trunk": self.trunk.state_dict(),
+            "model": asdict(self.trunk.config),  # so that the file can be used elsewhere
             "heads": dict(heads),
             "optimisers": optimisers,
             "labels": {"super_cluster": self.labels.super_cluster, "sub_class": self.labels.sub_class},
