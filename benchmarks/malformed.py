@@ -35,7 +35,7 @@ from dclib.presets import project_root
 from dclib.records import Record, write_records
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.malformed import Malformed, all_malformed, malformed_words, zip_of  # noqa: E402
+from tests.malformed import Malformed, all_malformed, malformed_words, zip_of
 
 POOL_IMAGES = 600
 SPOILED = 0.15  # of the photographs, of which about two thirds cannot be read
