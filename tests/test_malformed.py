@@ -165,9 +165,7 @@ def test_a_file_too_large_for_memory_is_not_read(tmp_path):
     write({"set/whole.png": GOOD, "set/odd.png": GOOD}, tmp_path)
     os.truncate(tmp_path / "set/odd.png", LARGEST_FILE + 1)  # it takes no room: nothing is written there
     images = open_images(tmp_path / "set")
-    with pytest.raises(
-        UnreadableImageError, match=r"odd\.png.* 1,073,741,825 bytes, .*make it smaller"
-    ):
+    with pytest.raises(UnreadableImageError, match=r"odd\.png.* 1,073,741,825 bytes, .*make it smaller"):
         images[0]
     archive = TarReader(tmp_path / "none.tar", {"odd.png": (0, LARGEST_FILE + 1)})
     with pytest.raises(ValueError, match="make it smaller"):
