@@ -142,9 +142,8 @@ def spoil(world: Path) -> Path:
     table.write_bytes("".join("\t".join(fields) + "\r\n" for fields in lines).encode())
     classes = world / "pool" / "hidden_classes.tsv"
     named = [line.split("\t") for line in classes.read_text(encoding="utf-8").splitlines()]
-    new = {
-        old: " ".join(word.split())[:60] for old, word in zip(sorted({row[-1] for row in named}), words, strict=False)
-    }
+    short = [" ".join(word.replace("\0", "").split())[:60] for word in words]  # a zero byte would be refused
+    new = dict(zip(sorted({row[-1] for row in named}), short, strict=False))
     classes.write_text("".join(f"{row[0]}\t{new.get(row[-1], row[-1])}\n" for row in named), encoding="utf-8")
     return world
 

@@ -21,6 +21,8 @@ from PIL import Image
 from dclib.__main__ import main
 from dclib.analysis.hashtags import read_tags
 from dclib.config import DataConfig
+from dclib.data.decoding import LARGEST_FILE
+from dclib.data.folders import TarReader
 from dclib.data.images import UnreadableImageError, open_images
 from dclib.data.landmarks import open_landmarks, read_ground_truth
 from dclib.data.metadata_table import import_metadata, table_facts
@@ -29,7 +31,7 @@ from dclib.data.voc import open_voc
 from dclib.data.yfcc_metadata import read_metadata
 from dclib.report.display import linked, say, show_photographs, without_markup
 from dclib.train.checkpoints import load_checkpoint
-from tests.malformed import ARCHIVES, LISTS, Malformed, all_malformed, malformed_words
+from tests.malformed import ARCHIVES, GOOD, LISTS, Malformed, all_malformed, malformed_words
 
 LONGEST = 800  # characters of a sentence, paths included
 CASES = all_malformed()
@@ -157,6 +159,17 @@ def test_the_corpus_is_large_and_the_same_every_time():
         *("texts", "settings", "archives"),
     }
     assert set(LISTS) | set(ARCHIVES) <= DOORS.keys() | COMMANDS.keys()
+
+
+def test_a_file_too_large_for_memory_is_not_read(tmp_path):
+    write({"set/whole.png": GOOD, "set/odd.png": GOOD}, tmp_path)
+    os.truncate(tmp_path / "set/odd.png", LARGEST_FILE + 1)  # it takes no room: nothing is written there
+    images = open_images(tmp_path / "set")
+    with pytest.raises(UnreadableImageError, match=r"odd\.png.* 1,073,741,825 bytes, .*make it smaller"):
+        images[0]
+    archive = TarReader(tmp_path / "none.tar", {"odd.png": (0, LARGEST_FILE + 1)})
+    with pytest.raises(ValueError, match="make it smaller"):
+        archive.read("odd.png")
 
 
 # --- words on their way to a page

@@ -80,11 +80,11 @@ class TarReader:
         self._file: tuple[int, OpenFile] | None = None  # and the process that opened it
 
     def read(self, image_id: str) -> bytes:
+        offset, size = self.members[image_id]
+        refuse_too_large(size)
         file = self._file
         if file is None or file[0] != os.getpid():
             self._file = file = os.getpid(), OpenFile(self.path)
-        offset, size = self.members[image_id]
-        refuse_too_large(size)
         return file[1].read_at(offset, size)
 
     def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
