@@ -119,7 +119,7 @@ def absent_page(page: str, preset: Preset, left_out: Mapping[str, str]) -> str:
     method = page.removeprefix(f"{STAGES}/pretraining_")
     why = left_out.get(page.removeprefix(f"{STAGES}/"), f"preset {preset.name} has no method of that name")
     # names of folders are in it: no character of theirs may mean anything
-    sentence = re.sub(r"([^\w\s.,:;])", r"\\\1", " ".join(why.split()))
+    sentence = re.sub(r"([^\w\s.,:;]|_)", r"\\\1", " ".join(why.split()))
     return f"# Pre-training: {title_of(method)}\n\nThis network was not trained for this book: {sentence}.\n"
 
 
