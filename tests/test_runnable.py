@@ -16,6 +16,7 @@ from tiny_images import write_pictures
 from dclib.__main__ import main
 from dclib.presets import parse_preset
 from dclib.records import read_records
+from dclib.report.site import absent_page
 from dclib.report.stages import plan_with_outlook, stage_parts
 from dclib.train.runnable import Outlook, look_ahead, runnable_methods
 
@@ -170,6 +171,14 @@ def test_the_plan_says_what_the_book_will_leave_out(tmp_path: Path, capsys) -> N
     flatten(root, "train")
     assert main(["plan", "--method", "supervised", *options]) == 2
     assert "supervised cannot be trained: train has no class folders" in capsys.readouterr().err
+
+
+def test_the_page_of_a_method_that_was_left_out_says_why() -> None:
+    """The names in a reason are people's: no character of them is markup."""
+    preset = parse_preset("tiny", {"methods": METHODS})
+    page = absent_page("stages/pretraining_supervised", preset, {"pretraining_supervised": "no `{x}` in\n_$a$_"})
+    assert page.endswith("not trained for this book: no \\`\\{x\\}\\` in \\_\\$a\\$\\_.\n")
+    assert "has no method of that name" in absent_page("stages/pretraining_other", preset, {})
 
 
 def overwrite(path: Path) -> None:

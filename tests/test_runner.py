@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from tiny_images import write_pictures
 
 from dclib import __main__ as door
 from dclib.report import runner, stages
@@ -30,6 +31,7 @@ description: For tests.
 methods:
   later: {method: rotnet, init: first}
   first: {method: rotnet}
+data: {pool: ., objects_train: "", objects_test: "", scenes_train: "", scenes_test: ""}
 """
 # every stage says when it began and ended
 DIARY = """\
@@ -197,7 +199,7 @@ def test_a_key_changes_with_everything_a_page_depends_on(project, monkeypatch):
     preset.write_text(PRESET + "train: {epochs: 3}\n")
     assert changed(keys()) == everything
     preset.write_text(PRESET)
-    (project / "images").mkdir()
+    write_pictures(project / "images", 2, flat=True)
     assert changed(keys(data=str(project / "images"))) == everything
     write_notebook(project / "notebooks" / "02_pretraining.ipynb", "1", parameters=PARAMETERS + METHOD)
     assert changed(keys()) == everything - {"data", "hashtags"}
@@ -211,21 +213,34 @@ def test_a_key_changes_when_images_do(project):
         return stage_keys(planned, preset)["data"]
 
     images = project / "images"
-    (images / "cat").mkdir(parents=True)
+    write_pictures(images / "cat", 2, flat=True)
     (images / "set.tar").write_bytes(b"one")
     first = key()
     assert key() == first
     (images / "set.tar").write_bytes(b"other")
     second = key()
-    os.utime(images / "cat", ns=(0, 0))  # what adding or removing a file does to its folder
-    assert len({first, second, key()}) == 3
+    os.utime(images / "cat" / "000.png", ns=(0, 0))  # written to, to as many bytes
+    third = key()
+    (images / "cat" / "001.png").unlink()
+    assert len({first, second, third, key()}) == 4
 
 
 def test_a_relative_folder_is_found_from_elsewhere(project, monkeypatch):
-    (project / "elsewhere" / "images").mkdir(parents=True)
+    write_pictures(project / "elsewhere" / "images", 2, flat=True)
     monkeypatch.chdir(project / "elsewhere")
     _, planned = plan_stages("tiny", data="images")
     assert planned[0].parameters["data"] == os.path.join("elsewhere", "images")
+
+
+def test_images_that_are_not_enough_are_refused_before_the_first_page(project):
+    (project / "images").mkdir()
+    with pytest.raises(ValueError, match="no images in .*images: need files ending in"):
+        run_preset("tiny", data=str(project / "images"))
+    odd = os.fsdecode(os.fsencode(project) + b"/caf\xe9")
+    os.mkdir(odd)
+    with pytest.raises(ValueError, match=r"whose path is in UTF-8, .* got .*caf.xe9: rename it"):
+        run_preset("tiny", data=odd)
+    assert not (project / "diary.jsonl").exists()
 
 
 # failures

@@ -88,10 +88,7 @@ def pretrain(
     pixels = images if isinstance(images, Pixels) else _load(images, config, Path(folder))
     check_start(pixels, config, initial)  # again, now that unreadable images are left out
     with torch.random.fork_rng():  # dropout can only draw from the global generator
-        report = report if is_main() else _nothing
-        for line in (*pixels.images.notes, said_of_unreadable := pixels.note):
-            if line:
-                report(line)
+        report = _begin_report(pixels, report) if is_main() else _nothing
         state = State.begin(config, pixels, seed, torch.device(device), initial)
         saver = Saver(Path(folder), run_identity(config, pixels, seed, initial, validator), save_every)
         saver.restore(state)
@@ -109,10 +106,7 @@ def pretrain(
             if validator is not None:
                 validate(state, config.train, validator, report)
             saver.save(state)
-        if pixels.note != said_of_unreadable:  # met on the way
-            report(pixels.note)
-    state.trunk.eval()
-    return state
+    return _finished(state, pixels, report)
 
 
 def stored_folder(saver: Saver, clustering: int) -> Path:
@@ -329,6 +323,21 @@ def tasks_of(state: State, config: MethodConfig, hits: Sequence[float]) -> dict[
         known: (sub_hits, heads.n_sub_classes),
     }
     return {task: (right, classes) for task, (right, classes) in asked.items() if classes > 1}
+
+
+def _begin_report(pixels: Pixels, report: Callable[[str], None]) -> Callable[[str], None]:
+    """Say what the loaders passed over and left out, and give the report back."""
+    for line in filter(None, (*pixels.images.notes, pixels.note)):
+        report(line)
+    return report
+
+
+def _finished(state: State, pixels: Pixels, report: Callable[[str], None]) -> State:
+    """The state with its network in evaluation mode; says which images were replaced on the way."""
+    if pixels.replaced is not None and pixels.note:
+        report(pixels.note)
+    state.trunk.eval()
+    return state
 
 
 def _nothing(line: str) -> None:

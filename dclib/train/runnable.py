@@ -90,7 +90,7 @@ def labels_fault(images: ImageSet | None) -> str:
     if found >= 2:
         return ""
     which = "one class alone" if found else "no class folders"
-    more = "".join(f" ({note})" for note in images.notes)
+    more = "".join(f" ({note})" for note in images.notes if note.startswith("no labels"))
     return f"{_called(images)} has {which}: give one sub-folder for each of two or more classes{more}"
 
 
