@@ -92,8 +92,8 @@ def test_a_variant_far_below_does_not_press_the_methods_together() -> None:
 
 
 def test_curves_that_end_together_have_names_apart_and_inside() -> None:
-    records = make_probes({m: [50.0 + i / 10] * 13 for i, m in enumerate(METHODS)})
-    ax = figures.plot_accuracy_against_depth(records, "objects")
+    ends = {m: 50.0 + i / 10 for i, m in enumerate(METHODS)} | {"random": 10.0}  # four in a hundredth of the axis
+    ax = figures.plot_accuracy_against_depth(make_probes({m: [v] * 13 for m, v in ends.items()}), "objects")
     figure = ax.get_figure(root=True)
     figure.draw_without_rendering()
     boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)

@@ -427,18 +427,28 @@ def test_real_tar_member_by_member(shared_data):
     assert {c: int((images.labels == i).sum()) for i, c in enumerate(images.classes)} == by_folder
 
 
-def test_a_folder_that_may_not_be_read_is_passed_over_and_named(tmp_path, monkeypatch, capsys):
-    """As ``lost+found`` at the top of a disk. The tests may run as root, whom nothing is closed to."""
-    write_images(tmp_path, "a/1.png", "b/2.png", "lost+found/3.png")
+def test_a_folder_that_may_not_be_read_is_passed_over_and_named(tmp_path, monkeypatch):
+    """The tests may run as root, whom nothing is closed to."""
+    write_images(tmp_path, "a/1.png", "b/2.png", "private/3.png")
     scandir = os.scandir
 
     def refuse(folder):
-        if str(folder).endswith("lost+found"):
+        if str(folder).endswith("private"):
             raise PermissionError(13, "Permission denied")
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert list(open_folder(tmp_path).ids) == ["a/1.png", "b/2.png"]
-    assert "passed over 1 folder that may not be read: " in capsys.readouterr().err
-    with pytest.raises(ValueError, match="no images in .*: 1 folder that may not be read: .*; give this user"):
-        open_folder(tmp_path / "lost+found")
+    images = open_folder(tmp_path)
+    assert list(images.ids) == ["a/1.png", "b/2.png"]
+    assert note_about(images, "may not be read") == "passed over folders that may not be read (1): private"
+    with pytest.raises(ValueError, match=r"no images in .*folders that may not be read \(1\): .*; give this user"):
+        open_folder(tmp_path / "private")
+
+
+def test_pictures_of_kinds_that_are_not_read_are_counted_and_named(tmp_path):
+    write_images(tmp_path, "a/1.png", "b/2.png")
+    for name in ("a/3.HEIC", "b/4.cr2", "notes.txt"):
+        (tmp_path / name).write_bytes(b"something")
+    images = open_folder(tmp_path)
+    assert len(images) == 2
+    assert "(2): a/3.HEIC, b/4.cr2" in note_about(images, "kinds that are not read")

@@ -164,9 +164,9 @@ def _finish_depth(ax: Axes, title: str, limits: tuple[float, float] | None = Non
 def _name_curves(ax: Axes) -> None:
     """The name of each curve to the right of its end, in its colour; names are moved apart where ends are close."""
     low, high = ax.get_ylim()
-    curves = [(container.get_label(), container[0]) for container in ax.containers]
+    curves = [(str(container.get_label()), container[0]) for container in ax.containers]
     ends = [float(line.get_ydata()[-1]) for _, line in curves]
-    gap = LINE_HEIGHT * (high - low) / (72 * ax.get_figure(root=True).get_figheight() * AXES_SHARE)
+    gap = LINE_HEIGHT * (high - low) / (72 * _figure_of(ax).get_figheight() * AXES_SHARE)
     places = spaced(ends, gap, low, high)
     for (name, line), end, place in zip(curves, ends, places, strict=True):
         outside = f" ↓ {end:.0f} %" if end < low else ""
@@ -214,9 +214,16 @@ def contrast_with_white(rgb: Sequence[float]) -> float:
     return 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
 
 
+def _figure_of(ax: Axes) -> Figure:
+    """The whole figure that axes are part of."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None, "axes that are drawn on belong to a figure"
+    return figure
+
+
 def key_below(ax: Axes) -> None:
     """A legend under the axes, where it covers no line, in as many columns as fit."""
-    figure = ax.get_figure(root=True)
+    figure = _figure_of(ax)
     handles, labels = ax.get_legend_handles_labels()
     for columns in range(3, 0, -1):
         key = figure.legend(

@@ -33,22 +33,26 @@ class _Words(HTMLParser):
         self.kept: list[str] = []
         self.inside = 0  # articles that are open
         self.silent = 0  # elements without words that are open
+        self.mark = False  # inside the sign by which a heading links to itself
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.inside += tag == "article"
         self.silent += tag in SILENT
+        given = dict(attributes)
+        self.mark |= tag == "a" and "headerlink" in (given.get("class") or "")
         if self.inside and tag in ANCHORED:
-            name = dict(attributes).get("id")
+            name = given.get("id")
             self.kept.append(f'<{tag} id="{escape(name)}">' if name else f"<{tag}>")
 
     def handle_endtag(self, tag: str) -> None:
         self.inside -= tag == "article"
         self.silent -= tag in SILENT
+        self.mark &= tag != "a"
         if self.inside and tag in ANCHORED:
             self.kept.append(f"</{tag}>")
 
     def handle_data(self, data: str) -> None:
-        if self.inside and not self.silent:
+        if self.inside and not self.silent and not self.mark:
             self.kept.append(escape(data, quote=False))
 
 

@@ -249,7 +249,7 @@ def _status_row(
     cells = [
         f"[](../{STAGES}/{page})" if f"{STAGES}/{page}" in listed else f"`{page}`",
         f"`{card['notebook']}`",
-        show_seconds(card["seconds"]),
+        show_seconds(card["seconds"]).replace(" ", "\u00a0"),  # in one line
         device,
         moment(card["finished"]),
         f"`{card['key']}`",
