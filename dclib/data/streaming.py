@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -182,7 +182,7 @@ class _Worker(Dataset["Decoded | Exception"]):
         return decoded
 
 
-def _as_it_is(decoded: Decoded | Exception) -> Decoded | Exception:
+def _as_it_is(decoded: Any) -> Any:
     """A loader would make tensors of arrays, and send those through shared memory."""
     return decoded
 

@@ -30,8 +30,8 @@ UNKNOWN_LICENCE = "not told by the file: ask who gave it to you"
 # heads of the tasks a network was trained on, and the fixed filter, which is part of our stem
 LEFT_OUT = ("sobel.", "pred_layer.", "top_layer.", "classifier.6.")
 WRAPPERS = ("module", "_orig_mod")  # what data parallelism and compilation put into names
-NUMPY_NUMBERS = [  # plain numbers beside the weights: a best accuracy, say
-    *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+NUMPY_NUMBERS: list[Any] = [  # plain numbers beside the weights: a best accuracy, say
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *(np.dtype, *(type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8"))),
 ]
 SAFETENSORS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -76,8 +76,8 @@ def load_released(path: str | Path, *, allow_partial: bool = False) -> Released:
     A checkpoint of this library says what network it is of. Of others, ``state_dict`` or ``model`` is taken where
     there is one; ``module.`` and ``_orig_mod.`` are dropped wherever they stand and ``body.`` in front. The stem is
     told by the channels of the first convolution (2: Sobel, 3: colour). The grid is that of 224 for DeepCluster-v1,
-    known by its ``top_layer`` or by a padded Sobel layout, and for torchvision, known by its third fully connected layer,
-    else that of 226. Width and sizes follow from the shapes.
+    known by its ``top_layer`` or by a padded Sobel layout, and for torchvision, known by its third fully connected
+    layer, else that of 226. Width and sizes follow from the shapes.
 
     Args:
         allow_partial: Load what fits and keep the rest as it was drawn; else anything missing is refused.
@@ -204,7 +204,7 @@ def key_table(lines: list[str]) -> str:
 def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], Layout, ModelConfig]:
     """Tensors of the trunk by our names, the keys left out, the layout, and the network they are of."""
     file_digest(path)  # a missing file in one sentence
-    content = _read_safetensors(path) if _is_safetensors(path) else _unpickle(path)
+    content: Any = _read_safetensors(path) if _is_safetensors(path) else _unpickle(path)
     if isinstance(content, dict) and content.keys() == {"identity", "state"}:
         weights, model = content["state"]["trunk"], content["state"].get("model")
         return weights, (), "own", ModelConfig(**model) if model else infer_config(weights, grid=226, path=path)
