@@ -39,7 +39,9 @@ def sobel_table(records: Sequence[Record], data: DataConfig) -> Table:
                 colour, gradients = TABLE4[name, images]
                 published = (colour, gradients, gradients - colour)
                 rows.append(Row(f"paper: {name} ({images})", tuple(Cell(f"{v:.1f}") for v in published), paper=True))
-        groups.append(Group(f"{SETTING_NAMES[setting]}, {SPLITS[split]}{_tested(records, split)}", tuple(rows)))
+        groups.append(
+            Group(f"{SETTING_NAMES[setting]}, {SPLITS[split]}{_tested(records, setting, split)}", tuple(rows))
+        )
     return Table(
         caption=f"Mean average precision on {names_in(data).the('VOC2007')}, % (as Table 4 of the supplement)",
         columns=("Network", *TABLE4_COLUMNS, "gain of Sobel"),
@@ -152,8 +154,8 @@ def _on_test(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.keys.get("split") == "test"]
 
 
-def _tested(records: Sequence[Record], split: str) -> str:
-    counts = sorted({r.n for r in select(records, "voc_map", split=split)})
+def _tested(records: Sequence[Record], setting: str, split: str) -> str:
+    counts = sorted({r.n for r in select(records, "voc_map", setting=setting, split=split)})
     return f", {counts[0]:,} images" if counts else ""
 
 
