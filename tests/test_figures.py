@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from scipy.ndimage import correlate
 from synthetic_records import METHODS, make_curve, make_probes, make_training
@@ -96,7 +97,7 @@ def test_curves_that_end_together_have_names_apart_and_inside() -> None:
     ax = figures.plot_accuracy_against_depth(make_probes({m: [v] * 13 for m, v in ends.items()}), "objects")
     figure = ax.get_figure(root=True)
     figure.draw_without_rendering()
-    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    boxes = sorted((Text.get_window_extent(text) for text in ax.texts), key=lambda box: box.y0)  # without its arrow
     assert len(boxes) == len(METHODS)
     for below, above in itertools.pairwise(boxes):
         assert below.y1 <= above.y0 + 2  # pixels of a line's own leading
