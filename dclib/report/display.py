@@ -55,6 +55,12 @@ def say(sentence: str) -> Fragment:
     return Fragment(f"<p>{escape(sentence)}</p>", sentence)
 
 
+def fold(summary: str, shown: Any) -> Fragment:
+    """Something long, a fragment or a table, behind a line that opens it."""
+    html = f'<details class="dclib-fold"><summary>{escape(summary)}</summary>{shown._repr_html_()}</details>'
+    return Fragment(html, f"{summary}\n\n{shown._repr_markdown_()}")
+
+
 def linked(text: str) -> str:
     """Text as HTML: escaped, with deviations in brackets, ``(D9, D12)``, as links to their ledger.
 
@@ -210,7 +216,7 @@ def _figure_of(drawing: Figure | Axes) -> Figure:
 def _image(figure: Figure, alt: str, pictures: bool, *, alone: bool) -> str:
     width = round(figure.get_figwidth() * PIXELS_PER_INCH)
     # beside others an image takes its share of the line, as long as it stays wide enough to read
-    room = f"max-width:min(100%,{width}px)" if alone else "flex:1 1 300px;min-width:0;max-width:100%"
+    room = f"max-width:min(100%,{width}px)" if alone else f"flex:1 1 300px;min-width:0;max-width:min(100%,{width}px)"
     return f'<img src="{_uri(figure, pictures)}" alt="{escape(alt)}" width="{width}" style="{room};height:auto">'
 
 

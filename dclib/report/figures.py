@@ -73,7 +73,7 @@ def new_axes(width: float = WIDTH, height: float = HEIGHT) -> Axes:
 
 
 def plot_accuracy_against_depth(records: Sequence[Record], half: Half, *, ax: Axes | None = None) -> Axes:
-    """Linear-probe accuracy of each layer: our mean over seeds with the standard deviation."""
+    """Linear-probe accuracy of each layer: our mean over seeds, with the standard deviation where there are several."""
     ax = new_axes(*PANEL) if ax is None else ax
     for method, seeds in _measured(records, half).items():
         _plot_curve(ax, method, *mean_curve(seeds))
@@ -230,7 +230,7 @@ def describe_cluster_sizes(records: Sequence[Record], method: str) -> str:
     """The sizes in words, at the last clustering."""
     last = {which: _size_line(records, which, method)[1][-1] for which in ("smallest", "median", "largest")}
     sizes = ", ".join(f"{which} {value:,.0f}" for which, value in last.items())
-    return f"Cluster sizes of {title_of(method)} at the last clustering, in images, mean over seeds: {sizes}."
+    return f"Cluster sizes of {title_of(method)} at the last clustering, in images: {sizes}."
 
 
 def _size_line(records: Sequence[Record], which: str, method: str) -> tuple[tuple[int, ...], list[float]]:

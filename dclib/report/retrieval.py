@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from dclib.report.evidence import Finder
 from dclib.report.figures import PANEL, SIZE, WIDTH, finish, look_of, new_axes
 from dclib.report.pictures import bare, square_tile
 from dclib.report.provenance import under, under_pictures
-from dclib.report.series import methods_in, spread, title_of
+from dclib.report.published import caption_with, panels
+from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
 CITIES = ("oxford", "paris")
@@ -54,22 +56,28 @@ def retrieval_table(records: Sequence[Record]) -> Table:
             Group("not in the paper's table", tuple(Row(title_of(m), _cells(find, m)) for m in others)),
         ),
         notes=(
-            f"Ours: mean over seeds of the mean over {' or '.join(map(str, n)) or 'no'} queries, with the sample "
-            "standard deviation under it. Italics: published numbers, on the real Oxford5K and Paris6K. Rows marked "
+            f"Ours: the mean over {' or '.join(map(str, n)) or 'no'} queries, {over_seeds(records)}. "
+            "Italics: published numbers, on the real Oxford5K and Paris6K. Rows marked "
             "paper only are methods that are not run here (D28, D33).",
         ),
         source=under(records, "retrieval_map"),
     )
 
 
-def retrieval_bars(records: Sequence[Record]) -> Fragment:
+def retrieval_bars(records: Sequence[Record], published: Sequence[Record] = ()) -> Fragment:
     """Both cities side by side, ours and the paper's, as bars."""
     if not select(records, "retrieval_map"):
         return say(EMPTY)
+    drawn = [
+        panels(partial(plot_bars, city=city), partial(describe_bars, city=city), records, published) for city in CITIES
+    ]
+    caption = (
+        f"Mean average precision: bars are ours ({over_seeds(records)}), diamonds the paper's. Compare the order of "
+        "the bars with the order of the diamonds, not their heights (D28, D33)."
+    )
     return show_side_by_side(
-        [(plot_bars(records, city), describe_bars(records, city)) for city in CITIES],
-        caption="Mean average precision: bars are ours with the standard deviation over seeds, diamonds the paper's. "
-        "Compare the order of the bars with the order of the diamonds, not their heights (D28, D33).",
+        [panel for pair in drawn for panel in pair],
+        caption=caption_with(caption, records, published),
         source=under(records, "retrieval_map"),
     )
 

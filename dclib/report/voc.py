@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from dclib.paper import TABLE4, TABLE4_COLUMNS, TABLE4_METHODS
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show
+from dclib.report.display import Fragment, say, show_side_by_side
 from dclib.report.evidence import Finder, lead
 from dclib.report.figures import SIZE, WIDTH, finish, look_of, new_axes
 from dclib.report.provenance import under
-from dclib.report.series import methods_in, spread, title_of
+from dclib.report.published import caption_with, panels
+from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
 SETTING_NAMES = {"fc68": "FC68: convolutions frozen", "all": "ALL: everything trained"}
@@ -42,7 +44,7 @@ def sobel_table(records: Sequence[Record]) -> Table:
         columns=("Network", *TABLE4_COLUMNS, "gain of Sobel"),
         groups=tuple(groups),
         notes=(
-            "Ours: trainval to test, mean over seeds with the sample standard deviation under it. Italics: published "
+            f"Ours: trainval to test, {over_seeds(records)}. Italics: published "
             "numbers, on the validation split. The supplement has no ALL row (D29, D34).",
         ),
         source=under(records, "voc_map"),
@@ -60,7 +62,7 @@ def every_network(records: Sequence[Record]) -> Table:
         caption="All networks, mean average precision, %",
         columns=("Network", *(title.split(":")[0] for title in SETTING_NAMES)),
         groups=(Group("", rows, "" if rows else EMPTY),),
-        notes=("Mean over seeds with the sample standard deviation under it (D29, D34).",) if rows else (),
+        notes=(f"Values: {over_seeds(records)} (D29, D34).",) if rows else (),
         source=under(records, "voc_map"),
     )
 
@@ -89,16 +91,19 @@ def left_out_sentence(records: Sequence[Record]) -> str:
     return f"No test image shows {', '.join(names)}: left out of the mean." if names else "No class is left out."
 
 
-def class_bars(records: Sequence[Record], setting: str = "fc68") -> Fragment:
+def class_bars(records: Sequence[Record], published: Sequence[Record] = (), *, setting: str = "fc68") -> Fragment:
     """Average precision per class as bars, for the networks of the paper's table."""
-    if not select(records, "voc_ap", setting=setting):
+    used, beside = (select(source, "voc_ap", setting=setting) for source in (records, published))
+    if not used:
         return say(EMPTY)
-    return show(
-        plot_classes(records, setting),
-        alt=describe_classes(records, setting),
-        caption="Average precision of each class, convolutions frozen; bars are means over seeds. Look for classes "
-        "that colour alone gives away, and for those that need shape (D29, D34).",
-        source=under(select(records, "voc_ap", setting=setting), "voc_ap"),
+    caption = (
+        f"Average precision of each class, convolutions frozen; bars: {over_seeds(used)}. Look for classes that "
+        "colour alone gives away, and for those that need shape (D29, D34)."
+    )
+    return show_side_by_side(
+        panels(partial(plot_classes, setting=setting), partial(describe_classes, setting=setting), used, beside),
+        caption=caption_with(caption, used, beside),
+        source=under(used, "voc_ap"),
     )
 
 
