@@ -17,7 +17,9 @@ from dclib.config import Preset
 from dclib.presets import project_root
 from dclib.records import RunCard, read_records, write_atomically
 from dclib.report.downloads import write_downloads
+from dclib.report.front import FRONT, front_html
 from dclib.report.provenance import load_records
+from dclib.report.published import load_published
 from dclib.report.runner import read_card, show_seconds, workspace
 from dclib.report.series import title_of
 from dclib.report.stages import Stage, changed_parts, key_of, plan_stages, stage_parts
@@ -54,6 +56,9 @@ def build_book(preset_name: str, *, data: str = "", settings: Mapping[str, Any] 
             write_atomically(root / "book" / f"{page}.md", absent_page(page, preset).encode())
     status = status_page(preset, stages, {page: key_of(own) for page, own in parts.items()}, folder, listed)
     write_atomically(root / "book" / f"{STATUS_PAGE}.md", status.encode())
+    records = load_records(preset)
+    front = front_html(preset, records, load_published(preset, records), folder / "pages")
+    write_atomically(root / "book" / FRONT, front.encode())
     shutil.rmtree(root / "_build", ignore_errors=True)
     built = subprocess.run(
         [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS], cwd=root, env=_environment(), check=False
@@ -61,7 +66,7 @@ def build_book(preset_name: str, *, data: str = "", settings: Mapping[str, Any] 
     if built.returncode != 0:
         raise BuildError("the book was not built without warnings; Jupyter Book names them above")
     html = root / "_build" / "html"
-    write_downloads(load_records(preset), html / "data")
+    write_downloads(records, html / "data")
     missing = [page for page in listed if not (html / f"{page}.html").is_file()]
     if missing:
         raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")

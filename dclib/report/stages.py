@@ -32,7 +32,7 @@ EVALUATIONS: Mapping[str, str] = {
 }  # page -> notebook; each looks at the trained networks
 SUMMARIES: Mapping[str, str] = {"scorecard": "12_scorecard", "performance": "15_performance"}  # of all other pages
 ABOUT_MACHINES = ("planner", "scaling", "performance")  # those that read the benchmarks
-READS_PUBLISHED = "load_published"  # what a page calls that shows the published records of its preset
+READS_PUBLISHED = ("load_published", "findings")  # what a page calls that shows published records of its preset
 ABOUT_IMAGES = ("hashtags", "recipes", "planner", "scaling")  # those that need no trained network of the preset
 
 
@@ -140,7 +140,13 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
         }
         code = code_of(notebook)
         left[stage.page] = config_hash(made, code)
-        read = "benchmarks" if stage.page in ABOUT_MACHINES else preset.name if READS_PUBLISHED in code else ""
+        read = (
+            "benchmarks"
+            if stage.page in ABOUT_MACHINES
+            else preset.name
+            if any(name in code for name in READS_PUBLISHED)
+            else ""
+        )
         # a page's title is filled in by the runner: its code counts although the notebook does not import it
         shown = {*(module for module in modules if module.startswith("report/")), "report/titles"}
         found[stage.page] = {
