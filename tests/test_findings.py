@@ -127,11 +127,13 @@ def test_the_check_that_is_shown_is_one_that_decides() -> None:
             check = findings.decisive(verdict)
             seen.add(verdict.outcome)
             if verdict.outcome == "does not hold":
-                assert check and not check.leans
+                assert check is not None
+                assert not check.leans
             elif verdict.outcome == "leans" and not verdict.found.missing:
-                assert check and check.leans and not check.is_clear
+                assert (check is not None, check.leans, check.is_clear) == (True, True, False)
             elif verdict.outcome == "holds":
-                assert check and check.is_clear
+                assert check is not None
+                assert check.is_clear
     assert seen == {"holds", "leans", "does not hold", "not measured"}
 
 

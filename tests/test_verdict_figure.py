@@ -63,7 +63,7 @@ def test_a_row_has_both_sets_of_seeds_and_the_papers_mark() -> None:
     assert places(run, "does-not-hold") == [pytest.approx(place_of(-4.0, "points"), abs=0.06)]
     assert places(kept, "holds") == [pytest.approx(place_of(m, "points"), abs=0.06) for m in (9.0, 10.0, 11.0)]
     gain = TABLE4["DeeperCluster", "YFCC 20M"][1] - TABLE4["DeeperCluster", "YFCC 20M"][0]
-    (diamond,) = [s for s in run.find_all("svg", recursive=False)]
+    (diamond,) = run.find_all("svg", recursive=False)
     assert float(diamond["x"].rstrip("%")) == pytest.approx(place_of(gain, "points"), abs=0.06)
     for words in (run["aria-label"], row.text):
         assert "does not hold" in words

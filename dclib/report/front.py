@@ -17,7 +17,7 @@ from dclib import __version__
 from dclib.config import Preset
 from dclib.paper import CLAIMS
 from dclib.presets import project_root
-from dclib.records import Record, code_hash
+from dclib.records import Record
 from dclib.report.display import say
 from dclib.report.exhibits import data_notice
 from dclib.report.findings import tally
@@ -76,7 +76,7 @@ def _side_by_side(figures: Sequence[str]) -> str:
 def _facts(records: Sequence[Record], published: Sequence[Record]) -> str:
     """What it took, on what, and what it is: a list of terms."""
     rows = [("This run took", took(records)), ("The published seeds took", took(published))]
-    rows += [("Version", f"{__version__}, source {code_hash()}"), *_citation(project_root() / "CITATION.cff")]
+    rows += [("Version", __version__), *_citation(project_root() / "CITATION.cff")]
     listed_rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows if value)
     return f'<dl class="dclib-facts">{listed_rows}</dl>'
 
