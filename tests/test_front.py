@@ -14,9 +14,7 @@ from dclib.paper import CLAIMS
 from dclib.presets import load_preset
 from dclib.report.front import NOTHING, figure_of, front_html, took
 
-FIGURE = (
-    '<figure id="{name}"><img alt="x"><figcaption><a href="../deviations.html#d1">D1</a></figcaption></figure>'
-)
+FIGURE = '<figure id="{name}"><img alt="x"><figcaption><a href="../deviations.html#d1">D1</a></figcaption></figure>'
 
 
 @pytest.fixture

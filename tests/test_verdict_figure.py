@@ -57,9 +57,9 @@ def test_every_check_there_is_has_a_place_on_it() -> None:
 def test_a_row_has_both_sets_of_seeds_and_the_papers_mark() -> None:
     lanes = lanes_of(classified({0: -4.0}), classified({0: 9.0, 1: 10.0, 2: 11.0}), [claim("C9")])
     soup = BeautifulSoup(verdict_picture(lanes).html, "html.parser")
-    (row,) = soup.select(".row[id]")
+    (row,) = soup.select(".claim-row[id]")
     assert row["id"] == "claim-C9"
-    run, kept = row.select("svg.track")
+    run, kept = row.select("svg.claim-track")
     assert places(run, "does-not-hold") == [pytest.approx(place_of(-4.0, "points"), abs=0.06)]
     assert places(kept, "holds") == [pytest.approx(place_of(m, "points"), abs=0.06) for m in (9.0, 10.0, 11.0)]
     gain = TABLE4["DeeperCluster", "YFCC 20M"][1] - TABLE4["DeeperCluster", "YFCC 20M"][0]
@@ -81,12 +81,12 @@ def test_a_verdict_is_told_by_shape_as_well_as_by_colour() -> None:
 
 def test_every_mark_of_the_strip_leads_to_a_row_of_the_picture() -> None:
     lanes = lanes_of(classified({0: 1.0}), classified({0: 9.0, 1: 10.0}), CLAIMS)
-    rows = BeautifulSoup(verdict_picture(lanes).html, "html.parser").select(".row[id]")
+    rows = BeautifulSoup(verdict_picture(lanes).html, "html.parser").select(".claim-row[id]")
     links = BeautifulSoup(verdict_strip(lanes).html, "html.parser").select("ol a")
     assert [row["id"] for row in rows] * 2 == [a["href"].split("#")[1] for a in links]
 
 
 def test_what_was_not_measured_has_words_and_no_marks() -> None:
     soup = BeautifulSoup(verdict_picture(lanes_of([], [], [claim("C1")])).html, "html.parser")
-    assert not soup.select("svg.track")
-    assert "no records" in soup.select_one(".lane").text
+    assert not soup.select("svg.claim-track")
+    assert "no records" in soup.select_one(".claim-lane").text

@@ -36,6 +36,7 @@ SHAPES: Mapping[Outcome, str] = {
     "not measured": '<path d="M-6 0H6" stroke="currentColor" stroke-width="3" fill="none"/>',
 }
 PAPER = '<path d="M0 -8 8 0 0 8 -8 0Z" fill="none" stroke="var(--ink)" stroke-width="1.8"/>'
+# classes have a prefix of their own: the theme knows a .row and a .mark
 STYLE = """<style>
 .dclib-verdicts{--ink:#222;--line:#bbb;--holds:#0173b2;--leans:#856300;--against:#b3440a;--nothing:#666;margin:1em 0}
 html[data-theme=dark] .dclib-verdicts{--ink:#eee;--line:#666;--holds:#6bb8ee;--leans:#e3bd55;--against:#ff9c66;
@@ -43,22 +44,22 @@ html[data-theme=dark] .dclib-verdicts{--ink:#eee;--line:#666;--holds:#6bb8ee;--l
 .dclib-verdicts .holds{color:var(--holds)}.dclib-verdicts .leans{color:var(--leans)}
 .dclib-verdicts .does-not-hold{color:var(--against)}.dclib-verdicts .not-measured{color:var(--nothing)}
 .dclib-verdicts svg{overflow:visible}
-.dclib-verdicts svg.mark{width:16px;height:16px;vertical-align:-3px;margin-right:.3em}
-.dclib-verdicts .row{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,13.5rem),1fr));
+.dclib-verdicts svg.claim-mark{width:16px;height:16px;vertical-align:-3px;margin-right:.3em}
+.dclib-verdicts .claim-row{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,13.5rem),1fr));
 gap:.2em 1.2em;padding:.7em 0;border-top:1px solid var(--line);font-size:.9em;line-height:1.4}
-.dclib-verdicts .row:target{outline:2px solid var(--holds);outline-offset:4px}
+.dclib-verdicts .claim-row:target{outline:2px solid var(--holds);outline-offset:4px}
 .dclib-verdicts p{margin:0}
-.dclib-verdicts .lane{margin:0 0 .5em}
-.dclib-verdicts .lane small{display:block;font-size:.88em}
-.dclib-verdicts svg.track{display:block;width:100%;height:24px}
-.dclib-verdicts svg.scale{display:block;width:100%;height:18px}
-.dclib-verdicts svg.scale text{font-size:11px;fill:var(--ink);text-anchor:middle}
-.dclib-verdicts .key{display:flex;flex-wrap:wrap;gap:.2em 1.2em;font-size:.85em}
+.dclib-verdicts .claim-lane{margin:0 0 .5em}
+.dclib-verdicts .claim-lane small{display:block;font-size:.88em}
+.dclib-verdicts svg.claim-track{display:block;width:100%;height:24px}
+.dclib-verdicts svg.claim-scale{display:block;width:100%;height:18px}
+.dclib-verdicts svg.claim-scale text{font-size:11px;fill:var(--ink);text-anchor:middle}
+.dclib-verdicts .claim-key{display:flex;flex-wrap:wrap;gap:.2em 1.2em;font-size:.85em}
 .dclib-verdicts ol{display:flex;flex-wrap:wrap;gap:.1em .3em;list-style:none;margin:.2em 0 .8em;padding:0}
 .dclib-verdicts ol a{display:inline-block;min-width:2.6em;padding:.2em;text-align:center;font-size:.8em;
 line-height:1.3;color:inherit;text-decoration:none}
 .dclib-verdicts ol a span{display:block;color:var(--ink)}
-.dclib-verdicts ol svg.mark{margin:0}
+.dclib-verdicts ol svg.claim-mark{margin:0}
 </style>"""
 
 
@@ -97,7 +98,7 @@ def verdict_picture(lanes: Sequence[Lane]) -> Fragment:
         "roots, for leads of a fifth of a point and of fifty to be seen in one picture."
     )
     scales = "".join(f"<div><strong>{escape(lane.title)}</strong>{_scale()}</div>" for lane in lanes)
-    head = f'<div class="row"><p>{_key()}</p>{scales}</div>'
+    head = f'<div class="claim-row"><p>{_key()}</p>{scales}</div>'
     figure = f'<figure class="dclib-verdicts"><figcaption>{escape(caption)}</figcaption>{head}{html}</figure>'
     text = [f"[Figure] {caption}", *(_row_text([lane.label for lane in lanes], row) for row in rows)]
     return Fragment(STYLE + figure, "\n\n".join(text))
@@ -121,7 +122,7 @@ def verdict_strip(lanes: Sequence[Lane]) -> Fragment:
 
 def mark(outcome: Outcome) -> str:
     """The shape of a verdict; its word stands beside it."""
-    return f'<svg class="mark" viewBox="-8 -8 16 16" aria-hidden="true">{SHAPES[outcome]}</svg>'
+    return f'<svg class="claim-mark" viewBox="-8 -8 16 16" aria-hidden="true">{SHAPES[outcome]}</svg>'
 
 
 def place_of(margin: float, unit: str) -> float:
@@ -139,7 +140,7 @@ def _row_html(labels: Sequence[str], row: Sequence[Verdict]) -> str:
     claim = row[0].claim
     said = f"<p><strong>{escape(claim.id)}.</strong> {escape(claim.statement)}</p>"
     lanes = "".join(_lane_html(label, verdict) for label, verdict in zip(labels, row, strict=True))
-    return f'<div class="row" id="{anchor_of(claim)}">{said}{lanes}</div>'
+    return f'<div class="claim-row" id="{anchor_of(claim)}">{said}{lanes}</div>'
 
 
 def _lane_html(label: str, verdict: Verdict) -> str:
@@ -147,7 +148,7 @@ def _lane_html(label: str, verdict: Verdict) -> str:
     kind = _class(verdict.outcome)
     head = f'<span class="{kind}">{mark(verdict.outcome)}{escape(verdict.outcome)}</span> · {escape(label)}'
     track = _track(verdict, check) if check and check.unit in RANGES else ""
-    return f'<div class="lane">{head}{track}<small>{escape(_words(verdict, check))}</small></div>'
+    return f'<div class="claim-lane">{head}{track}<small>{escape(_words(verdict, check))}</small></div>'
 
 
 def _track(verdict: Verdict, check: Check) -> str:
@@ -158,7 +159,7 @@ def _track(verdict: Verdict, check: Check) -> str:
     theirs = "".join(_at(place_of(m, check.unit), PAPER) for m in (paper.margins or {}).values()) if paper else ""
     title = escape(f"{verdict.claim.id}, {verdict.outcome}. {_words(verdict, check)}")
     return (
-        f'<svg class="track" role="img" aria-label="{title}">{_lines()}'
+        f'<svg class="claim-track" role="img" aria-label="{title}">{_lines()}'
         f'<g class="{_class(verdict.outcome)}">{seeds}</g>{theirs}</svg>'
     )
 
@@ -183,13 +184,15 @@ def _scale() -> str:
         f'<text x="{place_of(v, "points"):.1f}%" y="13">{f"{v:+d}".replace("-", "−") if v else "0"}</text>'
         for v in sorted(values)
     )
-    return f'<svg class="scale" role="img" aria-label="scale: hundredths of the range, square roots">{texts}</svg>'
+    return (
+        f'<svg class="claim-scale" role="img" aria-label="scale: hundredths of the range, square roots">{texts}</svg>'
+    )
 
 
 def _key(*, paper: bool = True) -> str:
     kinds = "".join(f'<span class="{_class(o)}">{mark(o)}{o}</span>' for o in OUTCOMES)
-    diamond = f'<svg class="mark" viewBox="-9 -9 18 18" aria-hidden="true">{PAPER}</svg>'
-    return f'<span class="key">{kinds}{f"<span>{diamond}the paper</span>" if paper else ""}</span>'
+    diamond = f'<svg class="claim-mark" viewBox="-9 -9 18 18" aria-hidden="true">{PAPER}</svg>'
+    return f'<span class="claim-key">{kinds}{f"<span>{diamond}the paper</span>" if paper else ""}</span>'
 
 
 def _words(verdict: Verdict, check: Check | None) -> str:
