@@ -77,7 +77,9 @@ def _facts(records: Sequence[Record], published: Sequence[Record]) -> str:
     """What it took, on what, and what it is: a list of terms."""
     rows = [("This run took", took(records)), ("The published seeds took", took(published))]
     rows += [("Version", __version__), *_citation(project_root() / "CITATION.cff")]
-    listed_rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows if value)
+    listed_rows = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows if value
+    )
     return f'<dl class="dclib-facts">{listed_rows}</dl>'
 
 
