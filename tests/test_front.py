@@ -66,5 +66,5 @@ def test_what_a_run_took_is_the_sum_of_its_cards() -> None:
     assert took(trained).endswith("2026-01-02")
     said = took([*trained, *slow, *(replace(r, name="other") for r in slow)])
     assert "2 min for 5 pre-trainings and 10 min for 1 evaluation" in said
-    assert "cpu (2 threads) and a card" in said
+    assert "on a card and cpu (2 threads)" in said
     assert took([]) == ""
