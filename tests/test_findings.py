@@ -9,7 +9,7 @@ import pytest
 from bs4 import BeautifulSoup
 from synthetic_records import make_card, make_curve
 
-from dclib.paper import CLAIMS, TABLE3, TABLE3_METHODS, claim
+from dclib.paper import CLAIMS, TABLE3, TABLE3_METHODS, Claim, claim, published_numbers
 from dclib.presets import parse_preset
 from dclib.records import Record
 from dclib.report import findings
@@ -59,9 +59,19 @@ def test_every_exhibit_of_the_results_has_a_claim() -> None:
     assert {*(f"Table {n}" for n in (1, 2, 3, 4)), *(f"Figure {n}" for n in (1, 2, 3))} <= covered
 
 
-def test_every_cell_that_a_claim_rests_on_names_its_table() -> None:
-    for c in CLAIMS:
-        assert {f"Table {n.table}" for n in c.numbers} <= set(findings.exhibits_of(c))
+@pytest.mark.parametrize(
+    ("where", "tables", "exhibits"),
+    [
+        ("section 3", (2,), ["Table 2"]),  # by its cells
+        ("section 4.2; Figure 3", (), ["Figure 3"]),  # by what the text names
+        ("Figure 2 of the main paper; Table 1", (1,), ["Table 1"]),  # not the supplement's Figure 2
+        ("section 4", (4, 3), ["Table 3", "Table 4"]),
+    ],
+)
+def test_a_claim_belongs_to_the_exhibits_of_its_cells_and_of_its_place(where, tables, exhibits) -> None:
+    numbers = tuple(next(n for n in published_numbers() if n.table == table) for table in tables)
+    made = Claim(id="C0", statement="x", where=where, numbers=numbers)
+    assert findings.exhibits_of(made) == exhibits
 
 
 def test_a_line_says_what_the_paper_found_what_came_out_and_the_verdict(given) -> None:

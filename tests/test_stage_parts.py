@@ -21,9 +21,9 @@ from dclib.report.forecast import Forecast
 from dclib.report.site import stale_notice
 from dclib.report.stages import EVALUATIONS, SUMMARIES, Stage, changed_parts, key_of, plan_stages, stage_parts
 
-# pages with lines about the paper's claims: the smoke preset's five networks, and the supplement's exhibits
+# pages with lines about the paper's claims: every network's, and the supplement's exhibits
 JUDGED = {
-    *(f"pretraining_{name}" for name in ("random", "rotnet", "deepcluster", "deepercluster", "supervised")),
+    *(f"pretraining_{name}" for name in load_preset("smoke").methods),
     *("linear_probes", "finetuning", "retrieval", "voc", "hashtags", "colour", "scorecard"),
 }
 
