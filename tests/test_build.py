@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dclib.records import held
 from dclib.report import site
+from dclib.report.front import NOTHING
 from dclib.report.site import BuildError, build_book, toc_pages
 from dclib.report.stages import EVALUATIONS, SUMMARIES
 
@@ -31,6 +32,15 @@ parts:
       - file: stages/linear_probes
       - file: stages/scorecard
       - file: _generated/run_status
+"""
+INDEX = """\
+# Start
+
+See {doc}`stages/data`.
+
+```{raw} html
+:file: _generated/front.html
+```
 """
 CONFIG = """\
 title: Tiny
@@ -51,7 +61,7 @@ def project(tmp_path, monkeypatch):
         make_page(tmp_path, page)
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "_toc.yml").write_text(TOC)
-    (tmp_path / "book" / "index.md").write_text("# Start\n\nSee {doc}`stages/data`.\n")
+    (tmp_path / "book" / "index.md").write_text(INDEX)
     (tmp_path / "_config.yml").write_text(CONFIG)
     monkeypatch.setenv("DCLIB_ROOT", str(tmp_path))
     monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
@@ -98,6 +108,7 @@ def test_a_book_is_built_with_every_page_and_what_ran(project, capfd):
     assert "1 min 1 s" in status
     assert "older than its sources" in status
     assert str(project) not in status
+    assert NOTHING in index.read_text()  # no record yet, and the front page says so
 
     # the same again with a reference to nowhere: -W and -n make it an error
     (project / "book" / "index.md").write_text("# Start\n\nSee {ref}`nowhere`.\n")

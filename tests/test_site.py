@@ -31,13 +31,16 @@ from bs4 import BeautifulSoup, Tag
 from PIL import Image
 from synthetic_records import make_probes
 
-from dclib.presets import parse_preset
+from dclib.paper import CLAIMS
+from dclib.presets import load_preset, parse_preset
 from dclib.report.display import show
 from dclib.report.downloads import write_downloads
+from dclib.report.front import FRONT, front_html
 from dclib.report.names import DRAWN_NOTICE
 from dclib.report.provenance import strip
 from dclib.report.search import page_words, write_search_texts
 from dclib.report.tables import probe_table
+from dclib.report.verdict_figure import lanes_of, verdict_picture
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -296,7 +299,8 @@ def stand_in(title: str) -> nbformat.NotebookNode:
     axes.plot([1, 13], [20, 40])
     shown = show(figure, alt="one curve that rises from 20 to 40", caption="A curve. Look at its slope.", name="c")
     plt.close(figure)
-    for html in (shown.html, probe_table(records)._repr_html_(), strip(records).html):
+    picture_of_verdicts = verdict_picture(lanes_of(records, [], CLAIMS))  # its rows are what the front page links to
+    for html in (shown.html, probe_table(records)._repr_html_(), strip(records).html, picture_of_verdicts.html):
         output = v4.new_output("execute_result", {"text/html": html, "text/plain": "..."}, execution_count=1)
         cells.append(v4.new_code_cell("shown", metadata={"tags": ["hide-input"]}, outputs=[output]))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -316,6 +320,8 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             nbformat.write(stand_in(path.name.replace("_", " ")), path.with_suffix(".ipynb"))
         elif name.startswith("_generated/"):
             path.with_suffix(".md").write_text(f"# A stand-in for {path.name}\n", encoding="utf-8")
+    front = front_html(load_preset("smoke"), make_probes({"rotnet": [40.0] * 13}), [], project / "book" / "stages")
+    (project / "book" / FRONT).write_text(front, encoding="utf-8")
     run = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     build = [
         *run,

@@ -21,6 +21,12 @@ from dclib.report.forecast import Forecast
 from dclib.report.site import stale_notice
 from dclib.report.stages import EVALUATIONS, SUMMARIES, Stage, changed_parts, key_of, plan_stages, stage_parts
 
+# pages with lines about the paper's claims: every network's, and the supplement's exhibits
+JUDGED = {
+    *(f"pretraining_{name}" for name in load_preset("smoke").methods),
+    *("linear_probes", "finetuning", "retrieval", "voc", "hashtags", "colour", "scorecard"),
+}
+
 
 @pytest.fixture(scope="module")
 def planned() -> tuple:
@@ -47,13 +53,23 @@ def keys_after(planned: tuple, monkeypatch: pytest.MonkeyPatch, changed: str) ->
         ("evaluate/rmac", {"retrieval", *SUMMARIES}),
         ("evaluate/finetune", {"finetuning", *SUMMARIES}),
         ("analysis/colour", {"colour", *SUMMARIES}),
-        ("report/scorecard", {"scorecard"}),
+        ("report/scorecard", JUDGED),
         ("report/performance", {"performance"}),
     ],
 )
 def test_a_change_of_a_module_touches_the_pages_that_use_it(planned, monkeypatch, changed, pages) -> None:
     """How a number is shown concerns its page; how it is made concerns those that judge and time it too."""
     assert keys_after(planned, monkeypatch, changed) == pages
+
+
+def test_new_published_records_touch_the_pages_that_show_them_and_train_nothing_anew(planned, monkeypatch) -> None:
+    preset, stages = planned
+    before = stage_parts(stages, preset)
+    real = module._folder_stamp
+    monkeypatch.setattr(module, "_folder_stamp", lambda f: "new" if f.name == preset.name else real(f))
+    changed = {page: changed_parts(before[page], now) for page, now in stage_parts(stages, preset).items()}
+    assert {page for page, parts in changed.items() if parts} == JUDGED | {"recipes", "metadata"}
+    assert {part for parts in changed.values() for part in parts} == {"published records"}
 
 
 def test_a_change_of_the_training_touches_everything_that_looks_at_networks(planned, monkeypatch) -> None:

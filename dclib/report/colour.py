@@ -15,27 +15,30 @@ from dclib.config import Preset
 from dclib.data.images import ImageSet
 from dclib.presets import runs_folder
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show
+from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.figures import SIZE, WIDTH, finish, key_below, look_of, new_axes
 from dclib.report.pictures import bare, join_tiles, note_on_mosaics, numbers_of, open_to_show, square_tile
 from dclib.report.provenance import under, under_pictures
-from dclib.report.series import methods_in, plural, title_of
+from dclib.report.published import caption_with, panels
+from dclib.report.series import methods_in, over_seeds, plural, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
 
 EMPTY = "No colours were measured here: the preset lacks the networks of Figure 2, or the stage has not run yet."
 TILE = 64
 
 
-def spread_figure(records: Sequence[Record]) -> Fragment:
+def spread_figure(records: Sequence[Record], published: Sequence[Record] = ()) -> Fragment:
     """Sorted spreads of the clusters, a curve for each network, and one for random clusters."""
     if not select(records, "colour_spread"):
         return say(EMPTY)
-    return show(
-        plot_spreads(records),
-        alt=describe_spreads(records),
-        caption="Standard deviation of the images' mean colours to that of their cluster, clusters sorted, as Figure "
-        "2 of the supplement. The dashed line is what random clusters of the same sizes give. A curve far below it "
-        "belongs to a network that groups by colour (D31).",
+    caption = (
+        "Standard deviation of the images' mean colours to that of their cluster, clusters sorted, as Figure 2 of the "
+        "supplement. The dashed line is what random clusters of the same sizes give. A curve far below it belongs to "
+        "a network that groups by colour (D31)."
+    )
+    return show_side_by_side(
+        panels(plot_spreads, describe_spreads, records, published),
+        caption=caption_with(caption, records, published),
         source=under(records, "colour_spread", "colour_spread_chance"),
     )
 
@@ -83,7 +86,7 @@ def spread_table(records: Sequence[Record]) -> Table:
         caption="Spread of colour in clusters, levels of 255",
         columns=("Network", "most uniform cluster", "median cluster", "median of random clusters", "whole pool"),
         groups=(Group("", tuple(rows), "" if rows else EMPTY),),
-        notes=("Mean over seeds with the sample standard deviation under it. The supplement draws curves only (D31).",),
+        notes=(f"Values: {over_seeds(records)}. The supplement draws curves only (D31).",),
         source=under(records, "colour_spread", "colour_spread_chance", "colour_spread_all"),
     )
 
@@ -98,6 +101,7 @@ def uniform_clusters(preset: Preset, method: str, images: ImageSet) -> Fragment:
                 return show(
                     draw_swatches(images, clusters),
                     pictures=True,
+                    name=f"uniform-{method}",
                     alt=describe_swatches(clusters),
                     caption=f"The most uniform clusters of {title_of(method)}, seed {seed}, of nine images or more: "
                     "above each its mean colour, number, size and spread; below it nine of its images at random, as "

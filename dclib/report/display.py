@@ -60,6 +60,12 @@ def without_markup(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]|$~#])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
+def fold(summary: str, shown: Any) -> Fragment:
+    """Something long, a fragment or a table, behind a line that opens it."""
+    html = f'<details class="dclib-fold"><summary>{escape(summary)}</summary>{shown._repr_html_()}</details>'
+    return Fragment(html, f"{summary}\n\n{shown!r}")
+
+
 def linked(text: str) -> str:
     """Text as HTML: escaped, with deviations in brackets, ``(D9, D12)``, as links to their ledger.
 
@@ -219,7 +225,7 @@ def _figure_of(drawing: Figure | Axes) -> Figure:
 def _image(figure: Figure, alt: str, pictures: bool, *, alone: bool) -> str:
     width = round(figure.get_figwidth() * PIXELS_PER_INCH)
     # beside others an image takes its share of the line, as long as it stays wide enough to read
-    room = f"max-width:min(100%,{width}px)" if alone else "flex:1 1 300px;min-width:0;max-width:100%"
+    room = f"max-width:min(100%,{width}px)" if alone else f"flex:1 1 300px;min-width:0;max-width:min(100%,{width}px)"
     return f'<img src="{_uri(figure, pictures)}" alt="{escape(alt)}" width="{width}" style="{room};height:auto">'
 
 

@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from dclib.report import figures, pictures
 from dclib.report.display import Fragment, say, show, show_photographs, show_side_by_side
 from dclib.report.names import DRAWN_NOTICE, folder_name, names_in
 from dclib.report.provenance import under, under_pictures
-from dclib.report.series import title_of
+from dclib.report.published import caption_with, panels
+from dclib.report.series import over_seeds, title_of
 from dclib.report.tables import missing_half_sentence
 from dclib.train.runnable import look_ahead
 
@@ -174,27 +176,30 @@ def _photo_lines(photo: PhotoMetadata, data: DataConfig) -> list[str]:
 # 02: pre-training
 
 
-def training_loss(records: Sequence[Record], method: str) -> Fragment:
+def training_loss(records: Sequence[Record], method: str, published: Sequence[Record] = ()) -> Fragment:
     """The loss over epochs, against chance."""
     return _drawn(
         figures.plot_training_loss,
         figures.describe_training_loss,
         records,
         method,
+        published,
         needs=("loss", "chance_loss"),
         empty=f"{title_of(method)} is not trained: there is no loss to show.",
-        caption="Loss over the epochs, one thin line per seed. The dotted line is what a network scores that gives "
-        "every class the same probability. A step up right after new clusters is normal: the heads start afresh.",
+        caption="Loss over the epochs; of several seeds a thin line each. The dotted line is what a network scores "
+        "that gives every class the same probability. A step up right after new clusters is normal: the heads "
+        "start afresh.",
     )
 
 
-def cluster_agreement(records: Sequence[Record], method: str) -> Fragment:
+def cluster_agreement(records: Sequence[Record], method: str, published: Sequence[Record] = ()) -> Fragment:
     """Agreement of clusters with classes and with the clusters before."""
     return _drawn(
         figures.plot_cluster_agreement,
         figures.describe_cluster_agreement,
         records,
         method,
+        published,
         needs=("nmi_labels", "nmi_previous"),
         empty=f"{title_of(method)} makes no clusters, so there is no agreement to follow.",
         caption="Agreement of each clustering with the classes, which training never sees, and with the clustering "
@@ -202,17 +207,18 @@ def cluster_agreement(records: Sequence[Record], method: str) -> Fragment:
     )
 
 
-def cluster_sizes(records: Sequence[Record], method: str) -> Fragment:
+def cluster_sizes(records: Sequence[Record], method: str, published: Sequence[Record] = ()) -> Fragment:
     """Smallest, median and largest cluster over the clusterings."""
     return _drawn(
         figures.plot_cluster_sizes,
         figures.describe_cluster_sizes,
         records,
         method,
+        published,
         needs=("median_cluster", "smallest_cluster", "largest_cluster"),
         empty=f"{title_of(method)} makes no clusters, so there are no sizes to show.",
-        caption="Sizes of the clusters, mean over seeds; the band reaches from the smallest to the largest. One "
-        "cluster that swallows the set, or many that starve, would show here first.",
+        caption=f"Sizes of the clusters, {over_seeds(records, spread=False)}; the band reaches from the smallest to "
+        "the largest. One cluster that swallows the set, or many that starve, would show here first.",
     )
 
 
@@ -260,34 +266,37 @@ def network_input(images: ImageSet, index: int = 0) -> Fragment:
 # 03: linear probes
 
 
-def accuracy_against_depth(records: Sequence[Record], half: Half) -> Fragment:
-    """The main paper's Figure 2, one half of it: ours, and theirs beside it."""
-    if not select(records, "top1", dataset=half):
+def accuracy_against_depth(records: Sequence[Record], half: Half, published: Sequence[Record] = ()) -> Fragment:
+    """The main paper's Figure 2, one half of it: ours, of this run and of the published seeds, and theirs."""
+    used, beside = select(records, "top1", dataset=half), select(published, "top1", dataset=half)
+    if not used:
         return say(missing_half_sentence(half))
-    beside = show_side_by_side(
+    methods = show_side_by_side(
         [
-            (
-                figures.plot_accuracy_against_depth(records, half),
-                figures.describe_accuracy_against_depth(records, half),
+            *panels(
+                partial(figures.plot_accuracy_against_depth, half=half),
+                partial(figures.describe_accuracy_against_depth, half=half),
+                used,
+                beside,
             ),
             (figures.plot_published_accuracy(half), figures.describe_published_accuracy(half)),
         ],
         caption=f"Accuracy of a linear classifier on each frozen layer, {half}, as Figure 2 of the main paper. Here: "
-        "mean over seeds with the standard deviation. Paper: numbers of Table 1 of the supplement. Other images, "
-        "other classes, a smaller network, and an axis of its own: compare orders and shapes, not heights (D15, D16, "
-        "D24, D25, D26).",
+        f"{caption_with(over_seeds(used) + '.', used, beside)} Paper: numbers of Table 1 of the supplement. Other "
+        "images, other classes, a smaller network, and an axis of its own: compare orders and shapes, not heights "
+        "(D15, D16, D24, D25, D26).",
         name=f"accuracy-{half}",
-        source=under(select(records, "top1", dataset=half), "top1"),
+        source=under(used, "top1"),
     )
     if not figures.has_variants(records, half):
-        return beside
+        return methods
     variants = show(
         figures.plot_variants(records, half),
         alt=figures.describe_accuracy_against_depth(records, half, variants=True),
         caption=f"Variants of the methods, {half}: other colours, other images, two levels of clusters. The axes are "
         "those of the methods above, which are grey here; an arrow down stands where a curve leaves them.",
     )
-    return beside + variants
+    return methods + variants
 
 
 def network_inputs(preset: Preset) -> Fragment:
@@ -308,10 +317,11 @@ def network_inputs(preset: Preset) -> Fragment:
 
 
 def _drawn(
-    plot: Callable[[Sequence[Record], str], Axes],
-    describe: Callable[[Sequence[Record], str], str],
+    plot: Callable[..., Axes],
+    describe: Callable[..., str],
     records: Sequence[Record],
     method: str,
+    published: Sequence[Record],
     *,
     needs: Sequence[str],
     empty: str,
@@ -321,4 +331,9 @@ def _drawn(
     used = [record for name in needs for record in select(records, name, method=method)]
     if not used:
         return say(empty)
-    return show(plot(records, method), alt=describe(records, method), caption=caption, source=under(used, *needs))
+    beside = [record for name in needs for record in select(published, name, method=method)]
+    return show_side_by_side(
+        panels(partial(plot, method=method), partial(describe, method=method), records, published if beside else ()),
+        caption=caption_with(caption, used, beside),
+        source=under(used, *needs),
+    )

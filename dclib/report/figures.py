@@ -78,7 +78,7 @@ def new_axes(width: float = WIDTH, height: float = HEIGHT) -> Axes:
 
 
 def plot_accuracy_against_depth(records: Sequence[Record], half: Half, *, ax: Axes | None = None) -> Axes:
-    """Linear-probe accuracy of each layer of the methods themselves: our mean over seeds with the deviation.
+    """Linear-probe accuracy of each layer of the methods themselves: mean over seeds, with the deviation of several.
 
     Their variants are in :func:`plot_variants`: one of them far below would press all others into one line here.
     """
@@ -334,7 +334,7 @@ def describe_cluster_sizes(records: Sequence[Record], method: str) -> str:
     """The sizes in words, at the last clustering."""
     last = {which: _size_line(records, which, method)[1][-1] for which in ("smallest", "median", "largest")}
     sizes = ", ".join(f"{which} {value:,.0f}" for which, value in last.items())
-    return f"Cluster sizes of {title_of(method)} at the last clustering, in images, mean over seeds: {sizes}."
+    return f"Cluster sizes of {title_of(method)} at the last clustering, in images: {sizes}."
 
 
 def _size_line(records: Sequence[Record], which: str, method: str) -> tuple[tuple[int, ...], list[float]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -14,7 +15,8 @@ from dclib.report.figures import PANEL, finish, key_below, look_of, new_axes, pl
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
 from dclib.report.provenance import under
-from dclib.report.series import Line, history, mean_line, plural, title_of
+from dclib.report.published import caption_with, panels
+from dclib.report.series import Line, history, mean_line, over_seeds, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
 RECIPE_NAMES = dict(zip(TABLE2_RECIPES, TABLE2_COLUMNS, strict=True))
@@ -44,7 +46,7 @@ def finetuning_table(records: Sequence[Record]) -> Table:
         columns=("Start", *TABLE2_COLUMNS),
         groups=(Group("", tuple(rows)),),
         notes=(
-            "Ours: mean over seeds, with the sample standard deviation under it. Italics: published numbers, ImageNet "
+            f"Ours: {over_seeds(records)}. Italics: published numbers, ImageNet "
             "at 224 pixels. Schedules keep their shape and are scaled to the preset's epochs (D27, D32).",
         ),
         source=under(records, "finetuned_top1"),
@@ -70,8 +72,8 @@ def lead_table(records: Sequence[Record]) -> Table:
         columns=("Start", *TABLE2_COLUMNS, "change"),
         groups=(Group("", tuple(rows)),),
         notes=(
-            "Leads are taken seed by seed; mean over seeds with the sample standard deviation under it. The supplement "
-            "calls the first column before convergence and the second at it (D27, D32).",
+            f"Leads are taken seed by seed; {over_seeds(records)}. The supplement calls the first column before "
+            "convergence and the second at it (D27, D32).",
         ),
         source=under(records, "finetuned_top1"),
     )
@@ -86,28 +88,47 @@ def rates_in_words(here: Mapping[str, float], paper: Mapping[str, float]) -> Fra
     return say(f"Learning rates added up, in epochs at the full rate: {listed(here)}; in the paper {listed(paper)}.")
 
 
-def accuracy_per_epoch(records: Sequence[Record]) -> Fragment:
+def accuracy_per_epoch(records: Sequence[Record], published: Sequence[Record] = ()) -> Fragment:
     """Test accuracy after each epoch, a panel for each recipe."""
     if not select(records, "finetuned_top1"):
         return say(EMPTY)
     return show_side_by_side(
-        [(plot_accuracy(records, r), describe_accuracy(records, r)) for r in TABLE2_RECIPES],
-        caption="Test accuracy after every epoch of fine-tuning; thin lines are seeds, thick ones their mean. Look for "
-        "how early a start leads, and how much of the lead is left where the curves are flat (D27, D32).",
+        _panels(plot_accuracy, describe_accuracy, records, published),
+        caption=caption_with(
+            "Test accuracy after every epoch of fine-tuning; of several seeds a thin line each and their mean. Look "
+            "for how early a start leads, and how much of the lead is left where the curves are flat (D27, D32).",
+            records,
+            published,
+        ),
         source=under(records, "finetuned_top1"),
     )
 
 
-def lead_per_epoch(records: Sequence[Record]) -> Fragment:
+def lead_per_epoch(records: Sequence[Record], published: Sequence[Record] = ()) -> Fragment:
     """The lead over scratch after each epoch, a panel for each recipe."""
     if not select(records, "finetuned_top1", method="random"):
         return say("Nothing was trained from scratch here, so there is no lead to draw.")
     return show_side_by_side(
-        [(plot_lead(records, r), describe_lead(records, r)) for r in TABLE2_RECIPES],
-        caption="Lead over training from scratch after every epoch, in points, seed by seed. The supplement's remark "
-        "is about the right ends: 1.0 point with the first recipe, 0.8 with the second (D27, D32).",
+        _panels(plot_lead, describe_lead, records, published),
+        caption=caption_with(
+            "Lead over training from scratch after every epoch, in points, seed by seed. The supplement's remark is "
+            "about the right ends: 1.0 point with the first recipe, 0.8 with the second (D27, D32).",
+            records,
+            published,
+        ),
         source=under(records, "finetuned_top1"),
     )
+
+
+def _panels(
+    plot: Callable[..., Axes], describe: Callable[..., str], records: Sequence[Record], published: Sequence[Record]
+) -> list[tuple[Axes, str]]:
+    """A panel for each recipe, and beside it that of the published seeds."""
+    drawn = [
+        panels(partial(plot, recipe=recipe), partial(describe, recipe=recipe), records, published)
+        for recipe in TABLE2_RECIPES
+    ]
+    return [panel for pair in drawn for panel in pair]
 
 
 def plot_accuracy(records: Sequence[Record], recipe: str) -> Axes:

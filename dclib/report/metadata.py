@@ -12,14 +12,15 @@ from dclib.config import DataConfig, Preset
 from dclib.data.images import ImageSet
 from dclib.presets import runs_folder
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show
+from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.figures import finish, key_below, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
 from dclib.report.names import names_in, names_in_table
 from dclib.report.pictures import draw_cluster_mosaics, note_on_mosaics
 from dclib.report.provenance import under, under_pictures
-from dclib.report.series import methods_in, spread, title_of
+from dclib.report.published import caption_with, panels
+from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
 
 FIELDS = {"hashtag": "hashtags", "device": "cameras", "gps": "places", "user": "users"}
@@ -50,23 +51,26 @@ def agreement_table(records: Sequence[Record], data: DataConfig) -> Table:
         if empty
         else (
             f"NMI: normalised mutual information; AMI: the one adjusted for chance; purity: share of {images} whose "
-            "value is the commonest of their cluster. Chance: the same values dealt out anew, mean of five times. Mean "
-            "over seeds with the sample standard deviation under it. The main paper draws such a comparison; the "
-            "supplement gives no number (D15, D31).",
+            "value is the commonest of their cluster. Chance: the same values dealt out anew, mean of five times. "
+            f"Values: {over_seeds(records)}. The main paper draws such a comparison; the supplement gives no number "
+            "(D15, D31).",
         ),
         source=under(records, "metadata_nmi", "metadata_ami", "metadata_purity"),
     )
 
 
-def agreement_bars(records: Sequence[Record]) -> Fragment:
+def agreement_bars(records: Sequence[Record], published: Sequence[Record] = ()) -> Fragment:
     """How far above chance the clusters agree with each field, as bars."""
-    if not select(records, "metadata_nmi"):
+    used, beside = select(records, "metadata_nmi"), select(published, "metadata_nmi")
+    if not used:
         return say(EMPTY)
-    return show(
-        plot_agreement(records),
-        alt=describe_agreement(records),
-        caption="Normalised mutual information of clusters and metadata, above that of the same values dealt out anew; "
-        "bars are means over seeds with the standard deviation. Zero is chance (D15, D31).",
+    caption = (
+        "Normalised mutual information of clusters and metadata, above that of the same values dealt out anew; "
+        f"bars: {over_seeds(used)}. Zero is chance (D15, D31)."
+    )
+    return show_side_by_side(
+        panels(plot_agreement, describe_agreement, used, beside),
+        caption=caption_with(caption, used, beside),
         source=under(records, "metadata_nmi"),
     )
 

@@ -123,7 +123,7 @@ def _summary(cards: Sequence[RunCard]) -> str:
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
             plural(len(cards), "run"),
             _listed(card.device for card in cards),
-            _duration(sum(card.seconds for card in cards)),
+            duration(sum(card.seconds for card in cards)),
             max(card.created for card in cards)[:10],
         ]
     )
@@ -162,7 +162,8 @@ def moment(stamp: str) -> str:
     return f"{time.day} {time:%B %Y, %H:%M}{zone}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the unit that reads best."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

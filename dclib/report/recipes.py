@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from itertools import combinations
 
@@ -11,11 +12,12 @@ from matplotlib.axes import Axes
 
 from dclib.config import RECIPES, MethodConfig, Preset
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show
+from dclib.report.display import Fragment, say, show_side_by_side
 from dclib.report.figures import LOOKS, SIZE, finish, new_axes
 from dclib.report.names import names_in
 from dclib.report.provenance import under
-from dclib.report.series import plural, spread, title_of
+from dclib.report.published import caption_with, panels
+from dclib.report.series import over_seeds, plural, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
 SECTIONS = ("model", "cluster", "train")
@@ -103,25 +105,33 @@ def choice_table(preset: Preset, records: Sequence[Record]) -> Table:
 CHOICE_EMPTY = "Nothing was chosen here: the preset has no `choice` section, or no VOC2007 set."
 
 
-def choice_figure(preset: Preset, records: Sequence[Record]) -> Fragment:
+def choice_figure(preset: Preset, records: Sequence[Record], published: Sequence[Record] = ()) -> Fragment:
     """The score against the value, on a logarithmic axis."""
-    tried = _tried(records)
-    if not tried:
+    if not _tried(records):
         return say(CHOICE_EMPTY)
-    words = "; ".join(f"{value:g}: {sum(s) / len(s):.1f} %" for value, s in sorted(tried.items()))
-    return show(
-        plot_choice(preset.choice.key, tried),
-        alt=f"Validation score of {title_of(preset.choice.method)} for {preset.choice.key} = {words}.",
-        caption=f"{title_of(preset.choice.method)}, trained for {plural(preset.choice.epochs, 'epoch')} with each "
+    caption = (
+        f"{title_of(preset.choice.method)}, trained for {plural(preset.choice.epochs, 'epoch')} with each "
         f"value and scored on {names_in(preset.data).the('VOC2007')}, train to val, with frozen convolutions. Look "
-        "for a maximum inside the range: at an end of it the range was too narrow (D30).",
+        "for a maximum inside the range: at an end of it the range was too narrow. "
+        f"Scores: {over_seeds(records)} (D30)."
+    )
+    return show_side_by_side(
+        panels(partial(plot_choice, preset), partial(describe_choice, preset), records, published),
+        caption=caption_with(caption, records, published),
         source=under(records, "choice_map"),
     )
 
 
-def plot_choice(key: str, tried: Mapping[float, Sequence[float]]) -> Axes:
-    """Mean score and spread over seeds against the value tried."""
+def describe_choice(preset: Preset, records: Sequence[Record]) -> str:
+    """The scores in words."""
+    words = "; ".join(f"{value:g}: {sum(s) / len(s):.1f} %" for value, s in sorted(_tried(records).items()))
+    return f"Validation score of {title_of(preset.choice.method)} for {preset.choice.key} = {words}."
+
+
+def plot_choice(preset: Preset, records: Sequence[Record]) -> Axes:
+    """Mean score, and spread where there are several seeds, against the value tried."""
     ax = new_axes()
+    key, tried = preset.choice.key, _tried(records)
     values = sorted(tried)
     means = [sum(tried[v]) / len(tried[v]) for v in values]
     look = LOOKS["deepercluster"]

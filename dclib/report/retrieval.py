@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from dclib.report.finder import Finder
 from dclib.report.names import CITIES, SetNames, names_in
 from dclib.report.pictures import bare, note_unreadable, open_to_show, square_tile
 from dclib.report.provenance import under, under_pictures
-from dclib.report.series import methods_in, spread, title_of
+from dclib.report.published import caption_with, panels
+from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
 EMPTY = "No retrieval here: this preset has no landmark sets, or the stage has not run yet."
@@ -54,25 +56,36 @@ def retrieval_table(records: Sequence[Record], data: DataConfig) -> Table:
             Group("not in the paper's table", tuple(Row(title_of(m), _cells(find, m)) for m in others)),
         ),
         notes=(
-            f"Ours: mean over seeds of the mean over {' or '.join(map(str, n)) or 'no'} queries, with the sample "
-            "standard deviation under it. Italics: published numbers, on the real Oxford5K and Paris6K. Rows marked "
+            f"Ours: the mean over {' or '.join(map(str, n)) or 'no'} queries, {over_seeds(records)}. "
+            "Italics: published numbers, on the real Oxford5K and Paris6K. Rows marked "
             "paper only are methods that are not run here (D28, D33).",
         ),
         source=under(records, "retrieval_map"),
     )
 
 
-def retrieval_bars(records: Sequence[Record], data: DataConfig) -> Fragment:
+def retrieval_bars(records: Sequence[Record], data: DataConfig, published: Sequence[Record] = ()) -> Fragment:
     """Both cities side by side, ours and the paper's, as bars."""
     if not select(records, "retrieval_map"):
         return say(EMPTY)
     names = names_in(data)
-    whose = names.the(" and ".join(CITIES.values()))
+    drawn = [
+        panels(
+            partial(plot_bars, city=city, names=names),
+            partial(describe_bars, city=city, names=names),
+            records,
+            published,
+        )
+        for city in CITIES
+    ]
+    caption = (
+        f"Mean average precision: bars are ours, on {names.the(' and '.join(CITIES.values()))} ({over_seeds(records)}), "
+        "diamonds the paper's, on the real ones. Compare the order of the bars with the order of the diamonds, not "
+        "their heights (D28, D33)."
+    )
     return show_side_by_side(
-        [(plot_bars(records, city, names), describe_bars(records, city, names)) for city in CITIES],
-        caption=f"Mean average precision: bars are ours, on {whose}, with the standard deviation over seeds; diamonds "
-        "are the paper's, on the real ones. "
-        "Compare the order of the bars with the order of the diamonds, not their heights (D28, D33).",
+        [panel for pair in drawn for panel in pair],
+        caption=caption_with(caption, records, published),
         source=under(records, "retrieval_map"),
     )
 

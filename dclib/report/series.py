@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from statistics import mean, stdev
 
 from dclib.paper import N_LAYERS, NAMES, Curve, task_of
-from dclib.records import Record, select
+from dclib.records import DATA, Record, select
 
 METHOD_ORDER = (
     "supervised",
@@ -121,6 +121,37 @@ def best_layer(curve: Curve) -> int:
 def plural(count: int, noun: str) -> str:
     """``1 seed``, ``3 seeds``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(words: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *before, last = [*words] or [""]
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def seeds_of(records: Iterable[Record]) -> list[int]:
+    """The seeds of networks that some records are about; what is counted over data has none."""
+    return sorted({r.card.seed for r in records if r.card is not None and r.card.method != DATA})
+
+
+def over_seeds(records: Iterable[Record], *, spread: bool = True) -> str:
+    """How values of some records are averaged, in words that follow from the number of seeds of each network.
+
+    ``spread`` is false where no deviation is shown.
+    """
+    per_method: dict[str, set[int]] = {}
+    for card in (record.card for record in records if record.card is not None and record.card.method != DATA):
+        per_method.setdefault(card.method, set()).add(card.seed)
+    counts = sorted({len(seeds) for seeds in per_method.values()})
+    if not counts:
+        return "no seed"
+    seeds = sorted(set.union(*per_method.values()))
+    if counts[-1] == 1:
+        which = f"one seed ({seeds[0]})" if len(seeds) == 1 else "one seed of each network"
+        return f"{which}, without a deviation" if spread else which
+    number = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    deviation = " with the sample standard deviation" if spread else ""
+    return f"mean over {number} seeds ({listed(map(str, seeds))}){deviation}"
 
 
 def _method_and_seed(record: Record) -> tuple[str, int]:

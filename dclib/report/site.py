@@ -22,7 +22,9 @@ from dclib.presets import project_root
 from dclib.records import RunCard, held, read_records, replacing_folder, write_atomically
 from dclib.report.display import without_markup
 from dclib.report.downloads import write_downloads
+from dclib.report.front import FRONT, front_html
 from dclib.report.provenance import load_records, moment
+from dclib.report.published import load_published
 from dclib.report.runner import read_card, show_seconds, workspace
 from dclib.report.search import write_search_texts
 from dclib.report.series import plural, title_of
@@ -116,6 +118,9 @@ def _write_pages(
             write_atomically(book / f"{page}.md", absent_page(page, preset, left_out).encode())
     status = status_page(preset, stages, {page: key_of(own) for page, own in parts.items()}, folder, listed)
     write_atomically(book / f"{STATUS_PAGE}.md", status.encode())
+    records = load_records(preset)
+    front = front_html(preset, records, load_published(preset, records), folder / "pages")
+    write_atomically(book / FRONT, front.encode())
 
 
 def toc_pages(toc: Path) -> list[str]:

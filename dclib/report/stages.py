@@ -45,6 +45,8 @@ SET_NAMES = (
     "metadata",
 )
 LARGEST_LIST = 2**28  # bytes; a longer text is no list of images
+ABOUT_MACHINES = ("planner", "scaling", "performance")  # those that read the benchmarks
+READS_PUBLISHED = ("load_published", "findings")  # what a page calls that shows published records of its preset
 ABOUT_IMAGES = ("hashtags", "recipes", "planner", "scaling")  # those that need no trained network of the preset
 
 
@@ -142,9 +144,8 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
     does not count, so that a change of a figure makes anew the pages with that figure and no other.
     """
     images, results = _images_stamp(preset), project_root() / "results"
-    # the scorecard shows the published records beside those of the run, three pages read what was measured of machines
-    about_machines = dict.fromkeys(("planner", "scaling", "performance"), results / "benchmarks")
-    read = {"scorecard": results / preset.name, **about_machines}
+    # most pages show published records beside those of the run; three read what was measured of machines
+    stamps = {folder: _folder_stamp(results / folder) for folder in (preset.name, "benchmarks")}
     found: dict[str, dict[str, str]] = {}
     left: dict[str, str] = {}
     for stage in in_order(stages):
@@ -162,14 +163,22 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
             **{f"dclib/{module}": code_hash(module) for module in modules if not module.startswith("report/")},
             **{f"page {page}": left[page] for page in stage.needs},
         }
-        left[stage.page] = config_hash(made, code_of(notebook))
+        code = code_of(notebook)
+        left[stage.page] = config_hash(made, code)
+        read = (
+            "benchmarks"
+            if stage.page in ABOUT_MACHINES
+            else preset.name
+            if any(name in code for name in READS_PUBLISHED)
+            else ""
+        )
         # a page's title is filled in by the runner: its code counts although the notebook does not import it
         shown = {*(module for module in modules if module.startswith("report/")), "report/titles"}
         found[stage.page] = {
             **made,
             stage.notebook.name: config_hash(source_of(notebook)),
             **{f"dclib/{module}": code_hash(module) for module in sorted(shown)},
-            **({"published records": _folder_stamp(read[stage.page])} if stage.page in read else {}),
+            **({"published records": stamps[read]} if read else {}),
         }
     return found
 

@@ -25,6 +25,7 @@ from dclib.report.series import (
     mean_curve,
     methods_in,
     order_methods,
+    over_seeds,
     plural,
     spread,
     title_of,
@@ -119,6 +120,9 @@ class Table:
     def __repr__(self) -> str:
         return self._repr_markdown_()
 
+    def __add__(self, other: Fragment) -> Fragment:
+        return Fragment(self._repr_html_(), self._repr_markdown_()) + other
+
 
 def probe_table(records: Sequence[Record]) -> Table:
     """Table 1 of the supplement, ours: methods x 13 layers x two data sets, the paper's row under our own."""
@@ -127,7 +131,7 @@ def probe_table(records: Sequence[Record]) -> Table:
         columns=("Method", *LAYERS),
         groups=tuple(_probe_group(records, half) for half in HALVES),
         notes=(
-            "Ours: mean over seeds, with the sample standard deviation under it. Bold: best of our rows in the "
+            f"Ours: {over_seeds(records)}. Bold: best of our rows in the "
             "column; underlined: best of our rows trained without labels. Italics: published numbers, from other "
             "images, more of them and a larger network, so compare orders and shapes, not values (D15, D16, D24, D25, "
             "D26).",
@@ -155,7 +159,10 @@ def clustering_table(records: Sequence[Record], methods: Iterable[str] | None = 
         caption="Clusterings: sizes in images at the last clustering, and agreement",
         columns=columns,
         groups=(Group("", rows, note),),
-        notes=("NMI: normalised mutual information, 0 for unrelated groupings, 1 for the same one. Mean over seeds.",)
+        notes=(
+            "NMI: normalised mutual information, 0 for unrelated groupings, 1 for the same one. Values: "
+            f"{over_seeds(records, spread=False)}.",
+        )
         if rows
         else (),
         source=under([r for r in records if r.card and r.card.method in chosen], *SIZES, "nmi_previous", "nmi_labels"),
@@ -169,7 +176,7 @@ def run_table(records: Sequence[Record]) -> Table:
         caption="Runs",
         columns=("Method", "seeds", "epochs", "last loss, nats", "images/s", "pre-training, s", "device"),
         groups=(Group("", rows, "" if rows else "Nothing has run yet."),),
-        notes=("Mean over seeds; the loss with its standard deviation.", *_unreadable(records)) if rows else (),
+        notes=(f"Values: {over_seeds(records, spread=False)}.", *_unreadable(records)) if rows else (),
         source=under(records, "loss", "pretrain_seconds"),
     )
 

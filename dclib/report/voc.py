@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,13 +11,14 @@ from matplotlib.axes import Axes
 from dclib.config import DataConfig
 from dclib.paper import TABLE4, TABLE4_COLUMNS, TABLE4_METHODS
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show
+from dclib.report.display import Fragment, say, show_side_by_side
 from dclib.report.figures import WIDTH, finish, key_below, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import Values, lead
 from dclib.report.names import names_in
 from dclib.report.provenance import under
-from dclib.report.series import methods_in, spread, title_of
+from dclib.report.published import caption_with, panels
+from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
 SETTING_NAMES = {"fc68": "FC68: convolutions frozen", "all": "ALL: everything trained"}
@@ -47,8 +49,8 @@ def sobel_table(records: Sequence[Record], data: DataConfig) -> Table:
         columns=("Network", *TABLE4_COLUMNS, "gain of Sobel"),
         groups=tuple(groups),
         notes=(
-            "Ours: mean over seeds with the sample standard deviation under it. Italics: published numbers, which are "
-            "on the validation split of the real VOC2007; the supplement has no other (D29, D34).",
+            f"Ours: {over_seeds(records)}. Italics: published numbers, which are on the validation split of the real "
+            "VOC2007; the supplement has no other (D29, D34).",
         ),
         source=under(records, "voc_map"),
     )
@@ -65,7 +67,7 @@ def every_network(records: Sequence[Record]) -> Table:
         caption="All networks, mean average precision, %",
         columns=("Network", *(f"{setting.upper()}, {SPLITS[split]}" for setting, split in MEASURED)),
         groups=(Group("", rows, "" if rows else EMPTY),),
-        notes=("Mean over seeds with the sample standard deviation under it (D29, D34).",) if rows else (),
+        notes=(f"Values: {over_seeds(records)} (D29, D34).",) if rows else (),
         source=under(records, "voc_map"),
     )
 
@@ -98,17 +100,20 @@ def left_out_sentence(records: Sequence[Record]) -> str:
     return f"No test image shows {', '.join(names)}: left out of the mean." if names else "No class is left out."
 
 
-def class_bars(records: Sequence[Record], setting: str = "fc68") -> Fragment:
+def class_bars(records: Sequence[Record], published: Sequence[Record] = (), *, setting: str = "fc68") -> Fragment:
     """Average precision per class as bars, for the networks of the paper's table."""
-    records = _on_test(records)
-    if not select(records, "voc_ap", setting=setting):
+    records, published = _on_test(records), _on_test(published)
+    used, beside = (select(source, "voc_ap", setting=setting) for source in (records, published))
+    if not used:
         return say(EMPTY)
-    return show(
-        plot_classes(records, setting),
-        alt=describe_classes(records, setting),
-        caption="Average precision of each class, convolutions frozen; bars are means over seeds. Look for classes "
-        "that colour alone gives away, and for those that need shape (D29, D34).",
-        source=under(select(records, "voc_ap", setting=setting), "voc_ap"),
+    caption = (
+        f"Average precision of each class, convolutions frozen; bars: {over_seeds(used)}. Look for classes that "
+        "colour alone gives away, and for those that need shape (D29, D34)."
+    )
+    return show_side_by_side(
+        panels(partial(plot_classes, setting=setting), partial(describe_classes, setting=setting), used, beside),
+        caption=caption_with(caption, used, beside),
+        source=under(used, "voc_ap"),
     )
 
 

@@ -1,0 +1,119 @@
+"""What came out, for the front page: made from records and from figures of pages that have run, when the book is built.
+
+Nothing is drawn anew here, so that it needs neither images nor torch. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import yaml
+
+from dclib import __version__
+from dclib.config import Preset
+from dclib.paper import CLAIMS
+from dclib.presets import project_root
+from dclib.records import Record
+from dclib.report.display import say
+from dclib.report.exhibits import data_notice
+from dclib.report.findings import tally
+from dclib.report.provenance import cards_of, duration
+from dclib.report.series import listed, plural
+from dclib.report.verdict_figure import Lane, lanes_of, verdict_strip
+
+FRONT = "_generated/front.html"  # below book/, which the front page includes
+ACCURACY = ("linear_probes", "accuracy-objects")  # page and name of a figure
+CLUSTERS = (("colour", "uniform-deepercluster_rgb"), ("colour", "uniform-deepercluster"))
+SHOWN = ("python", "torch")  # whose versions are named; each strip of a page names all
+NOTHING = "Nothing has been measured yet: the result stands here once the pages have run."
+
+
+def front_html(preset: Preset, records: Sequence[Record], published: Sequence[Record], pages: Path) -> str:
+    """The result as HTML, with links as seen from the book's first page.
+
+    Args:
+        records: Of this run.
+        published: Of several seeds, where the project has them.
+        pages: Folder of the executed notebooks.
+    """
+    lanes = lanes_of(records, published, [claim for claim in CLAIMS if claim.is_the_papers])
+    measured = any(verdict.found.measured for lane in lanes for verdict in lane.verdicts)
+    parts = [_verdicts(lanes) if measured else say(NOTHING).html, say(data_notice(preset).text).html]
+    parts.append(_side_by_side([figure_of(pages, *ACCURACY)]))
+    parts.append(_side_by_side([figure_of(pages, *place) for place in CLUSTERS]))
+    parts.append(_facts(records, published))
+    return "\n".join(filter(None, parts)).replace('href="../', 'href="')
+
+
+def figure_of(pages: Path, page: str, name: str) -> str:
+    """The figure of that name on an executed page, as HTML; empty where the page or the figure is not there."""
+    path = pages / f"{page}.ipynb"
+    if not path.is_file():
+        return ""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    shown = [output.get("data", {}).get("text/html", "") for cell in cells for output in cell.get("outputs", [])]
+    found = re.search(rf'<figure id="{re.escape(name)}".*?</figure>', "\n".join(map("".join, shown)), re.DOTALL)
+    return found[0] if found else ""
+
+
+def _verdicts(lanes: Sequence[Lane]) -> str:
+    said = "; ".join(f"{lane.label}: {tally(lane.verdicts)}" for lane in lanes)
+    link = '<a href="../stages/scorecard.html">the scorecard</a>'
+    words = f"<p>The paper's claims, judged from records. {escape(said[:1].upper() + said[1:])}. Each mark leads to "
+    return f"{words}its row on {link}.</p>{verdict_strip(lanes).html}"
+
+
+def _side_by_side(figures: Sequence[str]) -> str:
+    """Figures of other pages, one below the other where the page is narrow."""
+    cells = "".join(f'<div style="flex:1 1 300px;min-width:0">{figure}</div>' for figure in figures if figure)
+    return f'<div style="display:flex;flex-wrap:wrap;gap:0 1.5em">{cells}</div>' if cells else ""
+
+
+def _facts(records: Sequence[Record], published: Sequence[Record]) -> str:
+    """What it took, on what, and what it is: a list of terms."""
+    rows = [("This run took", took(records)), ("The published seeds took", took(published))]
+    rows += [("Version", __version__), *_citation(project_root() / "CITATION.cff")]
+    listed_rows = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows if value
+    )
+    return f'<dl class="dclib-facts">{listed_rows}</dl>'
+
+
+def took(records: Sequence[Record]) -> str:
+    """How long the runs behind some records took, on which devices and versions; empty without records."""
+    cards = cards_of(records)
+    if not cards:
+        return ""
+    trained = [card for card in cards if card.stage == "pretrain"]
+    others = [card for card in cards if card.stage != "pretrain"]
+    parts = [
+        f"{duration(sum(card.seconds for card in some))} for {plural(len(some), what)}"
+        for some, what in ((trained, "pre-training"), (others, "evaluation"))
+        if some
+    ]
+    devices = listed(dict.fromkeys(card.device for card in cards))
+    versions = {f"{name} {number}" for card in cards for name, number in card.versions.items() if name in SHOWN}
+    days = sorted({card.created[:10] for card in cards})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{listed(parts)}, one after the other, on {devices} ({', '.join(sorted(versions))}), {when}"
+
+
+def _citation(path: Path) -> list[tuple[str, str]]:
+    """Licence, where the source is, and how to cite, from the project's own file; nothing where it is not there."""
+    if not path.is_file():
+        return []
+    cited = yaml.safe_load(path.read_text(encoding="utf-8"))
+    names = listed(author.get("name") or author["family-names"] for author in cited["authors"])
+    work = cited["references"][0]
+    authors = listed(author["family-names"] for author in work["authors"])
+    number = listed(identifier["value"] for identifier in work.get("identifiers", ()))
+    return [
+        ("Licence", f"{cited['license']}, of code and text; the file LICENSE of the project"),
+        ("Source", "the project's folder; each page with results can be downloaded as the notebook that made it"),
+        ("To cite", f"{names}, {cited['title']}, version {cited['version']}"),
+        ("and the paper", f"{authors}, {work['title']}, {work['year']}, {number}"),
+    ]

@@ -1,0 +1,92 @@
+"""The scorecard's picture: marks where the margins are, a shape for each verdict, words for all of it."""
+
+from __future__ import annotations
+
+import pytest
+from bs4 import BeautifulSoup, Tag
+from synthetic_records import make_card
+
+from dclib.paper import CLAIMS, TABLE4, claim
+from dclib.records import Record
+from dclib.report.evidence import EVIDENCE, Finder
+from dclib.report.findings import RANGES
+from dclib.report.verdict_figure import SHAPES, lanes_of, place_of, verdict_picture, verdict_strip
+
+
+def classified(gains: dict[int, float]) -> list[Record]:
+    """DeeperCluster gains that much from gradients in each seed, RotNet nothing."""
+    return [
+        Record(
+            name="voc_map",
+            value=value,
+            unit="%",
+            n=9,
+            keys={"setting": "fc68", "split": split},
+            card=make_card(method, seed, "voc"),
+        )
+        for seed, gain in gains.items()
+        for method, value in {
+            "deepercluster_rgb": 50.0,
+            "deepercluster": 50.0 + gain,
+            "rotnet_rgb": 40.0,
+            "rotnet": 40.0,
+        }.items()
+        for split in ("test", "val")
+    ]
+
+
+def places(track: Tag, kind: str) -> list[float]:
+    """Where the marks of a verdict stand on a strip, %."""
+    return [float(mark["x"].rstrip("%")) for mark in track.select(f"g.{kind} > svg")]
+
+
+def test_the_scale_is_of_square_roots_and_symmetric() -> None:
+    assert place_of(0.0, "points") == 50
+    assert place_of(4.0, "points") - 50 == pytest.approx(2 * (place_of(1.0, "points") - 50))
+    assert place_of(-9.0, "points") + place_of(9.0, "points") == pytest.approx(100)
+    assert place_of(0.09, "") == pytest.approx(place_of(9.0, "points"))  # of a range of one
+    assert place_of(25.5, "levels") == pytest.approx(place_of(10.0, "points"))  # of a range of 255
+    assert 0 < place_of(-500.0, "points") < place_of(500.0, "points") < 100
+
+
+def test_every_check_there_is_has_a_place_on_it() -> None:
+    units = {check.unit for make in EVIDENCE.values() for check in make(Finder([])).checks}
+    assert units <= RANGES.keys()
+
+
+def test_a_row_has_both_sets_of_seeds_and_the_papers_mark() -> None:
+    lanes = lanes_of(classified({0: -4.0}), classified({0: 9.0, 1: 10.0, 2: 11.0}), [claim("C9")])
+    soup = BeautifulSoup(verdict_picture(lanes).html, "html.parser")
+    (row,) = soup.select(".claim-row[id]")
+    assert row["id"] == "claim-C9"
+    run, kept = row.select("svg.claim-track")
+    assert places(run, "does-not-hold") == [pytest.approx(place_of(-4.0, "points"), abs=0.06)]
+    assert places(kept, "holds") == [pytest.approx(place_of(m, "points"), abs=0.06) for m in (9.0, 10.0, 11.0)]
+    gain = TABLE4["DeeperCluster", "YFCC 20M"][1] - TABLE4["DeeperCluster", "YFCC 20M"][0]
+    (diamond,) = run.find_all("svg", recursive=False)
+    assert float(diamond["x"].rstrip("%")) == pytest.approx(place_of(gain, "points"), abs=0.06)
+    for words in (run["aria-label"], row.text):
+        assert "does not hold" in words
+        assert "−4.0 points" in words
+        assert f"paper {gain:+.1f}" in words
+    assert "3 published seeds" in row.text
+
+
+def test_a_verdict_is_told_by_shape_as_well_as_by_colour() -> None:
+    assert len(set(SHAPES.values())) == len(SHAPES) == 4
+    strip = BeautifulSoup(verdict_strip(lanes_of([], [], CLAIMS)).html, "html.parser")
+    assert {a["class"][0] for a in strip.select("a")} == {"not-measured"}
+    assert all("not measured" in a["aria-label"] for a in strip.select("a"))
+
+
+def test_every_mark_of_the_strip_leads_to_a_row_of_the_picture() -> None:
+    lanes = lanes_of(classified({0: 1.0}), classified({0: 9.0, 1: 10.0}), CLAIMS)
+    rows = BeautifulSoup(verdict_picture(lanes).html, "html.parser").select(".claim-row[id]")
+    links = BeautifulSoup(verdict_strip(lanes).html, "html.parser").select("ol a")
+    assert [row["id"] for row in rows] * 2 == [a["href"].split("#")[1] for a in links]
+
+
+def test_what_was_not_measured_has_words_and_no_marks() -> None:
+    soup = BeautifulSoup(verdict_picture(lanes_of([], [], [claim("C1")])).html, "html.parser")
+    assert not soup.select("svg.claim-track")
+    assert "no records" in soup.select_one(".claim-lane").text
