@@ -78,9 +78,10 @@ def retrieval_bars(records: Sequence[Record], data: DataConfig, published: Seque
         )
         for city in CITIES
     ]
+    whose = names.the(" and ".join(CITIES.values()))
     caption = (
-        f"Mean average precision: bars are ours, on {names.the(' and '.join(CITIES.values()))} ({over_seeds(records)}), "
-        "diamonds the paper's, on the real ones. Compare the order of the bars with the order of the diamonds, not "
+        f"Mean average precision: bars are ours, on {whose} ({over_seeds(records)}), diamonds "
+        "the paper's, on the real ones. Compare the order of the bars with the order of the diamonds, not "
         "their heights (D28, D33)."
     )
     return show_side_by_side(
