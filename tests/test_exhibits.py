@@ -168,10 +168,10 @@ def test_photographs_without_a_readable_picture_or_table_are_said(tmp_path: Path
     with zipfile.ZipFile(root / "00" / "000.zip", "w") as archive:
         for number in (7, 8):
             archive.writestr(f"{number:03d}.jpg", picture_bytes((7, 0, 0)) if number == 8 else b"no picture")
-    assert "Crossed out, for 1 cannot be read: 00000007." in exhibits.photographs(open_yfcc(root)).text
+    assert "Crossed out, for 1 cannot be read: 00000007." in exhibits.photographs(open_yfcc(root), REAL).text
     (root / "yfcc100m_dataset.tsv").write_text("id,name\n1,2\n")
-    assert "metadata cannot be used: 2 of 2 lines" in exhibits.photographs(open_yfcc(root)).text
-    assert exhibits.credits_of(open_yfcc(root), [0, 1]) == ["", ""]
+    assert "metadata cannot be used: 2 of 2 lines" in exhibits.photographs(open_yfcc(root), REAL).text
+    assert exhibits.credit_of(open_yfcc(root), [0, 1], REAL) == ""
 
 
 def test_a_pool_without_its_metadata_says_so(tmp_path: Path, folder: Path) -> None:
@@ -218,13 +218,13 @@ def test_what_cannot_be_read_is_crossed_out_and_named(folder: Path, monkeypatch:
         path = folder.parent / "mine" / "pictures" / f"{kind}-rotnet-s0.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"clusters": saved}))
-    sheets = [exhibits.contact_sheet(images, "things", n_rows=2, per_row=12, by_class=by) for by in (True, False)]
+    sheets = [exhibits.contact_sheet(images, "things", REAL, n_rows=2, per_row=12, by_class=by) for by in (True, False)]
     assert all("Crossed out, for 2 cannot be read: " in sheet.text for sheet in sheets)
     assert all(name in sheet.text for sheet in sheets for name in broken)
     for show in (exhibits.cluster_mosaics, colour.uniform_clusters):
         assert "Crossed out, for 1 cannot be read: ant/00.jpg." in show(make_preset(), "rotnet", images).text
     assert "Image ant/02.jpg" in exhibits.network_input(images).text  # the next that can be read
-    sound = exhibits.contact_sheet(images.subset([1, 2, 3]), "things")
+    sound = exhibits.contact_sheet(images.subset([1, 2, 3]), "things", REAL)
     assert "Crossed out" not in sound.text
     for content in (b"", b"\xff\xd8\xff"):  # not one can be read
         for name in images.ids:

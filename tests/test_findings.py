@@ -13,7 +13,7 @@ from dclib.paper import CLAIMS, TABLE3, TABLE3_METHODS, Claim, claim, published_
 from dclib.presets import parse_preset
 from dclib.records import Record
 from dclib.report import findings
-from dclib.report.evidence import published_records
+from dclib.report.finder import published_records
 from dclib.report.scorecard import judge
 
 PRESET = parse_preset("made-up", {"seeds": [0], "methods": {"rotnet": None}})

@@ -22,7 +22,8 @@ from dclib.report.published import load_published
 from dclib.report.scorecard import MARKS, OUTCOMES, Verdict, judge
 from dclib.report.series import listed, plural, seeds_of, spread
 
-RANGES = {"points": 1.0, "": 100.0, "levels": 100 / 255}  # unit of a margin -> hundredths of the range of its quantity
+# unit of a margin -> hundredths of the range of its quantity; sizes in medians have none, and are taken as they are
+RANGES = {"points": 1.0, "% of the end": 1.0, "": 100.0, "levels": 100 / 255, "medians": 1.0}
 ADVERSE_SHOWN = 4  # claims of an exhibit that are written out; the others fold
 ORDER = ("does not hold", "leans", "holds", "not measured")  # what speaks against the paper comes first
 
@@ -67,17 +68,22 @@ def exhibits_of(claim: Claim) -> list[str]:
 
 
 def decisive(verdict: Verdict) -> Check | None:
-    """The check that decides a verdict: the first that speaks against the claim, else that of the smallest margin."""
+    """The check that decides a verdict: the first that speaks against the claim, else that of the smallest margin.
+
+    A premise that is met within luck only decides as well: the claim cannot do more than lean then.
+    """
 
     def strength(check: Check) -> tuple[bool, bool, float]:
         return check.leans, check.is_clear, mean((check.margins or {0: 0.0}).values()) * RANGES.get(check.unit, 1.0)
 
-    return min(verdict.found.measured, key=strength, default=None)
+    premises = [premise for premise in verdict.found.premises if premise.margins and premise.leans]
+    return min((*verdict.found.measured, *premises), key=strength, default=None)
 
 
 def published_check(verdict: Verdict, check: Check) -> Check | None:
     """The same check of the paper's own numbers; None where it gives none."""
-    same = (c for c in verdict.published.measured if (c.subject, c.name) == (check.subject, check.name))
+    paper = (*verdict.published.measured, *verdict.published.premises)
+    same = (c for c in paper if (c.subject, c.name) == (check.subject, check.name))
     return next(same, None)
 
 
