@@ -197,7 +197,7 @@ def _what_happened(said: Sequence[str], asked: bool) -> Exception:
     left = [line for line in sentences if line.startswith(LEFT)]
     consequences = ("has lost another process", "interrupted;")
     causes = [line for line in sentences if line not in left and not any(part in line for part in consequences)]
-    if left:
+    if left and not causes:  # where one has failed, torchrun asks the others to leave
         return PreemptedError(left[-1])
     if asked and not causes:  # before it could be heeded
         return PreemptedError(f"{LEFT} before its next checkpoint; start it again and it continues from its last one")

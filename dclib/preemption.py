@@ -6,6 +6,7 @@ waits ``GRACE`` seconds more, for the other may be about to leave as well, and t
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -141,5 +142,7 @@ def _leave_at_once(number: int) -> None:
         says, status = "interrupted; what was finished is kept, and the same command continues", 128 + number
     else:
         says, status = _said(signal.Signals(number).name), EXIT_STATUS
+    for worker in multiprocessing.active_children():
+        worker.kill()  # one that is stuck would hold on to what this process prints to
     print(f"dclib: {says}", file=sys.stderr, flush=True)
     os._exit(status)

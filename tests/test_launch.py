@@ -190,6 +190,7 @@ def test_what_the_processes_say_decides_what_is_raised():
     assert isinstance(_what_happened([left], asked=False), PreemptedError)
     assert isinstance(_what_happened([lost], asked=True), PreemptedError)  # asked before it could be heeded
     assert isinstance(_what_happened([lost, full], asked=True), LaunchError)  # no checkpoint was written on leaving
+    assert isinstance(_what_happened([full, left], asked=False), LaunchError)  # torchrun asked the other one to leave
     error = _what_happened([lost, full], asked=False)
     assert isinstance(error, LaunchError)
     assert "No space left" in str(error)  # the cause, not the consequence
