@@ -8,32 +8,30 @@ from test_scorecard import PLANTS, SEEDS, verdict, voc
 
 from dclib.records import Record
 from dclib.report import scorecard
-from dclib.report.learning import unlearned
+from dclib.report.learning import task_table, unlearned
 
 N = 16_000
-END = " after the last epoch in seed 0, chance "
+CHANCE = {"turn": 25.0, "super": 12.5, "sub": 3.125, "train": 6.25}  # two super-clusters, 32 sub-clusters, 16 classes
 
 
-def trained(
-    method: str, seed: int, *, kind: str = "", n_super: int = 1, n_sub: int = 32, **ends: float
-) -> list[Record]:
-    """Accuracies (and chances) after three epochs; before the last they are misleading."""
-    config = {"method": kind or method, "cluster": {"n_super": n_super, "n_sub": 32}}
-    card = make_card(method, seed, stage="pretrain", config=config)
+def trained(method: str, seed: int, **ends: float) -> list[Record]:
+    """Accuracies of tasks, and what a guess gives, after three epochs; before the last they are misleading."""
+    card = make_card(method, seed, stage="pretrain")
 
     def at(name: str, epoch: int, value: float) -> Record:
         return Record(name=name, value=value, unit="%", n=N, keys={"epoch": epoch}, card=card)
 
-    return [at(n, e, v) for n, end in ends.items() for e, v in ((1, 99 - end), (3, end), (2, 99 - end))]
+    return [
+        record
+        for task, end in ends.items()
+        for epoch, value in ((1, 99 - end), (3, end), (2, 99 - end))
+        for record in (at(f"{task}_accuracy", epoch, value), at(f"{task}_chance", epoch, CHANCE[task]))
+    ]
 
 
 def test_a_rotation_network_at_a_quarter_has_learned_nothing() -> None:
-    records = [
-        r
-        for s, a in ((0, 24.5), (1, 26.7), (2, 52.7))
-        for r in trained("rotnet_rgb", s, kind="rotnet", super_accuracy=a)
-    ]
-    records += [r for s in SEEDS for r in trained("rotnet", s, super_accuracy=94.0)]
+    records = [r for s, a in ((0, 24.5), (1, 26.7), (2, 52.7)) for r in trained("rotnet_rgb", s, turn=a)]
+    records += [r for s in SEEDS for r in trained("rotnet", s, turn=94.0)]
     assert unlearned(records) == {
         "rotnet_rgb": "RotNet, RGB has not learned to tell turns "
         "(24 %, 27 % after the last epoch in seeds 0, 1, chance 25 %)"
@@ -43,41 +41,32 @@ def test_a_rotation_network_at_a_quarter_has_learned_nothing() -> None:
 @pytest.mark.parametrize(
     ("accuracies", "told"),
     [
-        (
-            {"super_accuracy": 12.0, "sub_accuracy": 50.0},
-            "super-classes (12 %{}12 %)",
-        ),
-        (
-            {"super_accuracy": 60.0, "sub_accuracy": 3.5},
-            "sub-classes (4 %{}3.1 %)",
-        ),
-        ({"super_accuracy": 60.0, "sub_accuracy": 4.5}, ""),
-        # twice chance at super-classes and none at turns: only the record of its own tells
-        (
-            {"super_accuracy": 25.0, "sub_accuracy": 50.0, "turn_accuracy": 25.0, "turn_chance": 25.0},
-            "turns (25 %{}25 %)",
-        ),
+        ({"turn": 60.0, "super": 12.0, "sub": 50.0}, "super-classes (12 %"),
+        ({"turn": 60.0, "super": 60.0, "sub": 3.5}, "sub-classes (4 %"),
+        ({"turn": 60.0, "super": 60.0, "sub": 4.5}, ""),
+        # twice chance at super-classes, and none at turns
+        ({"turn": 25.0, "super": 25.0, "sub": 50.0}, "turns (25 %"),
+        ({"train": 7.0}, "classes (7 %"),
     ],
 )
 def test_each_task_has_its_own_chance(accuracies: dict[str, float], told: str) -> None:
-    """Two super-clusters make eight super-classes."""
-    found = unlearned(trained("deepercluster", 0, n_super=2, **accuracies))
-    assert found == ({"deepercluster": f"DeeperCluster has not learned to tell {told.format(END)}"} if told else {})
+    found = unlearned(trained("deepercluster", 0, **accuracies))
+    assert list(found) == (["deepercluster"] if told else [])
+    assert not told or found["deepercluster"].startswith(f"DeeperCluster has not learned to tell {told}")
 
 
-def test_recorded_chance_comes_before_the_settings() -> None:
-    assert unlearned(trained("deepcluster", 0, sub_accuracy=10.0)) == {}
-    assert "chance 10 %" in unlearned(trained("deepcluster", 0, sub_accuracy=10.0, sub_chance=10.0))["deepcluster"]
-
-
-def test_a_task_told_twice_is_said_once() -> None:
-    both = trained("rotnet", 0, super_accuracy=25.0, turn_accuracy=25.0, turn_chance=25.0)
-    assert unlearned(both)["rotnet"].count("turns") == 1
-
-
-def test_a_supervised_network_is_judged_where_chance_is_known() -> None:
-    assert unlearned(trained("supervised", 0, train_accuracy=10.0)) == {}
-    assert "labels" in unlearned(trained("supervised", 0, train_accuracy=10.0, sub_chance=10.0))["supervised"]
+def test_a_task_at_chance_is_named_with_its_seeds_on_the_page() -> None:
+    records = [r for seed, end in ((0, 26.0), (1, 60.0), (2, 27.5)) for r in trained("rotnet", seed, turn=end)]
+    (row,) = task_table(records, "rotnet").groups[0].rows
+    assert [row.label, *(cell.text for cell in row.cells)] == [
+        "turns",
+        "37.8",  # mean of the last epochs
+        "25",
+        "WARNING: no, at chance in 2 seeds (0, 2)",
+    ]
+    rows = task_table(trained("deepercluster", 0, turn=90.0, sub=30.0), "deepercluster").groups[0].rows
+    assert [(row.label, row.cells[-1].text) for row in rows] == [("turns", "yes"), ("sub-classes", "yes")]
+    assert "Random was asked nothing" in repr(task_table([], "random"))
 
 
 def gains(of_rgb: float) -> list[Record]:
@@ -85,9 +74,7 @@ def gains(of_rgb: float) -> list[Record]:
     values = {"rotnet": 60, "rotnet_rgb": 60, "deepercluster_rgb": 60}
     found = [r for s in SEEDS for r in voc({**values, "deepercluster": 90 + 0.1 * s}, s)]
     turns = {"deepercluster_rgb": of_rgb, "deepercluster": 92.0, "rotnet": 94.0, "rotnet_rgb": 94.0}
-    return found + [
-        r for s in SEEDS for m, v in turns.items() for r in trained(m, s, kind=m.split("_")[0], super_accuracy=v)
-    ]
+    return found + [r for s in SEEDS for m, v in turns.items() for r in trained(m, s, turn=v)]
 
 
 def test_no_claim_holds_against_a_baseline_that_has_not_learned_its_task() -> None:
@@ -103,7 +90,7 @@ def test_no_claim_holds_against_a_baseline_that_has_not_learned_its_task() -> No
 
 
 def test_a_claim_of_several_networks_leans_when_one_has_not_learned() -> None:
-    records = [r for s in SEEDS for r in PLANTS["K1"](5 + 0.1 * s, s)] + trained("deepcluster", 0, sub_accuracy=3.0)
+    records = [r for s in SEEDS for r in PLANTS["K1"](5 + 0.1 * s, s)] + trained("deepcluster", 0, sub=3.0)
     found = verdict(records, "K1")
     assert found.outcome == "leans"
     assert "DeepCluster has not learned to tell sub-classes" in found.reason

@@ -1,32 +1,15 @@
-"""Which networks have not learned the task that they were trained on: nothing may be concluded from them."""
+"""Whether networks learned what they were asked in pre-training: nothing may be concluded from one that did not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from statistics import mean
 
 from dclib.records import Record, select
-from dclib.report.finder import last
-from dclib.report.series import methods_in, title_of
-from dclib.train.chance import at_chance
-
-
-@dataclass(frozen=True)
-class Task:
-    """One of the things a network is trained to tell, with the names of its records."""
-
-    accuracy: str  # % of an epoch's images
-    chance: str  # what guessing gets right, %
-    told: str  # in words
-
-
-TASKS = (
-    Task("turn_accuracy", "turn_chance", "turns"),
-    Task("super_accuracy", "super_chance", "super-classes"),
-    Task("sub_accuracy", "sub_chance", "sub-classes"),
-    Task("train_accuracy", "sub_chance", "labels"),
-)
-TURNS = 4
+from dclib.report.provenance import under
+from dclib.report.series import methods_in, over_seeds, plural, spread, title_of
+from dclib.report.tables import Cell, Group, Row, Table
+from dclib.train.chance import TASKS, at_chance
 
 
 def unlearned(records: Sequence[Record]) -> Mapping[str, str]:
@@ -38,48 +21,66 @@ def unlearned(records: Sequence[Record]) -> Mapping[str, str]:
     trained = [r for r in records if r.card and r.card.stage == "pretrain" and "epoch" in r.keys]
     found = {}
     for method in methods_in(trained):
-        said: dict[str, str] = {}  # with one super-cluster, super-classes are the turns
-        for task in TASKS:
-            for told, how in _failures(trained, method, task).items():
-                said.setdefault(told, how)
+        said = [
+            f"{told} ({', '.join(f'{accuracy:.0f} %' for accuracy, _ in failed.values())} after the last epoch in "
+            f"seed{'s' if len(failed) > 1 else ''} {', '.join(map(str, failed))}, "
+            f"chance {next(iter(failed.values()))[1]:.2g} %)"
+            for task, told in TASKS.items()
+            if (failed := failures(trained, method, task))
+        ]
         if said:
-            listed = " and ".join(f"{told} ({how})" for told, how in said.items())
-            found[method] = f"{title_of(method)} has not learned to tell {listed}"
+            found[method] = f"{title_of(method)} has not learned to tell {' and '.join(said)}"
     return found
 
 
-def _failures(records: Sequence[Record], method: str, task: Task) -> dict[str, str]:
-    """The task in words -> accuracies, chance and seeds, if some seed has not learned it; else empty."""
-    found: dict[int, list[Record]] = {}
-    for record in select(records, task.accuracy, method=method):
-        if record.card:
-            found.setdefault(record.card.seed, []).append(record)
-    failed, chances = {}, []
-    for seed, epochs in sorted(found.items()):
-        end = max(epochs, key=lambda r: int(r.keys["epoch"]))
-        chance = _chance(records, end, task)
-        if chance and at_chance(end.value, chance, end.n):
-            failed[seed] = f"{end.value:.0f} %"
-            chances.append(chance)
-    if not failed:
-        return {}
-    seeds = f"seed{'s' if len(failed) > 1 else ''} {', '.join(map(str, failed))}"
-    told = "turns" if chances[0] == 100 / TURNS and task.accuracy == "super_accuracy" else task.told
-    return {told: f"{', '.join(failed.values())} after the last epoch in {seeds}, chance {chances[0]:.2g} %"}
+def failures(records: Sequence[Record], method: str, task: str) -> dict[int, tuple[float, float]]:
+    """Seed -> accuracy and chance, %, of the seeds that are no better than a guess at a task after the last epoch."""
+    chances = _last(records, f"{task}_chance", method)
+    return {
+        seed: (end.value, chances[seed].value)
+        for seed, end in _last(records, f"{task}_accuracy", method).items()
+        if seed in chances and at_chance(end.value, chances[seed].value, end.n)
+    }
 
 
-def _chance(records: Sequence[Record], end: Record, task: Task) -> float:
-    """What guessing gets right, as recorded, or as it follows from the settings; 0 where neither tells."""
-    card = end.card
-    if card is None:
-        return 0.0
-    recorded = select(records, task.chance, method=card.method, seed=card.seed)
-    if recorded:
-        return last(recorded)
-    cluster = card.config.get("cluster", {})
-    kind = card.config.get("method", card.method)
-    if task.accuracy == "super_accuracy" and cluster:  # turns times super-clusters, of which RotNet has none
-        return 100 / (TURNS * (cluster["n_super"] if kind == "deepercluster" else 1))
-    if task.accuracy == "sub_accuracy":
-        return 100 / cluster["n_sub"] if "n_sub" in cluster else 0.0
-    return 0.0
+def task_table(records: Sequence[Record], method: str) -> Table:
+    """For each task of a method its accuracy in the last epoch, what a guess gives, and the seeds no better than it."""
+    rows = tuple(row for task in TASKS if (row := _row(records, method, task)) is not None)
+    empty = f"{title_of(method)} was asked nothing, or has not been trained yet."
+    used = [r for r in records if r.card and r.card.method == method]
+    return Table(
+        caption=f"What {title_of(method)} was asked, last epoch",
+        columns=("Task", "right, %", "by a guess, %", "learned?"),
+        groups=(Group("", rows, "" if rows else empty),),
+        notes=(
+            f"Values: {over_seeds(used)}. Not learned: right at most 1.2 times as often as a guess. No claim is judged "
+            "by a comparison with a network that has not learned its task.",
+        )
+        if rows
+        else (),
+        source=under(used, *(f"{task}_accuracy" for task in TASKS)),
+    )
+
+
+def _row(records: Sequence[Record], method: str, task: str) -> Row | None:
+    values = [record.value for record in _last(records, f"{task}_accuracy", method).values()]
+    chances = [record.value for record in _last(records, f"{task}_chance", method).values()]
+    if not values or not chances:
+        return None
+    failed = failures(records, method, task)
+    said = (
+        f"WARNING: no, at chance in {plural(len(failed), 'seed')} ({', '.join(map(str, failed))})" if failed else "yes"
+    )
+    small = f"± {spread(values):.1f}" if len(values) > 1 else ""
+    return Row(TASKS[task], (Cell(f"{mean(values):.1f}", small), Cell(f"{mean(chances):.3g}"), Cell(said, words=True)))
+
+
+def _last(records: Sequence[Record], name: str, method: str) -> dict[int, Record]:
+    """Seed -> the record of its last epoch, by seed."""
+    found: dict[int, Record] = {}
+    for record in select(records, name, method=method):
+        if record.card and "epoch" in record.keys:
+            before = found.get(record.card.seed)
+            if before is None or int(record.keys["epoch"]) > int(before.keys["epoch"]):
+                found[record.card.seed] = record
+    return dict(sorted(found.items()))
