@@ -45,7 +45,7 @@ html[data-theme=dark] .dclib-verdicts{--ink:#eee;--line:#666;--holds:#6bb8ee;--l
 .dclib-verdicts .does-not-hold{color:var(--against)}.dclib-verdicts .not-measured{color:var(--nothing)}
 .dclib-verdicts svg{overflow:visible}
 .dclib-verdicts svg.claim-mark{width:16px;height:16px;vertical-align:-3px;margin-right:.3em}
-.dclib-verdicts .claim-row{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,13.5rem),1fr));
+.dclib-verdicts .claim-row{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,12rem),1fr));
 gap:.2em 1.2em;padding:.7em 0;border-top:1px solid var(--line);font-size:.9em;line-height:1.4}
 .dclib-verdicts .claim-row:target{outline:2px solid var(--holds);outline-offset:4px}
 .dclib-verdicts p{margin:0}
