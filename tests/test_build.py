@@ -131,6 +131,7 @@ for p in {pages}:
     {write}.parent.mkdir(parents=True, exist_ok=True)
     {write}.write_text(p.read_text())
 (html / "searchindex.js").touch()
+(html / "search.html").write_text('<script src="_static/searchtools.js"></script>')
 {command}
 """
     monkeypatch.setattr(site, "BUILDER", code)
