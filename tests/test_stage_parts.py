@@ -161,8 +161,18 @@ def test_others_are_expected_at_the_pace_of_those() -> None:
     forecast = Forecast(chain(), {}, jobs=1)
     guess = forecast.seconds_left([], {})
     assert guess > 0
-    forecast.learn("a", 20.0)  # ten of them to start, and ten for a cost of 1,000
-    assert forecast.seconds_left(["a"], {}) == pytest.approx((10 + 20) + (10 + 40))
+    forecast.learn("a", 10_010.0)  # ten seconds of them to start, and ten for each of a cost of 1,000
+    # two seconds for a cost of 1,000 were guessed, and both are one pace: (2 + 10,000) s for a cost of 2,000
+    assert forecast.seconds_left(["a"], {}) == pytest.approx((10 + 10_002) + (10 + 20_004))
+
+
+def test_one_tiny_stage_does_not_make_hours_of_the_others() -> None:
+    path = Path("x.ipynb")
+    tiny = Stage(page="tiny", notebook=path, parameters={}, cost=60)  # 15 s more than a start, for 60 images
+    others = [Stage(page=f"page {i}", notebook=path, parameters={}, cost=2000) for i in range(10)]
+    forecast = Forecast([tiny, *others], {}, jobs=1)
+    forecast.learn("tiny", 25.0)
+    assert 10 * 10 < forecast.seconds_left(["tiny"], {}) < 10 * 60
 
 
 def test_a_stage_that_takes_longer_than_expected_has_nothing_left() -> None:

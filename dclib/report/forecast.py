@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
 
 from dclib.report.stages import Stage, urgency
 
 START_SECONDS = 10.0  # of a kernel and its imports
-IMAGES_PER_SECOND = 500.0  # of one training on one core: a first guess, replaced by what is measured
+IMAGES_PER_SECOND = 500.0  # of one training on one core: a first guess, outweighed by what is measured
+GUESSED_SECONDS = 2.0  # how much that counts: beyond a start, which varies as much, a small stage tells no pace
 
 
 class Forecast:
@@ -35,8 +35,9 @@ class Forecast:
             return self.measured[stage.page]
         known = [(s.cost, self.measured[s.page]) for s in self.stages if s.page in self.measured and s.cost > 1]
         start = min(START_SECONDS, *(seconds for _, seconds in known), START_SECONDS)
-        paces = [(seconds - start) / cost for cost, seconds in known]
-        return start + stage.cost * (median(paces) if paces else 1 / IMAGES_PER_SECOND)
+        seconds = GUESSED_SECONDS + sum(seconds - start for _, seconds in known)
+        images = GUESSED_SECONDS * IMAGES_PER_SECOND + sum(cost for cost, _ in known)
+        return start + stage.cost * seconds / images
 
     def seconds_left(self, settled: Collection[str], at_work: Mapping[str, float]) -> float:
         """Seconds to the end, given the pages that are settled, and for how long others are at work.
