@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dclib.data.folders import OpenFile, TarReader, labels_from_folders, open_folder, open_list, open_tar
-from dclib.data.images import open_images
+from dclib.data.folders import OpenFile, TarReader, labels_from_folders, open_folder, open_list, open_tar, sort_out
+from dclib.data.images import UnreadableImageError, open_images
 
 
 def write_images(root: Path, *names: str) -> None:
@@ -452,3 +452,34 @@ def test_pictures_of_kinds_that_are_not_read_are_counted_and_named(tmp_path):
     images = open_folder(tmp_path)
     assert len(images) == 2
     assert "(2): a/3.HEIC, b/4.cr2" in note_about(images, "kinds that are not read")
+
+
+def test_no_picture_that_pillow_opens_is_passed_over_without_a_word():
+    Image.init()
+    for suffix in (suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN):
+        found = sort_out([f"a/1{suffix}"])
+        assert found.paths or "1" + suffix in found.notes[0]
+
+
+def test_files_of_a_folder_that_may_be_listed_and_not_entered_have_no_size(tmp_path, monkeypatch):
+    """The tests may run as root, whom nothing is closed to."""
+    write_images(tmp_path, "a/1.png", "shut/2.png")
+    images, stat = open_folder(tmp_path), Path.stat
+
+    def refuse(path, **options):
+        if path.parent.name == "shut":
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert images.reader.sizes(images.ids)[1] == -1
+    assert images.fingerprint
+    with pytest.raises(UnreadableImageError, match=r"shut/2\.png.*Permission denied"):
+        images[1]
+
+
+@pytest.mark.parametrize("content", ['""\n', '""\n" "\n'])
+def test_a_list_of_empty_quotation_marks_holds_no_images(tmp_path, content):
+    (tmp_path / "list.txt").write_text(content)
+    with pytest.raises(ValueError, match=r"no images in .*list\.txt: need one path per line"):
+        open_list(tmp_path / "list.txt")

@@ -185,13 +185,16 @@ def overwrite(path: Path) -> None:
     path.write_bytes(path.read_bytes()[::-1])  # as many bytes, in place
 
 
-@pytest.mark.parametrize("change", ["add", "overwrite", "relink", "listed"])
+@pytest.mark.parametrize("change", ["add", "overwrite", "relink", "listed", "listed by Windows"])
 def test_pages_are_made_anew_when_what_the_loader_reads_changes(tmp_path: Path, change: str) -> None:
     disk, root = write_pictures(tmp_path / "disk", 16), tmp_path / "linked"
     root.mkdir()
     (root / "train").symlink_to(disk)
     loose = write_pictures(tmp_path / "elsewhere", 1, flat=True) / "000.png"
-    (root / "more.txt").write_text("../elsewhere/000.png\n")
+    if change == "listed by Windows":
+        (root / "more.txt").write_bytes("..\\elsewhere\\000.png\tdisc\r\n".encode("utf-16"))
+    else:
+        (root / "more.txt").write_text("../elsewhere/000.png\n")
 
     def key() -> dict[str, str]:
         settings = {"cluster.n_sub": 2, "methods.deepercluster_hierarchy.cluster.n_sub": 2}

@@ -12,10 +12,12 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dclib.data.decoding import IMAGE_SUFFIXES, OTHER_SUFFIXES, refuse_too_large
 from dclib.data.images import ImageSet, labels_from_names, name_some, printable
@@ -157,7 +159,7 @@ def open_list(path: str | Path) -> ImageSet:
         ValueError: a listed file is missing, or some lines have a class and some have none.
     """
     path = Path(path)
-    rows = _read_rows(path)
+    rows = read_rows(path)
     if not rows:
         raise ValueError(f"no images in {path}: need one path per line")
     missing = [name for name, _ in rows if not os.path.isfile(path.parent / name)]
@@ -202,7 +204,7 @@ def sort_out(files: Iterable[str], *, whole: bool = False, closed: Sequence[str]
         else:
             others.append(path)
     paths = dict(sorted(paths.items()))
-    unread = sorted(printable(path) for path in others if path.lower().endswith(OTHER_SUFFIXES))
+    unread = sorted(printable(path) for path in others if path.lower().endswith(_unread_suffixes()))
     notes = [
         _note("folders that may not be read", sorted(map(printable, closed))),
         _note("folders that a system keeps for itself", [printable(p) for p, n in sorted(litter.items()) if n]),
@@ -311,6 +313,13 @@ def _is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not hidden
 
 
+@cache
+def _unread_suffixes() -> tuple[str, ...]:
+    """How pictures end that are not read: the other kinds that Pillow opens, and some that it does not."""
+    opened = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    return tuple((opened | {*OTHER_SUFFIXES}) - {*IMAGE_SUFFIXES})
+
+
 def files_below(root: str | Path, closed: list[str] | None = None) -> Iterator[str]:
     """Paths of the files below a folder, relative to it; see :func:`open_folder` for what is not gone into.
 
@@ -374,18 +383,18 @@ def _check_end(path: Path, offset: int) -> None:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:  # it is gone, or in a folder whose names may be read and whose files may not
         return -1
 
 
-def _read_rows(path: Path) -> list[tuple[str, str]]:
-    """(path, class or "") of each line of a list."""
+def read_rows(path: Path) -> list[tuple[str, str]]:
+    """(path, class or "") of each line of a list. Raises ValueError where it is no text of lines."""
     try:
         lines = [line for _, line in read_lines(path)]
         separator = "\t"
         if path.suffix.lower() == ".csv":
             separator = ";" if any(";" in line for line in lines[:1]) and "," not in lines[0] else ","
-        rows = [tuple(row) for row in csv.reader(lines, delimiter=separator) if row]
+        rows = [tuple(row) for row in csv.reader(lines, delimiter=separator) if any(map(str.strip, row))]
     except csv.Error as error:
         raise ValueError(f"need a text file with one path per line, got {path}: {error}") from None
     if rows and all(len(row) == 1 for row in rows) and not os.path.isfile(path.parent / rows[0][0]):

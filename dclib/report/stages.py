@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from dclib.config import Preset, config_hash
 from dclib.data.decoding import IMAGE_SUFFIXES
-from dclib.data.folders import files_below
+from dclib.data.folders import files_below, read_rows
 from dclib.data.images import LIST_SUFFIXES
 from dclib.data.zip_index import FOLDER as INDEX_FOLDER
 from dclib.presets import data_root, load_preset, project_root
@@ -44,7 +45,6 @@ SET_NAMES = (
     "paris",
     "metadata",
 )
-LARGEST_LIST = 2**28  # bytes; a longer text is no list of images
 ABOUT_MACHINES = ("planner", "scaling", "performance")  # those that read the benchmarks
 READS_PUBLISHED = ("load_published", "findings")  # what a page calls that shows published records of its preset
 ABOUT_IMAGES = ("hashtags", "recipes", "planner", "scaling")  # those that need no trained network of the preset
@@ -262,20 +262,20 @@ def _images_stamp(preset: Preset) -> str:
     stamp = []
     for place in [root, *outside]:
         below = [place / path for path in sorted(files_below(place))] if place.is_dir() else [place]
-        for path in [*below, *_listed_outside(below, root)]:
+        for path in [*below, *_listed_outside(below)]:
             if INDEX_FOLDER not in path.parts:  # opening the images makes it
                 stamp.append((os.fsencode(path).decode("latin-1"), *_state(path)))
     return config_hash(stamp)
 
 
-def _listed_outside(files: Sequence[Path], root: Path) -> Iterator[Path]:
+def _listed_outside(files: Sequence[Path]) -> Iterator[Path]:
     """Images that lists among some files name elsewhere."""
     for path in files:
-        if path.suffix.lower() in LIST_SUFFIXES and path.stat().st_size < LARGEST_LIST:
-            for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-                name = line.split("\t" if path.suffix.lower() != ".csv" else ",")[0].strip()
-                if name.startswith(("/", "../")) and name.lower().endswith(IMAGE_SUFFIXES):
-                    yield path.parent / name
+        if path.suffix.lower() in LIST_SUFFIXES:
+            with suppress(ValueError):  # it is no list, which its loader says if it has one
+                for name, _ in read_rows(path):
+                    if name.startswith(("/", "../")) and name.lower().endswith(IMAGE_SUFFIXES):
+                        yield path.parent / name
 
 
 def _state(path: Path) -> tuple[int, int]:
