@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.command(options)
     except (ValueError, OSError, yaml.YAMLError) as error:
-        print(f"dclib: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"dclib: {' '.join(_told(error).split())}", file=sys.stderr)
         return MISUSED
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in ("papermill", "nbformat", "nbclient"):
@@ -47,6 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("dclib: interrupted; what was finished is kept, and the same command continues", file=sys.stderr)
         return INTERRUPTED
     return status
+
+
+def _told(error: Exception) -> str:
+    """What an error says; of one that is the system's own words, which file it is about and what to look at."""
+    if not (isinstance(error, OSError) and error.filename and str(error).startswith("[Errno")):
+        return str(error)
+    name = os.fsencode(error.filename).decode("utf-8", "backslashreplace")
+    return f"cannot use {name}: {error.strerror}; see that it is there, and that this user may read or write it"
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -471,6 +471,16 @@ def test_a_broken_preset_file_and_a_bare_key_are_one_sentence(tmp_path, capsys):
     assert errors[1] == "dclib: --set needs key=value, such as train.epochs=2; got 'train.epochs'"
 
 
+def test_what_the_system_says_of_a_file_is_a_sentence_with_its_name_and_what_to_do(monkeypatch, capsys):
+    def refuse(name):
+        raise PermissionError(13, "Permission denied", "photos/caf\udce9")
+
+    monkeypatch.setattr(door, "load_preset", refuse)
+    assert door.main(["presets", "pocket"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("dclib: cannot use photos/caf\\xe9: Permission denied; see that")
+
+
 def test_presets_are_listed_and_shown(capsys):
     assert door.main(["presets"]) == 0
     assert "pocket\n    The whole method" in capsys.readouterr().out
