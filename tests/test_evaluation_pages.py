@@ -485,8 +485,12 @@ def test_under_every_exhibit_stands_where_it_comes_from(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "numbers"),
     [
-        ("table 2", {27, 32}),
-        ("table 3", {28, 33}),
+        ("table 2", {27, 32, 39}),
+        ("leads", {27, 32, 39}),
+        ("accuracy per epoch", {27, 32, 39}),
+        ("table 3", {28, 33, 37}),
+        ("retrieval", {28, 33, 37}),
+        ("recipes", {36, 38}),
         ("table 4", {29, 34}),
         ("hashtags", {15}),
         ("colour", {31}),
@@ -495,7 +499,7 @@ def test_under_every_exhibit_stands_where_it_comes_from(name: str) -> None:
     ],
 )
 def test_an_exhibit_refers_to_the_deviations_that_bear_on_it(name: str, numbers: set[int]) -> None:
-    html = {**SCORED, **FIGURES}[name]()._repr_html_()
+    html = {**SCORED, **FIGURES, "recipes": recipes.recipe_table}[name]()._repr_html_()
     assert set(map(int, re.findall(r'<a href="../deviations.html#d(\d+)"', html))) == numbers
 
 

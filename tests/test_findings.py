@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +62,14 @@ def test_every_exhibit_of_the_results_has_a_claim() -> None:
     assert {*(f"Table {n}" for n in (1, 2, 3, 4)), *(f"Figure {n}" for n in (1, 2, 3))} <= covered
 
 
+def test_every_claim_of_the_papers_is_told_on_a_page() -> None:
+    folder = Path(__file__).parent.parent / "notebooks"
+    cells = [c for path in folder.glob("*.ipynb") for c in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    calls = "\n".join("".join(c["source"]) for c in cells if "findings." in "".join(c["source"]))
+    told = set(re.findall(r'"((?:Table|Figure|section) [\d.]+)"', calls))
+    assert [c.id for c in CLAIMS if c.is_the_papers and not told & set(findings.exhibits_of(c))] == []
+
+
 @pytest.mark.parametrize(
     ("where", "tables", "exhibits"),
     [
@@ -66,6 +77,7 @@ def test_every_exhibit_of_the_results_has_a_claim() -> None:
         ("section 4.2; Figure 3", (), ["Figure 3"]),  # by what the text names
         ("Figure 2 of the main paper; Table 1", (1,), ["Table 1"]),  # not the supplement's Figure 2
         ("section 4", (4, 3), ["Table 3", "Table 4"]),
+        ("section 4.2", (), ["section 4.2"]),  # by what makes it, where there is no exhibit
     ],
 )
 def test_a_claim_belongs_to_the_exhibits_of_its_cells_and_of_its_place(where, tables, exhibits) -> None:

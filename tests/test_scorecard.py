@@ -632,3 +632,12 @@ def test_the_table_shows_every_claim_with_its_verdict_margins_and_reason() -> No
     assert "✓ holds" in html
     assert "loss on Oxford less that on Paris +2.1 ± 0.1 points" in html
     assert "loss on Oxford less that on Paris +3.8 points" in html
+
+
+def test_published_seeds_are_judged_on_the_papers_claims_where_there_are_any() -> None:
+    planted = [r for s in SEEDS for r in PLANTS["C8"](2 + 0.1 * s, s)]
+    html = scorecard.published_scorecard(planted)._repr_html_()
+    assert f"Published records, {len(SEEDS)} seeds" in html
+    assert "✓ holds" in html
+    assert "K1. " not in html
+    assert "No published records" in scorecard.published_scorecard([])._repr_html_()

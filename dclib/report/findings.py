@@ -61,10 +61,14 @@ def address_of(claim: Claim) -> str:
 
 
 def exhibits_of(claim: Claim) -> list[str]:
-    """The tables and figures of the supplement that a claim rests on; Figure 2 of the main paper is its Table 1."""
+    """The tables and figures of the supplement that a claim rests on; Figure 2 of the main paper is its Table 1.
+
+    A claim that rests on none belongs to the section that makes it.
+    """
     tables = {f"Table {number.table}" for number in claim.numbers}
     named = re.findall(r"\b(Table|Figure) (\d)(?! of the main)", claim.where)
-    return sorted(tables | {f"{kind} {number}" for kind, number in named})
+    found = sorted(tables | {f"{kind} {number}" for kind, number in named})
+    return found or re.findall(r"\bsection \d(?:\.\d)?", claim.where)
 
 
 def decisive(verdict: Verdict) -> Check | None:
@@ -104,7 +108,7 @@ def find(preset: Preset, exhibit: str, records: Sequence[Record], *, method: str
     """The claims that rest on an exhibit, judged; those that speak against the paper first.
 
     Args:
-        exhibit: ``Table 3``, ``Figure 2``: of the supplement.
+        exhibit: ``Table 3``, ``Figure 2``, ``section 6``: of the supplement.
         records: Those of the page. Records of training are read besides, for a claim may ask whether a network has
             learned its task; of other pages none, so that a page does not depend on which have run before it.
         method: For the page of one network: keep only claims about it. They compare it with others, which have not

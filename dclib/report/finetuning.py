@@ -47,7 +47,7 @@ def finetuning_table(records: Sequence[Record]) -> Table:
         groups=(Group("", tuple(rows)),),
         notes=(
             f"Ours: {over_seeds(records)}. Italics: published numbers, ImageNet "
-            "at 224 pixels. Schedules keep their shape and are scaled to the preset's epochs (D27, D32).",
+            "at 224 pixels. Schedules keep their shape and are scaled to the preset's epochs (D27, D32, D39).",
         ),
         source=under(records, "finetuned_top1"),
     )
@@ -73,7 +73,7 @@ def lead_table(records: Sequence[Record]) -> Table:
         groups=(Group("", tuple(rows)),),
         notes=(
             f"Leads are taken seed by seed; {over_seeds(records)}. The supplement calls the first column before "
-            "convergence and the second at it (D27, D32).",
+            "convergence and the second at it (D27, D32, D39).",
         ),
         source=under(records, "finetuned_top1"),
     )
@@ -96,7 +96,7 @@ def accuracy_per_epoch(records: Sequence[Record], published: Sequence[Record] = 
         _panels(plot_accuracy, describe_accuracy, records, published),
         caption=caption_with(
             "Test accuracy after every epoch of fine-tuning; of several seeds a thin line each and their mean. Look "
-            "for how early a start leads, and how much of the lead is left where the curves are flat (D27, D32).",
+            "for how early a start leads, and how much of the lead is left where the curves are flat (D27, D32, D39).",
             records,
             published,
         ),
@@ -112,7 +112,7 @@ def lead_per_epoch(records: Sequence[Record], published: Sequence[Record] = ()) 
         _panels(plot_lead, describe_lead, records, published),
         caption=caption_with(
             "Lead over training from scratch after every epoch, in points, seed by seed. The supplement's remark is "
-            "about the right ends: 1.0 point with the first recipe, 0.8 with the second (D27, D32).",
+            "about the right ends: 1.0 point with the first recipe, 0.8 with the second (D27, D32, D39).",
             records,
             published,
         ),

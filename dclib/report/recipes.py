@@ -44,7 +44,8 @@ def recipe_table() -> Table:
         notes=(
             "Made from dclib.config.RECIPES, from which presets start with `recipe: NAME`. SGD with momentum 0.9 and "
             "images of 224 pixels throughout. RotNet clusters nothing; the supplement names a Sobel filter for the "
-            "clustering recipes alone.",
+            "clustering recipes alone. deepercluster_yfcc100m keeps features on disk as float16 (D36); "
+            "what deepercluster_yfcc1m is of, Table 3 calls DeepCluster (D38).",
         ),
     )
 

@@ -58,7 +58,7 @@ def retrieval_table(records: Sequence[Record], data: DataConfig) -> Table:
         notes=(
             f"Ours: the mean over {' or '.join(map(str, n)) or 'no'} queries, {over_seeds(records)}. "
             "Italics: published numbers, on the real Oxford5K and Paris6K. Rows marked "
-            "paper only are methods that are not run here (D28, D33).",
+            "paper only are methods that are not run here (D28, D33, D37).",
         ),
         source=under(records, "retrieval_map"),
     )
@@ -82,7 +82,7 @@ def retrieval_bars(records: Sequence[Record], data: DataConfig, published: Seque
     caption = (
         f"Mean average precision: bars are ours, on {whose} ({over_seeds(records)}), diamonds "
         "the paper's, on the real ones. Compare the order of the bars with the order of the diamonds, not "
-        "their heights (D28, D33)."
+        "their heights (D28, D33, D37)."
     )
     return show_side_by_side(
         [panel for pair in drawn for panel in pair],

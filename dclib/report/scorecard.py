@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Literal
 
-from dclib.config import Preset
 from dclib.paper import CLAIMS, Claim
-from dclib.presets import project_root
-from dclib.records import Record, read_records
+from dclib.records import Record
 from dclib.report.display import Fragment, say
 from dclib.report.evidence import gather
 from dclib.report.finder import published_records
 from dclib.report.margins import Check, Evidence, precision
 from dclib.report.scale import comparability
-from dclib.report.series import plural, spread
+from dclib.report.series import plural, seeds_of, spread
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 Outcome = Literal["holds", "leans", "does not hold", "not measured"]
@@ -129,15 +127,12 @@ def scorecard_table(
     )
 
 
-def published_scorecard(preset: Preset, records: Sequence[Record]) -> Fragment | Table:
+def published_scorecard(published: Sequence[Record]) -> Fragment | Table:
     """Verdicts on the paper's claims from the records that come with the project, where they have more seeds."""
-    folder = project_root() / "results" / preset.name / "records"
-    published = read_records(folder) if folder.is_dir() else []
-    seeds = {record.card.seed for record in published if record.card and record.card.stage == "linear_probe"}
-    if len(seeds) <= len({record.card.seed for record in records if record.card}):
-        return say(f"No published records of preset {preset.name} have more seeds than this run.")
+    if not published:
+        return say("No published records of this preset have more seeds than this run.")
     verdicts = judge(published, [claim for claim in CLAIMS if claim.is_the_papers])
-    return scorecard_table(verdicts, caption=f"Published records of preset {preset.name}, {plural(len(seeds), 'seed')}")
+    return scorecard_table(verdicts, caption=f"Published records, {plural(len(seeds_of(published)), 'seed')}")
 
 
 def summarise(verdicts: Sequence[Verdict]) -> str:

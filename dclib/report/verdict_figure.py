@@ -99,6 +99,7 @@ def verdict_picture(lanes: Sequence[Lane]) -> Fragment:
     )
     scales = "".join(f"<div><strong>{escape(lane.title)}</strong>{_scale()}</div>" for lane in lanes)
     head = f'<div class="claim-row"><p>{_key()}</p>{scales}</div>'
+    # the caption comes first: a row for each claim is too tall for the meaning of its marks to stand below
     figure = f'<figure class="dclib-verdicts"><figcaption>{escape(caption)}</figcaption>{head}{html}</figure>'
     text = [f"[Figure] {caption}", *(_row_text([lane.label for lane in lanes], row) for row in rows)]
     return Fragment(STYLE + figure, "\n\n".join(text))
