@@ -25,7 +25,6 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from statistics import mean, stdev
 from typing import IO, Any
 
 VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "scikit-learn", "scipy", "duckdb")
@@ -115,14 +114,6 @@ def select(records: Iterable[Record], name: str, **where: str | int) -> list[Rec
         return record.keys[key] if key in record.keys else getattr(record.card, key, None)
 
     return [r for r in records if r.name == name and all(value_of(r, k) == v for k, v in where.items())]
-
-
-def mean_and_spread(records: Sequence[Record]) -> tuple[float, float, int]:
-    """Mean, sample standard deviation (0 for one) and number of the records' values."""
-    values = [record.value for record in records]
-    if not values:
-        raise ValueError("need at least one record to average; got none")
-    return mean(values), stdev(values) if len(values) > 1 else 0.0, len(values)
 
 
 @cache

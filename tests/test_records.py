@@ -4,10 +4,8 @@ import dataclasses
 import errno
 import fcntl
 import json
-import math
 import os
 import stat
-import statistics
 
 import pytest
 
@@ -17,7 +15,6 @@ from dclib.records import (
     RunCard,
     code_hash,
     installed_versions,
-    mean_and_spread,
     read_records,
     replacing_folder,
     select,
@@ -148,17 +145,6 @@ def test_a_records_own_key_wins_over_its_card():
     found = [make_record(card=make_card(method="rotnet"), method="deepercluster")]
     assert select(found, "top1", method="deepercluster") == found
     assert select(found, "top1", method="rotnet") == []
-
-
-def test_mean_and_spread():
-    values = [70.0, 71.5, 69.0]
-    mean, spread, n = mean_and_spread([make_record(v) for v in values])
-    assert (mean, n) == (pytest.approx(sum(values) / 3), 3)
-    assert spread == pytest.approx(math.sqrt(sum((v - sum(values) / 3) ** 2 for v in values) / 2))
-    assert spread == pytest.approx(statistics.stdev(values))
-    assert mean_and_spread([make_record(3.0)]) == (3.0, 0.0, 1)
-    with pytest.raises(ValueError, match="at least one record"):
-        mean_and_spread([])
 
 
 # --- code
