@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from bs4 import BeautifulSoup, Tag
 from synthetic_records import make_card
+from test_scorecard import SEEDS, finetuned, verdict
 
 from dclib.paper import CLAIMS, TABLE4, claim
 from dclib.records import Record
@@ -90,3 +91,14 @@ def test_what_was_not_measured_has_words_and_no_marks() -> None:
     soup = BeautifulSoup(verdict_picture(lanes_of([], [], [claim("C1")])).html, "html.parser")
     assert not soup.select("svg.claim-track")
     assert "no records" in soup.select_one(".claim-lane").text
+
+
+def test_a_claim_that_is_not_judged_says_why_and_shows_no_margin() -> None:
+    """Scratch ends lower by the second recipe, so no lead can be followed to convergence; its change is not shown."""
+    ends = {"pytorch_doc": {"random": 60.0, "deepercluster": 65.0}, "ours": {"random": 50.0, "deepercluster": 52.0}}
+    found = verdict([r for seed in SEEDS for r in finetuned(ends, seed)], "C14")
+    assert found.outcome == "not measured"
+    assert found.found.measured
+    html = verdict_picture([Lane("this run", "seeds 0, 1 and 2", [found])]).html
+    assert "what it presupposes is not so here: scratch ends higher by the second recipe" in html
+    assert "claim-track" not in html.split("</style>")[-1]
