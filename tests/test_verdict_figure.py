@@ -9,9 +9,10 @@ from test_scorecard import SEEDS, finetuned, verdict
 
 from dclib.paper import CLAIMS, TABLE4, claim
 from dclib.records import Record
-from dclib.report.evidence import EVIDENCE, Finder
+from dclib.report.evidence import EVIDENCE
+from dclib.report.finder import Finder
 from dclib.report.findings import RANGES
-from dclib.report.verdict_figure import SHAPES, lanes_of, place_of, verdict_picture, verdict_strip
+from dclib.report.verdict_figure import SHAPES, Lane, lanes_of, place_of, verdict_picture, verdict_strip
 
 
 def classified(gains: dict[int, float]) -> list[Record]:

@@ -74,8 +74,8 @@ def exhibits_of(claim: Claim) -> list[str]:
 def decisive(verdict: Verdict) -> Check | None:
     """The check that decides a verdict: the first that speaks against the claim, else that of the smallest margin.
 
-    A premise that is met within luck only decides as well: the claim cannot do more than lean then. None where the claim
-    is not judged: its margins, if there are any, say nothing.
+    A premise that is met within luck only decides as well: the claim cannot do more than lean then. None where the
+    claim is not judged: its margins, if there are any, say nothing.
     """
     if verdict.outcome == "not measured":
         return None
