@@ -192,7 +192,7 @@ def test_missing_list_of_a_query_is_named(root):
         ({"gnd": [{"bbx": [0, 0, 8, 6], "ok": [5], "junk": []}] * 2}, "image number 5 of 5"),
         ({"gnd": [{"bbx": [0, 0, 8, 6], "ok": [-1], "junk": []}] * 2}, "image number -1 of 5"),
         ({"gnd": [{"bbx": None, "ok": [1], "junk": []}] * 2}, "a box of four numbers; got None"),
-        ({"gnd": []}, "zip"),
+        ({"gnd": []}, "2 queries have 0 answers"),
         ({"imlist": None}, "TypeError"),
     ],
 )

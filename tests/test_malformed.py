@@ -198,8 +198,8 @@ class Tags(HTMLParser):
 @pytest.mark.parametrize("words", WORDS)
 def test_words_are_words_in_html(words):
     picture = Image.new("RGB", (4, 4))
-    card = show_photographs([(picture, words, [words, words])], caption=words)
-    plain = show_photographs([(picture, "title", ["one", "two"])], caption="caption")
+    card = show_photographs([(picture, words, [words, words])], kind="Drawing", caption=words)
+    plain = show_photographs([(picture, "title", ["one", "two"])], kind="Drawing", caption="caption")
     found, expected = Tags(card.html), Tags(plain.html)
     assert (found.tags, found.attributes) == (expected.tags, expected.attributes)
     # a line break of a browser's kind is one of its own rules, nothing else is lost

@@ -430,8 +430,8 @@ def test_comma_and_plus_inside_a_tag_stay_in_it():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (line_with().replace("\t", " ", 1), "need 23 columns, got 22"),
-        (line_with()[:-1] + "\tx\n", "need 23 columns, got 24"),
+        (line_with().replace("\t", " ", 1), "need 23 columns, or 25 .* got 22"),
+        (line_with()[:-1] + "\tx\n", "need 23 columns, or 25 .* got 24"),
         (line_with(c0="nick"), "need a photo number first"),
         (line_with(c22="2"), "0 or 1 last"),
         (line_with(c10="east"), "need a longitude within 180 degrees, got 'east'"),
@@ -449,10 +449,10 @@ def test_malformed_lines_are_counted_up_to_the_stated_share(tmp_path):
     lines[20] = "cut\tshort\n"
     path.write_text("".join(lines))
     table = read_metadata(path, max_bad=0.02)
-    assert (len(table), table.bad_lines) == (49, ((20, "need 23 columns, got 2"),))
+    assert (len(table), table.bad_lines) == (49, ((20, "need 23 columns, or 25 with a line's number first; got 2"),))
     assert [table[19].line, table[20].line] == [19, 21]  # nothing is shifted
     with pytest.raises(
-        ValueError, match=r"1 of 50 lines .* more than the 1\.00% allowed; line 21: need 23 columns, got 2"
+        ValueError, match=r"1 of 50 lines .* more than the 1\.00% allowed; line 21: need 23 columns, or 25 .* got 2"
     ):
         read_metadata(path)
 

@@ -6,6 +6,7 @@ forked from one that has imported everything.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import signal
@@ -51,6 +52,7 @@ def forked(what: str, number: int, port: int, ready: Path) -> int:
         return child
     os.environ |= {"WORLD_SIZE": "2", "RANK": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     status = 1
+    faulthandler.dump_traceback_later(20, file=sys.stderr)  # where it is, if it has not left by then
     try:
         wait_for(what, ready)
     except PreemptedError:
@@ -80,7 +82,7 @@ def main(folder: Path) -> None:
     asked = time.monotonic()
     for process, (_, name) in began.items():
         os.kill(process, signal.Signals[name])
-    while began and time.monotonic() - asked < 20:
+    while began and time.monotonic() - asked < 25:
         for process in list(began):
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
