@@ -224,8 +224,9 @@ def _figure_of(drawing: Figure | Axes) -> Figure:
 
 def _image(figure: Figure, alt: str, pictures: bool, *, alone: bool) -> str:
     width = round(figure.get_figwidth() * PIXELS_PER_INCH)
-    # beside others an image takes its share of the line, as long as it stays wide enough to read
-    room = f"max-width:min(100%,{width}px)" if alone else f"flex:1 1 300px;min-width:0;max-width:min(100%,{width}px)"
+    # beside others an image takes half of the line, as long as it stays wide enough to read: a third one no more
+    share = "" if alone else ",max(340px,50% - .25em)"
+    room = f"{'' if alone else 'flex:1 1 300px;min-width:0;'}max-width:min(100%,{width}px{share})"
     return f'<img src="{_uri(figure, pictures)}" alt="{escape(alt)}" width="{width}" style="{room};height:auto">'
 
 
