@@ -20,6 +20,8 @@ from dclib.report.tables import NO_VALUE, Row, Table
 
 HASHES = {"config_hash": "settings", "data_hash": "images", "code_hash": "code"}  # of a run card, and their names
 
+LONG_TITLE = 16  # characters of a panel's title that leave room for whose it is
+
 
 def load_published(preset: Preset, records: Sequence[Record], *, all_methods: bool = False) -> list[Record]:
     """The published records of the stages, and unless ``all_methods`` of the networks, that some records are about.
@@ -108,7 +110,9 @@ def panels(
         # axes of categories run downwards, and are the same in both
         if low[0] < high[0]:
             ax.set_ylim(min(low), max(high))
-        ax.set_title(": ".join(filter(None, (ax.get_title(), whom))), fontsize=ax.title.get_fontsize())
+        title = ax.get_title()
+        between = ":\n" if len(title) > LONG_TITLE else ": "  # two lines where one would be cut off
+        ax.set_title(between.join(filter(None, (title, whom))), fontsize=ax.title.get_fontsize())
     return [(here, f"This run. {describe(records)}"), (there, f"Published seeds. {describe(published)}")]
 
 
