@@ -96,5 +96,6 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job is started without
     importlib.import_module("torch._dynamo")  # the sharing of gradients would import it in each process
     main(Path(sys.argv[1]))
