@@ -342,4 +342,9 @@ RECIPES: dict[str, MethodConfig] = {
 def config_hash(*values: Any) -> str:
     """Twelve hexadecimal digits that change with any value in the given dataclasses, mappings or lists."""
     plain = [dataclasses.asdict(v) if dataclasses.is_dataclass(v) and not isinstance(v, type) else v for v in values]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for; a set in order, for that of its members differs from process to process."""
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)

@@ -1,6 +1,10 @@
 """Settings: types and ranges, precedence of presets, recipes and overrides, hashes, and the messages."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -343,3 +347,19 @@ def test_a_preset_written_in_two_ways_hashes_alike():
     a = parse(train={"lr": 1}, methods={"rotnet": None}).method("rotnet")
     b = parse(methods={"rotnet": {"train": {"lr": 1.0}}}).method("rotnet")
     assert config_hash(a) == config_hash(b)
+
+
+def test_the_hash_of_a_set_is_that_of_its_members_in_any_process():
+    """The order of a set of texts follows from a seed that each process draws for itself."""
+    code = "from dclib.config import config_hash; print(config_hash({'names': frozenset('abcdefgh')}, {'x', 'y', 'z'}))"
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        ).stdout
+        for seed in (1, 2, 3)
+    }
+    assert len(hashes) == 1
