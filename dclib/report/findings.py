@@ -81,7 +81,7 @@ def decisive(verdict: Verdict) -> Check | None:
         return None
 
     def strength(check: Check) -> tuple[bool, bool, float]:
-        return check.leans, check.is_clear, mean((check.margins or {0: 0.0}).values()) * RANGES.get(check.unit, 1.0)
+        return check.leans, check.is_clear, mean(check.values) * RANGES.get(check.unit, 1.0)
 
     premises = [premise for premise in verdict.found.premises if premise.margins and premise.leans]
     return min((*verdict.found.measured, *premises), key=strength, default=None)
@@ -96,7 +96,7 @@ def published_check(verdict: Verdict, check: Check) -> Check | None:
 
 def margin_words(check: Check, *, unit: bool = False) -> str:
     """``-8.8 ± 2.9 points``."""
-    values = list((check.margins or {}).values())
+    values = check.values
     digits = 1 if check.unit in ("points", "levels") else 2
     deviation = f" ± {spread(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean(values):+.{digits}f}{deviation}{f' {check.unit}' if unit and check.unit else ''}".replace("-", "−")
@@ -179,7 +179,7 @@ def sentence_of(finding: Finding) -> str:
     paper = published_check(verdict, check)
     theirs = margin_words(paper) if paper else f"({claim.published or 'no number'})"
     what = ("weakest check " if len(verdict.found.checks) > 1 else "") + check_words(check)
-    n, agreeing = len(check.margins or ()), check.agreeing
+    n, agreeing = len(check.values), check.agreeing
     against = f", {n - agreeing} of {n} seeds against it" if n > 1 and agreeing < n else ""
     numbers = f"paper {theirs}, here {margin_words(check, unit=True)}{against}"
     said = f"{verdict.outcome} here ({finding.by}). Paper: {claim.statement} Margin, {what}: {numbers}."

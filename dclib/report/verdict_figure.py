@@ -155,9 +155,9 @@ def _lane_html(label: str, verdict: Verdict) -> str:
 def _track(verdict: Verdict, check: Check) -> str:
     """The strip: lines of the scale, a mark for each seed, the paper's diamond."""
     shape = SHAPES[verdict.outcome]
-    seeds = "".join(_at(place_of(margin, check.unit), shape) for margin in (check.margins or {}).values())
+    seeds = "".join(_at(place_of(margin, check.unit), shape) for margin in check.values)
     paper = published_check(verdict, check)
-    theirs = "".join(_at(place_of(m, check.unit), PAPER) for m in (paper.margins or {}).values()) if paper else ""
+    theirs = "".join(_at(place_of(m, check.unit), PAPER) for m in paper.values) if paper else ""
     title = escape(f"{verdict.claim.id}, {verdict.outcome}. {_words(verdict, check)}")
     return (
         f'<svg class="claim-track" role="img" aria-label="{title}">{_lines()}'
