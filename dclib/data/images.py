@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol, TypeVar, overload
+from typing import Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,17 @@ class Reader(Protocol):
 
     def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
         """Bytes of each image, (n,), without reading them; -1 for one that is not there."""
+        ...
+
+
+@runtime_checkable
+class FileReader(Reader, Protocol):
+    """A reader of files, which others may write to."""
+
+    def written(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
+        """When the files that hold these images were last changed, ns; -1 for one that is not there.
+
+        (m,), as many as there are files, in an order that follows from the images."""
         ...
 
 

@@ -101,7 +101,12 @@ def kept_pixels(preset: Preset, method: str, images: ImageSet, *, scan: bool = F
     """Pixels of a set at a method's input size, decoded once for all runs; ``scan`` where its labels are used."""
     size = preset.method(method).model.image_size
     with main_first():
-        return load_pixels(images, preset.data, size, runs_folder() / "pixels", scan=scan)
+        return load_pixels(images, preset.data, size, pixel_cache(), scan=scan)
+
+
+def pixel_cache() -> Path:
+    """Where decoded images are kept, and what is known of files that were read whole."""
+    return runs_folder() / "pixels"
 
 
 def pretrain_method(
@@ -163,10 +168,10 @@ def why_anew(folder: Path, records: Path, preset: Preset, method: str, pixels: P
         return ""
     card = json.loads(records.read_text(encoding="utf-8"))["card"] if records.is_file() else {}
     changed = []
-    if card and card["data_hash"] != pixels.images.fingerprint:
-        changed.append(
-            f"the images are not those of the last run ({card['notes'].get('images', '?')} then, {len(pixels)} now)"
-        )
+    if card and card["data_hash"] != pixels.data_hash:
+        then = card["notes"].get("images", "?")
+        counts = f" ({then} then, {len(pixels)} now)" if then != len(pixels) else ", though as many"
+        changed.append(f"the images are not those of the last run{counts}")
     if card and card["code_hash"] != code_hash(*PRETRAIN_ROOMS):
         changed.append("the code is another")
     if card and json.loads(json.dumps(card["config"])) != json.loads(json.dumps(asdict(preset.method(method)))):
@@ -214,14 +219,14 @@ def run_card(
     rooms: tuple[str, ...] = ROOMS,
 ) -> RunCard:
     """The provenance of records measured on ``pixels``; ``settings`` is the hash of what decides them besides."""
-    fingerprints = [p.images.fingerprint for p in pixels]
+    hashes = [p.data_hash for p in pixels]
     return RunCard(
         stage=stage,
         preset=preset.name,
         method=method,
         seed=seed,
         config_hash=config_hash(method_chain(preset, method), settings),
-        data_hash=fingerprints[0] if len(fingerprints) == 1 else config_hash(fingerprints),
+        data_hash=hashes[0] if len(hashes) == 1 else config_hash(hashes),
         code_hash=code_hash(*rooms),
         device=device_name(device),
         seconds=round(seconds, 1),
