@@ -16,7 +16,7 @@ from synthetic_records import make_card
 from tiny_images import write_pictures
 
 from dclib.config import RECIPES, DataConfig
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.presets import parse_preset
 from dclib.records import DATA, Record, read_records, write_records
 from dclib.report import colour, finetuning, gradients, hashtags, metadata, recipes, retrieval, voc

@@ -12,7 +12,7 @@ import pytest
 from synthetic_records import make_card, make_probes
 from zip_archives import write_archives
 
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.presets import load_preset
 from dclib.press import stages as module
 from dclib.press.downloads import as_csv, write_downloads

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.data.voc import VocBox, VocSet, open_voc, read_boxes
 
 REAL_COUNTS = """aeroplane 3/4, bicycle 15/7, bird 1/0, boat 4/4, bottle 4/5, bus 98/95, car 408/419, cat 206/197,

@@ -13,7 +13,7 @@ from typing import Any
 from dclib.config import Preset, config_hash
 from dclib.data.decoding import IMAGE_SUFFIXES
 from dclib.data.folders import files_below, read_rows
-from dclib.data.images import LIST_SUFFIXES
+from dclib.data.layouts import LIST_SUFFIXES
 from dclib.data.zip_index import FOLDER as INDEX_FOLDER
 from dclib.presets import data_root, load_preset, project_root
 from dclib.press.notebooks import code_of, modules_used, read_notebook, source_of
