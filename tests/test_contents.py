@@ -14,7 +14,8 @@ from tiny_images import write_pictures
 from dclib.config import DataConfig
 from dclib.data import contents
 from dclib.data.contents import content_hash
-from dclib.data.images import ImageSet, open_images
+from dclib.data.images import ImageSet
+from dclib.data.layouts import open_images
 from dclib.data.pixels import Pixels, load_pixels
 
 SIDE = 36

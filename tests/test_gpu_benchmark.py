@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_images import write_pictures
 
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.records import read_records, select
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,10 +15,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny_images import write_pictures
 
 from dclib import __main__ as door
-from dclib.report import runner, stages
-from dclib.report.notebooks import check_parameters, clean, execute, modules_used, unfinished_cells
-from dclib.report.runner import Outcome, read_card, run_preset, run_stages, show_seconds
-from dclib.report.stages import EVALUATIONS, SUMMARIES, Stage, alone, plan_stages, stage_keys, urgency
+from dclib.press import runner, stages
+from dclib.press.notebooks import check_parameters, clean, execute, modules_used, unfinished_cells
+from dclib.press.runner import Outcome, read_card, run_preset, run_stages, show_seconds
+from dclib.press.stages import EVALUATIONS, SUMMARIES, Stage, alone, plan_stages, stage_keys, urgency
 
 PARAMETERS = """\
 preset: str = "tiny"  # name of a preset
@@ -414,7 +414,7 @@ def test_a_cell_without_the_kernels_reply_is_unfinished():
 
 
 def test_modules_used_covers_what_python_loads():
-    code = "from dclib.report.runner import run_preset\nfrom dclib.report import stages"
+    code = "from dclib.press.runner import run_preset\nfrom dclib.press import stages"
     show = "import sys; print(*[m for m in sys.modules if m.startswith('dclib.')])"
     loaded = subprocess.run(
         [sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True, env=with_package()

@@ -14,7 +14,7 @@ from tiny_images import Interruption, draw_shape, interrupt_at, write_pictures
 from dclib.cluster.pseudo_labels import cluster_features
 from dclib.config import Preset, TrainConfig, config_hash
 from dclib.data.contents import content_hash
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.data.samplers import images_shown, plan_epoch
 from dclib.evaluate import runs as probe_runs
 from dclib.evaluate.runs import probe_method

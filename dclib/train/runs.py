@@ -13,11 +13,11 @@ import torch
 from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
-from dclib.data.pocket.world import make_pocket_world
 from dclib.data.samplers import images_shown
 from dclib.distributed import from_main, is_main, main_first
 from dclib.models.released import file_digest, load_released
 from dclib.models.vgg import Trunk
+from dclib.pocket.world import make_pocket_world
 from dclib.precision import chosen_precision
 from dclib.presets import data_root, runs_folder
 from dclib.randomness import generator
@@ -75,7 +75,7 @@ def prepare_data(preset: Preset) -> Data:
 def pocket_world_folder(preset: Preset) -> Path:
     """Where the pocket world of this size and seed is kept; its drawing code is part of the name."""
     data = preset.data
-    return runs_folder() / f"pocket-world-{data.pocket_images}-{data.pocket_seed}-{code_hash('data/pocket')[:6]}"
+    return runs_folder() / f"pocket-world-{data.pocket_images}-{data.pocket_seed}-{code_hash('pocket')[:6]}"
 
 
 def preset_folder(preset: Preset) -> Path:

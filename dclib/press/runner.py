@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 from dclib.config import Preset
 from dclib.presets import project_root, runs_folder
+from dclib.press.forecast import Forecast
+from dclib.press.notebooks import check_parameters
+from dclib.press.stages import Stage, alone, key_of, plan_with_outlook, stage_parts, urgency
 from dclib.records import held, installed_versions, lock, write_atomically
-from dclib.report.forecast import Forecast
-from dclib.report.notebooks import check_parameters
-from dclib.report.stages import Stage, alone, key_of, plan_with_outlook, stage_parts, urgency
 
 MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
 CELL_TIMEOUT = 7 * 24 * 3600  # seconds; a hung cell ends some day, a long training is not cut short
@@ -221,7 +221,7 @@ def _start(stage: Stage, folder: Path, threads: int, timeout: int, lock: int | N
     _say("start", stage.page)
     with (work / f"{stage.page}.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dclib.report.notebooks", str(work / f"{stage.page}.json")],
+            [sys.executable, "-m", "dclib.press.notebooks", str(work / f"{stage.page}.json")],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

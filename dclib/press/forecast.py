@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from dclib.report.stages import Stage, urgency
+from dclib.press.stages import Stage, urgency
 
 START_SECONDS = 10.0  # of a kernel and its imports
 IMAGES_PER_SECOND = 500.0  # of one training on one core: a first guess, outweighed by what is measured
