@@ -26,7 +26,7 @@ PRESETS = sorted((ROOT / "notebooks" / "presets").glob("*.yaml"))
 # a room imports its own modules and those of lower floors
 FLOORS = {
     "preemption": -1,  # whoever waits heeds signals
-    **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness"), 0),
+    **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness", "machine"), 0),
     **dict.fromkeys(("presets", "data", "models", "cluster"), 1),
     **dict.fromkeys(("train", "planner"), 2),
     "evaluate": 3,
@@ -37,6 +37,7 @@ FLOORS = {
 }
 TORCHLESS = (
     "config",
+    "machine",
     "paper",
     "planner",
     "presets",

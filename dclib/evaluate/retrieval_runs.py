@@ -139,7 +139,7 @@ def _card(
         config_hash=config_hash(method_chain(preset, method), preset.retrieval, truths, fingerprint),
         data_hash=config_hash([images.fingerprint for images, _ in cities.values()]),
         code_hash=code_hash(*RETRIEVAL_ROOMS),
-        device=device_name(device),
+        device=device_name(device, "float32"),
         seconds=0.0,
         config=asdict(preset.method(method)),
         notes={

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dclib.config import Preset
+from dclib.machine import count_cores
 from dclib.presets import project_root, runs_folder
 from dclib.records import held, installed_versions, lock, write_atomically
 from dclib.report.forecast import Forecast
@@ -177,11 +178,6 @@ def read_card(folder: Path, page: str) -> dict[str, Any] | None:
     except ValueError:
         return None  # a damaged card is no card: the page is made again
     return card if isinstance(card, dict) else None
-
-
-def count_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def show_seconds(seconds: float) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from dclib.config import Preset
+from dclib.machine import cpu_name
 from dclib.presets import project_root
 from dclib.records import RunCard, held, read_records, replacing_folder, write_atomically
 from dclib.report.display import without_markup
@@ -27,7 +28,7 @@ from dclib.report.provenance import load_records, moment
 from dclib.report.published import load_published
 from dclib.report.runner import read_card, show_seconds, workspace
 from dclib.report.search import write_search_texts
-from dclib.report.series import plural, title_of
+from dclib.report.series import title_of
 from dclib.report.stages import Stage, changed_parts, key_of, plan_with_outlook, stage_parts
 
 STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
@@ -249,7 +250,7 @@ def _status_row(
 ) -> str:
     method = card["parameters"].get("method", "")
     threads = card["threads"]
-    device = ", ".join(sorted(devices.get(method, set()))) or f"cpu ({plural(threads, 'thread')})"
+    device = ", ".join(sorted(devices.get(method, set()))) or cpu_name(threads)
     state = "up to date" if card["key"] == key else "older than its sources"
     cells = [
         f"[](../{STAGES}/{page})" if f"{STAGES}/{page}" in listed else f"`{page}`",
