@@ -13,6 +13,19 @@ CPU_FACTS = Path("/proc/cpuinfo")
 NAMES = ("model name", "Model", "Hardware", "cpu model", "cpu")  # of the line that has it: x86, Arm, MIPS, POWER
 MARKS = re.compile(r"\((?:R|TM|C)\)|\bCPU\b|\bProcessor\b|\b\d+-Core\b", re.IGNORECASE)
 
+# how OpenMP's threads wait for each other, asleep instead of spinning: what spins keeps its core from a neighbour
+QUIET = {"OMP_WAIT_POLICY": "PASSIVE"}
+OWN_WAYS = (*QUIET, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # by which a user says how threads wait
+
+
+def wait_quietly() -> None:
+    """Let threads of this process, and of those it starts, wait asleep, unless the environment says how they wait.
+
+    Without effect once torch is loaded, for OpenMP reads it then.
+    """
+    if not any(name in os.environ for name in OWN_WAYS):
+        os.environ.update(QUIET)
+
 
 @cache
 def cpu_model() -> str:

@@ -1,9 +1,12 @@
-"""What a machine can do: published peaks times an assumed efficiency, or what ``benchmarks/phases.py`` has measured."""
+"""What a machine can do: published peaks times an assumed efficiency, or what ``benchmarks/phases.py`` has measured.
+
+This machine is another matter: :mod:`dclib.planner.calibration`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dclib.presets import project_root
@@ -43,6 +46,8 @@ class Hardware:
     overhead: float = 0.01  # seconds that a step costs however small it is
     bfloat16_gain: float = 1.0  # times as fast as ``conv_flops``, convolutions and products in bfloat16
     base_bytes: float = 3.0 * GB  # memory of a process before the first image, PyTorch's libraries above all
+    interpreter_rate: float = 250.0  # times a second that Python does a fixed piece of work: train.speed
+    passes: Mapping[str, float] = field(default_factory=dict)  # seconds of whole batches that were measured themselves
     measured: tuple[str, ...] = ()  # those of the above that come from a record
 
     def rate_between(self, processes: int) -> float:
