@@ -27,6 +27,7 @@ BUDGET = 5.5  # seconds of measuring; with the start of its process it stays bel
 LONGEST = 0.4  # seconds of a batch that is measured itself; rates stand for larger ones
 LEFT_OUT = 0.0  # in place of the seconds of such a batch, and of what the budget did not reach
 LEAST_GAIN, USUAL_GAIN = 1.01, 1.5  # of bfloat16, where the CPU has instructions for it
+SPEED = "dclib.train.speed"  # what measures
 LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")  # of the instructions that may be used, in the environment
 ROOMS = ("cluster", "models", "planner/passes", "train/speed")  # whose speed it is
 
@@ -111,7 +112,7 @@ def _gain(found: Mapping[str, float]) -> float:
 def _measure(passes: Sequence[Pass], threads: int, beside: int) -> dict[str, float]:
     """Means over ``beside`` processes that measure side by side. Raises ValueError where one of them fails."""
     asked = {"passes": [one.asked() for one in passes], "budget": BUDGET, "longest": LONGEST}
-    command = [sys.executable, "-m", "dclib.train.speed"]
+    command = [sys.executable, "-m", SPEED]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     children = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(beside)]

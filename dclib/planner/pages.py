@@ -86,6 +86,20 @@ def page_costs(
     }
 
 
+def stage_seconds(
+    preset: Preset, methods: Sequence[str], hardware: Hardware, counts: Mapping[str, int]
+) -> dict[str, float]:
+    """Seconds of all runs of a stage, by the name that their records have for it."""
+    book = _Book(preset, hardware, _sizes(preset, counts), methods)
+    return {
+        "pretrain": len(preset.seeds) * sum(map(book.training, methods)),
+        "linear_probe": len(preset.seeds) * sum(map(book.probes, methods)),
+        "finetune": book.finetuning(),
+        "voc": book.voc(),
+        "choice": book.choice(),
+    }
+
+
 @dataclass(frozen=True)
 class _Book:
     """The works of a preset's pages, in seconds, over all seeds but for those that say a network."""
@@ -109,11 +123,13 @@ class _Book:
 
     def pretraining(self, method: str) -> float:
         """Of one seed, with the clustering of the finished features."""
-        work = self._workload(method)
-        phases = phases_of(work)
         common = self._common_clustering()
-        final = self._grouping(method, common) if common is not None else 0.0
-        return sum(phase.total_seconds for phase in phases if phase.name != "evaluation") + final
+        return self.training(method) + (self._grouping(method, common) if common is not None else 0.0)
+
+    def training(self, method: str) -> float:
+        """Of one seed."""
+        phases = phases_of(self._workload(method))
+        return sum(phase.total_seconds for phase in phases if phase.name != "evaluation")
 
     def probes(self, method: str) -> float:
         """Of one network, on both halves."""

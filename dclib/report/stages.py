@@ -47,7 +47,7 @@ SET_NAMES = (
 )
 ABOUT_MACHINES = ("planner", "scaling", "performance")  # those that read the benchmarks
 READS_PUBLISHED = ("load_published", "findings")  # what a page calls that shows published records of its preset
-ABOUT_IMAGES = ("hashtags", "recipes", "planner", "scaling")  # those that need no trained network of the preset
+ABOUT_IMAGES = ("hashtags", "recipes", "scaling")  # those that need no trained network of the preset
 
 
 @dataclass(frozen=True, kw_only=True)
