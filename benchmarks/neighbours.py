@@ -21,14 +21,14 @@ from statistics import median
 
 from measuring import benchmark_card, record_path
 
-from dclib.machine import QUIET, count_cores, cpu_name
+from dclib.machine import OWN_WAYS, QUIET, count_cores, cpu_name
 from dclib.records import Record, write_records
 
 # as libgomp does where nothing is said; spinning a little before sleeping; and what dclib sets
 WAITS: Mapping[str, Mapping[str, str]] = {
     "libgomp's default": {"GOMP_SPINCOUNT": "300000"},
-    "1,000 spins": {"GOMP_SPINCOUNT": "1000"},
-    "dclib's setting": QUIET,
+    "10,000 spins": {"GOMP_SPINCOUNT": "10000"},
+    "dclib": QUIET,
 }
 WORKS = ("training", "k-means")
 UNITS = {"training": "images/s", "k-means": "points/s"}
@@ -63,9 +63,7 @@ def work_for(seconds: float, work: str) -> None:
 
 def rates(work: str, wait: Mapping[str, str], *, threads: int, processes: int, seconds: float) -> list[float]:
     """Of each of some processes that work at the same time."""
-    known = {
-        name: value for name, value in os.environ.items() if name not in {n for way in WAITS.values() for n in way}
-    }
+    known = {name: value for name, value in os.environ.items() if name not in OWN_WAYS}
     command = [sys.executable, __file__, "--child", work, "--seconds", str(seconds)]
     children = [
         subprocess.Popen(
@@ -88,22 +86,21 @@ def rates(work: str, wait: Mapping[str, str], *, threads: int, processes: int, s
     return [float(child.communicate()[0]) for child in children]
 
 
-def compare(work: str, repeats: int, seconds: float) -> list[Record]:
+def compare(work: str, waits: Sequence[str], threads: Sequence[int], repeats: int, seconds: float) -> list[Record]:
     """Rates of one work, alone and side by side, of every way to wait."""
-    cores = count_cores()
-    ways = {(name, cores): wait for name, wait in WAITS.items()} | {("dclib's setting", 1): QUIET}
+    ways = {(name, number): WAITS[name] for name in waits for number in threads}
     found: dict[tuple[str, int], dict[str, list[float]]] = {way: {"alone": [], "side by side": []} for way in ways}
     for _ in range(repeats):
-        for (name, threads), wait in ways.items():
+        for (name, number), wait in ways.items():
             for company, processes in (("alone", 1), ("side by side", 2)):
-                measured = rates(work, wait, threads=threads, processes=processes, seconds=seconds)
-                found[name, threads][company].append(sum(measured))
+                measured = rates(work, wait, threads=number, processes=processes, seconds=seconds)
+                found[name, number][company].append(sum(measured))
     records = []
-    for (name, threads), companies in found.items():
+    for (name, number), companies in found.items():
         for company, values in companies.items():
-            keys: dict[str, str | int] = {"work": work, "wait": name, "threads": threads, "company": company}
+            keys: dict[str, str | int] = {"work": work, "wait": name, "threads": number, "company": company}
             record = Record(name="neighbours_rate", value=median(values), unit=UNITS[work], n=repeats, keys=keys)
-            print(f"{work}, {name}, {threads} threads, {company}: {record.value:,.0f} {record.unit}")
+            print(f"{work}, {name}, threads {number}, {company}: {record.value:,.0f} {record.unit}")
             records.append(record)
     return records
 
@@ -112,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--works", nargs="*", default=list(WORKS), choices=WORKS, help="default: both")
+    parser.add_argument("--waits", nargs="*", default=list(WAITS), choices=list(WAITS), help="default: all")
+    parser.add_argument("--threads", nargs="*", type=int, default=[count_cores(), 1], help="default: all cores, and 1")
     parser.add_argument("--child", choices=WORKS, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=record_path("neighbours"))
     options = parser.parse_args(arguments)
@@ -119,8 +119,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         work_for(options.seconds, options.child)
         return
     began = time.monotonic()
-    records = [record for work in WORKS for record in compare(work, options.repeats, options.seconds)]
-    settings = {"seconds": options.seconds, "repeats": options.repeats, "waits": {n: dict(w) for n, w in WAITS.items()}}
+    asked = (options.waits, options.threads, options.repeats, options.seconds)
+    records = [record for work in options.works for record in compare(work, *asked)]
+    settings = {
+        "seconds": options.seconds,
+        "repeats": options.repeats,
+        "works": options.works,
+        "waits": {name: dict(WAITS[name]) for name in options.waits},
+        "threads": options.threads,
+    }
     rooms = ("cluster", "machine", "models", "train/speed")
     card = benchmark_card(settings, rooms, began, device=cpu_name(count_cores()))
     write_records(options.output, card, records)

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -44,3 +48,24 @@ def test_a_device_is_named_with_its_threads_and_its_products():
     threads = torch.get_num_threads()
     assert device_name(torch.device("cpu"), "bfloat16") == machine.cpu_name(threads, "bfloat16")
     assert device_name(torch.device("cpu")) == machine.cpu_name(threads)
+
+
+def started(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own, in whose environment nothing says how threads wait but what is given."""
+    known = {name: value for name, value in os.environ.items() if name not in machine.OWN_WAYS}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env={**known, **environment}, capture_output=True, text=True, check=True)
+
+
+def test_threads_wait_asleep_and_what_the_user_says_wins():
+    show = "import dclib, os; print(os.environ.get('OMP_WAIT_POLICY'))"
+    assert started(show).stdout.strip() == "PASSIVE"
+    assert started(show, OMP_WAIT_POLICY="ACTIVE").stdout.strip() == "ACTIVE"
+    assert started(show, GOMP_SPINCOUNT="7").stdout.strip() == "None"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere torch comes with another OpenMP")
+def test_openmp_heeds_it():
+    """What libgomp itself says it goes by, once it is loaded."""
+    said = started("import dclib, torch", OMP_DISPLAY_ENV="true").stderr
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
