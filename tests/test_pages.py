@@ -72,14 +72,15 @@ def test_steps_on_voc_are_those_of_its_tasks() -> None:
 def test_more_seeds_cost_more_and_what_is_left_out_nothing() -> None:
     one = page_costs(POCKET, NAMES, CPU, {})
     three = page_costs(replace(POCKET, seeds=(0, 1, 2)), NAMES, CPU, {})
+    start = pages.WORK_START / CPU.interpreter_rate
     for page in set(NAMES) - {"data"}:
-        assert three[page].work == pytest.approx(3 * one[page].work)
+        assert three[page].work - start == pytest.approx(3 * (one[page].work - start)) or not one[page].work
         assert three[page].shown == one[page].shown > 0
     worked = {page for page, cost in one.items() if cost.work}
     training = {f"pretraining_{method}" for method in METHODS}
     assert worked == {"data", *training, "finetuning", "voc", "recipes", "retrieval", "colour", "metadata"}
     assert page_costs(POCKET, NAMES, CPU, {}, left_out=["voc"])["voc"].work == 0
-    drawn = [page_costs(POCKET, NAMES, CPU, {}, drawers=n)["data"].work for n in (1, 4)]
+    drawn = [page_costs(POCKET, NAMES, CPU, {}, drawers=n)["data"].work - start for n in (1, 4)]
     assert drawn[0] == pytest.approx(4 * drawn[1])
 
 
@@ -89,6 +90,6 @@ def test_a_folder_s_own_counts_are_taken() -> None:
     few, many = (
         page_costs(folder, names, CPU, {"pool": n, "objects_train": n, "objects_test": n}) for n in (500, 5000)
     )
-    assert few["data"].work == 0
+    assert few["data"].work == pages.WORK_START / CPU.interpreter_rate  # its images are there already
     method = next(name for name in folder.methods if folder.method(name).method == "rotnet")
-    assert many[f"pretraining_{method}"].work > 5 * few[f"pretraining_{method}"].work
+    assert many[f"pretraining_{method}"].work > 2 * few[f"pretraining_{method}"].work

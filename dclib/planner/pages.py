@@ -27,7 +27,7 @@ ANALYSED = 4  # networks whose features a page groups, at most
 
 # what Python does, in units of train.speed's fixed piece of work, of which about 250 take a second
 DRAW, CROP, STEP = 4.0, 0.02, 1.2  # to draw a picture of the pool with its part of the rest; to cut one; for a step
-START = 2000.0  # to start a page and to import what it needs
+START, WORK_START = 2000.0, 400.0  # to start a page with its imports, and the first training or measurement on it
 SHOWN = {  # beyond a start, to read everything back and draw the figures of it
     **{"data": 0.0, "linear_probes": 600.0, "finetuning": 0.0, "retrieval": 2800.0, "voc": 1600.0, "hashtags": -500.0},
     **{"colour": 100.0, "sobel": 0.0, "recipes": -500.0, "metadata": 100.0, "planner": -1250.0, "scaling": -1250.0},
@@ -77,13 +77,14 @@ def page_costs(
         **dict.fromkeys(("colour", "metadata"), book.groupings),
         **{f"pretraining_{method}": partial(book.training_page, method) for method in methods},
     }
-    return {
-        page: PageCost(
+    found = {}
+    for page in pages:
+        begins = page in work and page not in left_out
+        found[page] = PageCost(
             shown=book.python(START + SHOWN.get(page, SHOWN_OF_TRAINING)),
-            work=work[page]() if page in work and page not in left_out else 0.0,
+            work=book.python(WORK_START) + work[page]() if begins else 0.0,
         )
-        for page in pages
-    }
+    return found
 
 
 def stage_seconds(
