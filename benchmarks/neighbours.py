@@ -105,7 +105,7 @@ def compare(work: str, waits: Sequence[str], threads: Sequence[int], repeats: in
     return records
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=3)
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", nargs="*", type=int, default=[count_cores(), 1], help="default: all cores, and 1")
     parser.add_argument("--child", choices=WORKS, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=record_path("neighbours"))
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     if options.child:
         work_for(options.seconds, options.child)
         return
