@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import itertools
 import os
 import tempfile
 import time
@@ -23,22 +22,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from measuring import benchmark_card, record_path
-from numpy.typing import NDArray
 from PIL import Image
 from plan_accuracy import peak_in_child
 
 from dclib.cluster.kmeans import assign
 from dclib.cluster.stored_rows import StoredRows
 from dclib.cluster.whitening import fit_pca_whitening
-from dclib.config import ModelConfig
 from dclib.data.photo_crops import crop_photo
 from dclib.data.transforms import crop_batch, draw_crops
-from dclib.models.vgg import Trunk
 from dclib.planner.hardware import CPU, GPUS, Hardware
-from dclib.planner.network import network_size
-from dclib.planner.phases import FUSED_PASSES, MAP_PASSES, TRAINING_MAP_PASSES
+from dclib.planner.passes import fit_rates, fitted_passes
 from dclib.records import Record, write_records
 from dclib.train.runs import device_name
+from dclib.train.speed import pass_work
 
 SIZES = (  # width, side, batch
     *((1 / 16, 32, 256), (1 / 8, 32, 16), (1 / 8, 32, 64)),
@@ -54,7 +50,7 @@ UNITS = {
     "bfloat16_gain": "1",
     **dict.fromkeys(("base_bytes", "memory_bytes", "ram_bytes"), "B"),
 }
-ROOMS = ("cluster", "data/images", "data/photo_crops", "data/transforms", "models", "planner")
+ROOMS = ("cluster", "data/images", "data/photo_crops", "data/transforms", "models", "planner", "train/speed")
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, least: float) -> float:
@@ -77,50 +73,12 @@ def _wait(device: torch.device) -> None:
 
 def network_rates(device: torch.device, sizes: Sequence[tuple[float, int, int]], least: float) -> dict[str, float]:
     """Rates of convolutions and of element-wise work, and the overhead, from passes with and without gradients."""
-    rows, times = [], []
-    for width, side, batch in sizes:
-        model = ModelConfig(image_size=side, width=width, hidden_dim=64, feature_dim=64, dropout=0.0)
-        trunk = Trunk(model, torch.Generator().manual_seed(0)).to(device).to(memory_format=torch.channels_last)
-        optimiser = torch.optim.SGD(trunk.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-5, fused=True)
-        images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
-        images = images.to(device, memory_format=torch.channels_last)
-
-        def train(trunk: Trunk = trunk, optimiser: torch.optim.SGD = optimiser, images: torch.Tensor = images) -> None:
-            optimiser.zero_grad(set_to_none=True)
-            trunk.train()(images).square().mean().backward()
-            optimiser.step()
-
-        @torch.no_grad()
-        def extract(trunk: Trunk = trunk, images: torch.Tensor = images) -> None:
-            trunk.eval()(images)
-
-        size = network_size(model)
-        moved = batch * TRAINING_MAP_PASSES * size.maps_bytes + FUSED_PASSES * 4 * size.parameters
-        rows.append((batch * size.training_flops, moved, 1.0))
-        rows.append((batch * size.forward_flops, batch * MAP_PASSES * size.maps_bytes, 1.0))
-        for name, work in (("training step", train), ("features", extract)):
-            times.append(seconds_of(work, device, least))
-            rate = batch * (size.training_flops if work is train else size.forward_flops) / times[-1]
-            print(f"{name}, width {width:g}, {side} pixels, batch {batch}: {rate:,.4g} FLOP/s")
-    flop, byte, overhead = non_negative(np.array(rows), np.array(times))
-    return {"conv_flops": 1 / flop, "memory_rate": 1 / byte, "overhead": overhead}
-
-
-def non_negative(rows: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients >= 0 with the least squared relative error of ``rows @ coefficients`` against ``times``.
-
-    A cost that the times show nothing of comes out tiny instead of zero, for rates are its inverse.
-    """
-    scaled = rows / times[:, None]
-    best, least = np.zeros(rows.shape[1]), np.inf
-    for kept in itertools.chain.from_iterable(itertools.combinations(range(3), size) for size in (1, 2, 3)):
-        found, *_ = np.linalg.lstsq(scaled[:, kept], np.ones(len(times)), rcond=None)
-        error = float(np.square(scaled[:, kept] @ found - 1).sum())
-        if error < least and (found >= 0).all():
-            best, least = np.zeros(rows.shape[1]), error
-            best[list(kept)] = found
-    floor = 1e-4 * times.mean() / rows.mean(axis=0)
-    return np.maximum(best, floor)
+    times: dict[str, float] = {}
+    for one in (passes := fitted_passes(sizes)):
+        work = pass_work(one.model, one.batch, one.precision, one.trains, device)
+        times[one.name] = seconds_of(work, device, least)
+        print(f"{one.name}: {one.flops / times[one.name]:,.4g} FLOP/s")
+    return fit_rates(passes, times)
 
 
 @torch.no_grad()

@@ -155,7 +155,7 @@ def main() -> None:
     if options.child:
         print(json.dumps(run_once(options.child)))
         return
-    began, hardware = time.monotonic(), hardware_named("this", options.records)
+    began, hardware = time.monotonic(), hardware_named("cpu", options.records)
     records = [record for name in options.runs for record in compare(name, hardware)]
     settings = {"runs": options.runs, "sizes": {name: repr(run) for name, run in RUNS.items()}, "epochs": EPOCHS}
     device = device_name(torch.device("cpu"))

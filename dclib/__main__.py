@@ -12,11 +12,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from dclib.config import Preset
+from dclib.machine import count_cores
 from dclib.preemption import EXIT_STATUS
 from dclib.presets import data_root, load_preset, preset_folder, project_root
 
@@ -189,10 +191,12 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from dclib.planner.hardware import hardware_named
+    from dclib.planner.calibration import this_machine
+    from dclib.planner.hardware import THIS, hardware_named
     from dclib.planner.plan import make_plan, plan_lines
 
-    hardware, preset = hardware_named(options.gpu), _with_data(options)
+    preset, cores = _with_data(options), count_cores()
+    hardware = hardware_named("cpu" if options.gpu == THIS else options.gpu)
     if options.method:
         preset.method(options.method)  # a name that is wrong is found out before images are counted
     outlook = _outlook(preset)
@@ -201,6 +205,11 @@ def _plan(options: argparse.Namespace) -> int:
     trained = [name for name in outlook.methods if preset.method(name).method != "random"]
     methods = [options.method] if options.method else trained
     preset, labelled = _counted(preset, outlook)
+    if options.gpu == THIS:
+        for method in methods:  # what cannot be planned is found out before anything is measured
+            make_plan(preset, method, hardware, processes=options.gpus, n_images=options.images, labelled=labelled)
+        threads, beside = max(1, cores // options.gpus), min(cores, options.gpus)
+        hardware = this_machine(preset, threads=threads, beside=beside, report=partial(print, file=sys.stderr))
     disk_bytes = options.disk * 1e9 if options.disk else float("inf")
     given = {"processes": options.gpus, "n_images": options.images}
     plans = {
@@ -337,7 +346,12 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=int, default=0, metavar="N", help="images to pre-train on (default: those there are)"
     )
     plan.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs, or processes of the CPU (default: 1)")
-    plan.add_argument("--gpu", default="cpu", metavar="NAME", help="h100, a100-80gb, ..., cpu, or this, if measured")
+    plan.add_argument(
+        "--gpu",
+        default="this",
+        metavar="NAME",
+        help="h100, a100-80gb, ..., cpu, the one of the published record, or this (default), this machine's CPU",
+    )
     plan.add_argument("--disk", type=float, default=0.0, metavar="GB", help="room for the run's files (default: any)")
     plan.set_defaults(command=_plan)
     return parser

@@ -59,7 +59,7 @@ class RunCard:
     config_hash: str
     data_hash: str
     code_hash: str
-    device: str  # "cpu (2 threads)", or the GPU's name
+    device: str  # "AMD EPYC (2 threads, float32)", or the GPU's name
     seconds: float  # wall time of the stage; over several sittings, their sum
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: Mapping[str, str] = field(default_factory=installed_versions)

@@ -28,7 +28,7 @@ PRESETS = sorted((ROOT / "notebooks" / "presets").glob("*.yaml"))
 # a room imports its own modules and those of lower floors
 FLOORS = {
     "preemption": -1,  # whoever waits heeds signals
-    **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness"), 0),
+    **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness", "machine"), 0),
     **dict.fromkeys(("presets", "data", "models", "cluster"), 1),
     "pocket": 1,  # the studio: it draws and writes the layouts that data reads, and neither knows the other
     **dict.fromkeys(("train", "planner"), 2),
@@ -41,6 +41,7 @@ FLOORS = {
 }
 TORCHLESS = (
     "config",
+    "machine",
     "paper",
     "planner",
     "pocket",

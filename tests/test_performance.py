@@ -7,6 +7,7 @@ from synthetic_records import make_card
 
 from dclib.records import Record
 from dclib.report import performance as page
+from dclib.report.neighbours import neighbours_table
 from dclib.report.performance import stage_seconds
 
 CARD = replace(make_card("data", 0, stage="benchmark"), config={"width": 4096}, device="cpu (2 threads)")
@@ -166,3 +167,24 @@ def test_growth_is_drawn_from_medians_with_slopes(records):
 def test_what_was_not_measured_says_what_to_run(show):
     assert "python benchmarks/" in repr(show([]))
     assert "Nothing has run yet" in repr(page.time_figure([]))
+
+
+def test_neighbours_are_compared_with_one_after_the_other():
+    rates = {("spinning", 2): (537.0, 324.0), ("asleep", 2): (473.0, 685.0), ("asleep", 1): (300.0, 600.0)}
+    found = [
+        measured("neighbours_rate", rate, "images/s", work="training", wait=wait, threads=threads, company=company)
+        for (wait, threads), both in rates.items()
+        for company, rate in zip(("alone", "side by side"), both, strict=True)
+    ]
+    text = neighbours_table(found)._repr_html_()
+    for said in (
+        "spinning, 2 threads each",
+        "537 images/s",
+        "324 images/s",
+        "60%",
+        "145%",
+        "asleep, 1 thread each",
+        "200%",
+    ):
+        assert said in text
+    assert "neighbours.py" in neighbours_table([])._repr_html_()

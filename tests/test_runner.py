@@ -15,6 +15,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tiny_images import write_pictures
 
 from dclib import __main__ as door
+from dclib.machine import count_cores
+from dclib.planner import calibration
+from dclib.presets import load_preset
 from dclib.press import runner, stages
 from dclib.press.notebooks import check_parameters, clean, execute, modules_used, unfinished_cells
 from dclib.press.runner import Outcome, read_card, run_preset, run_stages, show_seconds
@@ -171,6 +174,7 @@ def test_a_run_goes_in_order_then_skips_then_repeats_only_what_changed(project, 
         for before, after in zip(chain, chain[1:], strict=False):
             assert diary[before]["ended"] <= diary[after]["began"]
     said = capsys.readouterr().out
+    assert said.index(" to go, by what ") < said.index("start ")  # told before the first page
     assert "start    pretraining_later" in said
     assert f"[1/{len(pages)}" in said
     assert f"[{len(pages)}/{len(pages)}]" in said
@@ -323,10 +327,11 @@ def test_a_success_clears_the_failure_before_it_and_two_runs_compare(project):
     assert {"python", "papermill"} <= set(card["versions"])
 
 
-def test_an_interrupted_run_ends_its_kernels(project):
+def test_an_interrupted_run_ends_its_kernels(project, monkeypatch):
     sleep = "import os, time\nfrom pathlib import Path\nPath('pid').write_text(str(os.getpid()))\ntime.sleep(60)"
     write_notebook(project / "notebooks" / "01_data.ipynb", sleep)
     command = [sys.executable, "-m", "dclib", "run", "--preset", "tiny"]
+    keep_calibration(monkeypatch)
     process = subprocess.Popen(command, cwd=project, env=with_package(), stderr=subprocess.PIPE, text=True)
     wait_until(lambda: (project / "pid").is_file() and (project / "pid").read_text())
     process.send_signal(signal.SIGTERM)
@@ -335,6 +340,16 @@ def test_an_interrupted_run_ends_its_kernels(project):
     assert "interrupted" in message
     pid = int((project / "pid").read_text())
     wait_until(lambda: not is_alive(pid))
+
+
+def keep_calibration(monkeypatch) -> None:
+    """As if this machine had been measured before, so that a run in a process of its own begins at once."""
+    rates = ("linear_flops", "double_flops", "crop_rate", "interpreter_rate", "bfloat16")
+    monkeypatch.setattr(
+        calibration, "_measure", lambda passes, *_: dict.fromkeys([*rates, *(p.name for p in passes)], 1.0)
+    )
+    jobs = min(count_cores(), runner.MAX_JOBS)
+    calibration.this_machine(load_preset("tiny"), threads=max(1, count_cores() // jobs), beside=jobs)
 
 
 def wait_until(condition, seconds: float = 20.0) -> None:
@@ -420,7 +435,7 @@ def test_modules_used_covers_what_python_loads():
         [sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True, env=with_package()
     ).stdout.split()
     used = {name.removesuffix("/__init__").replace("/", ".") for name in modules_used(code)}
-    empty = {"cluster", "report", "train"}  # packages that hold nothing themselves
+    empty = {"cluster", "planner", "report", "train"}  # packages that hold nothing themselves
     assert {name.removeprefix("dclib.") for name in loaded} <= used | empty
     assert [name for name in used if name.startswith("train")] == ["train.runnable"]  # which asks for no torch
 

@@ -13,10 +13,11 @@ from synthetic_records import make_card, make_probes
 from zip_archives import write_archives
 
 from dclib.data.layouts import open_images
+from dclib.planner.pages import PageCost
 from dclib.presets import load_preset
 from dclib.press import stages as module
 from dclib.press.downloads import as_csv, write_downloads
-from dclib.press.forecast import Forecast
+from dclib.press.forecast import TRUSTED, Forecast, expected_seconds
 from dclib.press.site import stale_notice
 from dclib.press.stages import EVALUATIONS, SUMMARIES, Stage, changed_parts, key_of, plan_stages, stage_parts
 from dclib.records import Record
@@ -150,31 +151,50 @@ def chain() -> list[Stage]:
     ]
 
 
-def test_measured_stages_are_expected_to_take_as_long() -> None:
-    forecast = Forecast(chain(), {"a": 20.0, "b": 30.0, "c": 50.0}, jobs=2)
-    assert forecast.seconds_left([], {}) == 70.0  # the chain a, c; not (20 + 30 + 50) / 2
-    assert forecast.seconds_left(["a"], {"c": 10.0}) == 40.0
-    assert forecast.seconds_left(["a", "b", "c"], {}) == 0.0
+EXPECTED = {"a": 20.0, "b": 30.0, "c": 50.0}
 
 
-def test_others_are_expected_at_the_pace_of_those() -> None:
-    forecast = Forecast(chain(), {}, jobs=1)
-    guess = forecast.seconds_left([], {})
-    assert guess > 0
-    forecast.learn("a", 10_010.0)  # ten seconds of them to start, and ten for each of a cost of 1,000
-    # two seconds for a cost of 1,000 were guessed, and both are one pace: (2 + 10,000) s for a cost of 2,000
-    assert forecast.seconds_left(["a"], {}) == pytest.approx((10 + 10_002) + (10 + 20_004))
+def test_time_left_is_that_of_the_run_as_it_will_go() -> None:
+    assert Forecast(chain(), EXPECTED, jobs=2).seconds_left() == 70.0  # c beside b, after a; not (20 + 30 + 50) / 2
+    assert Forecast(chain(), EXPECTED, jobs=1).seconds_left() == 100.0
+    assert Forecast(chain(), EXPECTED, jobs=2).seconds_left(["a"], {"c": 10.0}) == 40.0
+    assert Forecast(chain(), EXPECTED, jobs=1).seconds_left(["a"], {"c": 10.0}) == 70.0  # b waits for c's place
+    assert Forecast(chain(), EXPECTED, jobs=2).seconds_left(["a", "b", "c"]) == 0.0
 
 
-def test_one_tiny_stage_does_not_make_hours_of_the_others() -> None:
-    path = Path("x.ipynb")
-    tiny = Stage(page="tiny", notebook=path, parameters={}, cost=60)  # 15 s more than a start, for 60 images
-    others = [Stage(page=f"page {i}", notebook=path, parameters={}, cost=2000) for i in range(10)]
-    forecast = Forecast([tiny, *others], {}, jobs=1)
-    forecast.learn("tiny", 25.0)
-    assert 10 * 10 < forecast.seconds_left(["tiny"], {}) < 10 * 60
+def test_three_equal_stages_on_two_places_take_two_turns() -> None:
+    stages = [Stage(page=page, notebook=Path("x.ipynb"), parameters={}) for page in "abc"]
+    assert Forecast(stages, dict.fromkeys("abc", 10.0), jobs=2).seconds_left() == 20.0  # not 3 * 10 / 2
 
 
-def test_a_stage_that_takes_longer_than_expected_has_nothing_left() -> None:
-    forecast = Forecast(chain(), {"a": 20.0, "b": 30.0, "c": 50.0}, jobs=1)
-    assert forecast.seconds_left(["a", "b"], {"c": 500.0}) == 0.0
+def test_the_rest_goes_at_the_pace_of_what_was_measured() -> None:
+    forecast = Forecast(chain(), EXPECTED, jobs=1)
+    forecast.learn("a", 20.0 + TRUSTED)
+    pace = (2 * TRUSTED + 20) / (TRUSTED + 20)  # what was expected counts as so many seconds that came true
+    assert forecast.seconds_left(["a"]) == pytest.approx(pace * 80)
+    tiny = Forecast(chain(), {**EXPECTED, "a": 1.0}, jobs=1)
+    tiny.learn("a", 10.0)  # nine seconds more of a start tell little
+    assert tiny.seconds_left(["a"]) < 1.3 * 80
+
+
+def test_a_stage_that_takes_longer_than_expected_is_expected_to_end_soon() -> None:
+    assert Forecast(chain(), EXPECTED, jobs=1).seconds_left(["a", "b"], {"c": 500.0}) == pytest.approx(50.0)
+
+
+def test_a_page_is_expected_to_take_what_is_to_be_done_for_it() -> None:
+    cost = PageCost(shown=8.0, work=100.0)
+    parts = {
+        "preset": "p",
+        "dclib/report/tables": "t",
+        "dclib/train/pretrain": "r",
+        "x.ipynb": "n",
+        "dclib/config": "c",
+    }
+    card = {"key": key_of(parts), "parts": parts}
+    assert expected_seconds(cost, None, card["key"], parts) == 108.0
+    assert expected_seconds(cost, card, card["key"], parts) == 0.0
+    assert expected_seconds(cost, card, card["key"], parts, force=True) == 8.0
+    for part, seconds in {"dclib/report/tables": 8.0, "x.ipynb": 8.0, "dclib/config": 8.0}.items():
+        assert expected_seconds(cost, card, "another", {**parts, part: "new"}) == seconds
+    for part in ("preset", "dclib/train/pretrain"):
+        assert expected_seconds(cost, card, "another", {**parts, part: "new"}) == 108.0

@@ -148,7 +148,7 @@ def _card(
         config_hash=config_hash(method_chain(preset, method), preset.retrieval, truths, trained_on),
         data_hash=config_hash(content_hashes([images for images, _ in cities.values()], pixel_cache())),
         code_hash=code_hash(*RETRIEVAL_ROOMS),
-        device=device_name(device),
+        device=device_name(device, "float32"),
         seconds=0.0,
         config=asdict(preset.method(method)),
         notes={

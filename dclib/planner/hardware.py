@@ -1,9 +1,12 @@
-"""What a machine can do: published peaks times an assumed efficiency, or what ``benchmarks/phases.py`` has measured."""
+"""What a machine can do: published peaks times an assumed efficiency, or what ``benchmarks/phases.py`` has measured.
+
+This machine is another matter: :mod:`dclib.planner.calibration`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dclib.presets import project_root
@@ -43,6 +46,8 @@ class Hardware:
     overhead: float = 0.01  # seconds that a step costs however small it is
     bfloat16_gain: float = 1.0  # times as fast as ``conv_flops``, convolutions and products in bfloat16
     base_bytes: float = 3.0 * GB  # memory of a process before the first image, PyTorch's libraries above all
+    interpreter_rate: float = 250.0  # times a second that Python does a fixed piece of work: train.speed
+    passes: Mapping[str, float] = field(default_factory=dict)  # seconds of whole batches that were measured themselves
     measured: tuple[str, ...] = ()  # those of the above that come from a record
 
     def rate_between(self, processes: int) -> float:
@@ -105,6 +110,7 @@ CPU = Hardware(
     overhead=0.002,
     base_bytes=0.4 * GB,
 )
+THIS = "this"  # name of the machine that a plan is made on: planner.calibration
 MEASURABLE = (
     *EFFICIENCY,
     "disk_rate",
@@ -119,31 +125,28 @@ MEASURABLE = (
 
 
 def hardware_named(name: str, folder: Path | None = None) -> Hardware:
-    """A GPU by its name, ``cpu``, or ``this``: the machine of the newest record. What was measured wins over peaks.
+    """A GPU by its name, or ``cpu``: the one of the newest record, called by its model. What was measured wins.
 
     Args:
         folder: Where the records of ``benchmarks/phases.py`` are; ``results/benchmarks`` by default.
 
     Raises:
-        ValueError: a name that is not in the table, or ``this`` without a record.
+        ValueError: a name that is not in the table.
     """
-    found = select_measured(folder or project_root() / "results" / "benchmarks")
-    if name == "this":
-        if not found:
-            raise ValueError("need a measured record for the hardware 'this'; make one: python benchmarks/phases.py")
-        name = list(found)[-1]
-    table = {**GPUS, "cpu": CPU}
+    table = {**GPUS, CPU.name: CPU}
     if name not in table:
-        raise ValueError(f"unknown hardware {name!r}; there are {', '.join(table)}, and this, once it is measured")
-    values = found.get(name, {})
-    return replace(table[name], **values, measured=tuple(values))  # type: ignore[arg-type]
+        raise ValueError(f"unknown hardware {name!r}; there are {', '.join(table)}, and {THIS}, which is measured here")
+    device, values = select_measured(folder or project_root() / "results" / "benchmarks").get(name, ("", {}))
+    called = device if device and not table[name].is_gpu else name
+    return replace(table[name], name=called, **values, measured=tuple(values))  # type: ignore[arg-type]
 
 
-def select_measured(folder: Path) -> dict[str, dict[str, float]]:
-    """For each hardware that was measured, oldest first, its values by the names of :class:`Hardware`."""
-    found: dict[str, dict[str, float]] = {}
+def select_measured(folder: Path) -> dict[str, tuple[str, dict[str, float]]]:
+    """For each hardware that was measured: on which device at last, and values by the names of :class:`Hardware`."""
+    found: dict[str, tuple[str, dict[str, float]]] = {}
     records = [r for r in read_records(folder) if r.card is not None and "hardware" in r.card.config]
     for record in sorted(records, key=lambda r: r.card.created if r.card else ""):
         if record.name in MEASURABLE and record.card is not None:
-            found.setdefault(str(record.card.config["hardware"]), {})[record.name] = record.value
+            name = str(record.card.config["hardware"])
+            found[name] = record.card.device, {**found.get(name, ("", {}))[1], record.name: record.value}
     return found

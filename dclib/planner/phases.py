@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dclib.planner.network import FLOAT, LONG, NetworkSize, network_size
+from dclib.planner.network import FLOAT, LONG, network_size
+from dclib.planner.passes import FEATURE_BATCH, TRAINING_MAP_PASSES, Pass
 from dclib.planner.workload import (
     BYTES,
     Workload,
@@ -24,14 +25,12 @@ from dclib.planner.workload import (
 )
 
 DOUBLE = 8  # bytes
-FEATURE_BATCH = 256  # images of a forward pass without gradients: train.features and evaluate.linear_probe
 BLOCK_ROWS = 1024  # rows that a whitening holds in float64: cluster.whitening
 BLOCK_ELEMENTS, CUDA_BLOCK_ELEMENTS = 2**23, 2**25  # numbers of an E step at once: cluster.kmeans
 LARGEST_FILE = 4_096  # rows of a file of stored features: cluster.stored_rows
 SAVE_EVERY = 60.0  # seconds between two checkpoints: train.pretrain
 EIGH = 9  # d^3 of them are the FLOPs of eigenvalues with vectors, at a tenth of the rate of a product
 EIGH_SHARE = 0.1
-MAP_PASSES, TRAINING_MAP_PASSES = 4, 16  # times that element-wise layers read or write a map, forward and in training
 UPDATE_PASSES = 12  # reads and writes of a weight by an update with momentum and decay; and of its gradient
 FUSED_PASSES = 6  # the same where it is one pass: train.state
 BACKWARD_MAPS = 3  # maps of the largest size that a way back holds besides what it kept
@@ -82,7 +81,7 @@ def features_phase(work: Workload) -> Phase:
     stored = stored_bytes(work, d)
     parts, beside = input_seconds(work, work.share, work.n_images)
     parts |= {
-        "network": forward_seconds(work, network, work.share, work.precision),
+        "network": forward_seconds(work, work.share, work.config.train.precision),
         "disk": stored / work.processes / work.hardware.disk_rate,
         "overhead": -(-work.share // FEATURE_BATCH) * work.hardware.overhead,
     }
@@ -151,19 +150,15 @@ def second_level_phase(work: Workload) -> Phase:
 def training_phase(work: Workload) -> Phase:
     """All epochs: forward, back, gradients averaged, update."""
     machine, network, heads, batch = work.hardware, work.network, work.heads, work.local_batch
-    conv_flops, linear_flops = machine.product_rates(work.precision)
     trunk_bytes = FLOAT * (network.parameters + heads.super_parameters)
     head_bytes = FLOAT * work.held_heads * heads.sub_parameters
     sharers = max(1, work.processes // heads.n_super_classes) if work.is_sharded else work.processes
     trunk_sent, head_sent = reduced_bytes(trunk_bytes, work.processes), reduced_bytes(head_bytes, sharers)
     parts, beside = input_seconds(work, batch, work.n_images)
     parts |= {
-        "convolutions": (network.training_flops - 3 * network.linear_flops) * batch / conv_flops,
-        "fully connected layers and heads": 3 * (network.linear_flops + heads.flops) * batch / linear_flops,
-        "element-wise layers": TRAINING_MAP_PASSES * network.maps_bytes * batch / machine.memory_rate,
+        **step_seconds(work, batch),
         "update": FUSED_PASSES * FLOAT * work.own_weights / machine.memory_rate,
         "traffic": trunk_sent / machine.rate_between(work.processes) + head_sent / machine.rate_between(sharers),
-        "overhead": work.config.train.accumulate * machine.overhead,
     }
     steps = work.steps * work.config.train.epochs
     parts, beside = ({what: steps * seconds for what, seconds in each.items()} for each in (parts, beside))
@@ -193,7 +188,7 @@ def evaluation_phase(work: Workload) -> Phase:
     steps = probe.epochs * -(-n // probe.batch_size)
     parts, beside = input_seconds(work, passes, n)
     parts |= {
-        "network": forward_seconds(work, network, passes, "float32"),
+        "network": forward_seconds(work, passes, "float32"),
         "classifiers": 6.0 * pooled * work.n_classes * probe.epochs * n / machine.linear_flops
         + steps * UPDATE_PASSES * FLOAT * pooled * work.n_classes / machine.memory_rate,
         "overhead": steps * machine.overhead,
@@ -245,11 +240,26 @@ def _lloyd_phase(
     )
 
 
-def forward_seconds(work: Workload, network: NetworkSize, images: float, precision: str) -> float:
-    """The trunk's pass over images, without gradients."""
-    conv_flops, linear_flops = work.hardware.product_rates(precision)
-    one = network.conv_flops / conv_flops + network.linear_flops / linear_flops
-    return images * (one + MAP_PASSES * network.maps_bytes / work.hardware.memory_rate)
+def step_seconds(work: Workload, batch: int) -> dict[str, float]:
+    """The network forward and back, by what its time goes to; as one where such a step was measured itself."""
+    machine, network, heads, train = work.hardware, work.network, work.heads, work.config.train
+    conv_flops, linear_flops = machine.product_rates(work.precision)
+    measured = Pass(model=work.config.model, batch=work.part, precision=train.precision, trains=True)
+    if taken := machine.passes.get(measured.name):
+        products = 3 * heads.flops * batch / linear_flops
+        return {"network": batch / work.part * taken, "heads": products, "overhead": machine.overhead}
+    return {
+        "convolutions": (network.training_flops - 3 * network.linear_flops) * batch / conv_flops,
+        "fully connected layers and heads": 3 * (network.linear_flops + heads.flops) * batch / linear_flops,
+        "element-wise layers": TRAINING_MAP_PASSES * network.maps_bytes * batch / machine.memory_rate,
+        "overhead": train.accumulate * machine.overhead,
+    }
+
+
+def forward_seconds(work: Workload, images: float, precision: str, batch: int = FEATURE_BATCH) -> float:
+    """The trunk's pass over images in batches, without gradients."""
+    one = Pass(model=work.config.model, batch=batch, precision=precision, trains=False)
+    return images / batch * one.seconds(work.hardware)
 
 
 def input_seconds(work: Workload, images: float, of: int) -> tuple[dict[str, float], dict[str, float]]:

@@ -73,10 +73,25 @@ def make_plan(
         ValueError: an unknown method, or numbers out of their range. A run that does not fit is no error here: see
             :attr:`Plan.problems`.
     """
-    config, labels = preset.method(method), labelled_images_of(preset, labelled)
     if processes < 1 or n_images < 0:
         raise ValueError(f"need processes >= 1 and images >= 0; got {processes} and {n_images}")
-    work = Workload(
+    work = workload(preset, method, hardware, processes=processes, n_images=n_images, labelled=labelled)
+    plan = plan_work(work, disk_bytes)
+    return replace(plan, remedy=_find_remedy(work, disk_bytes)) if plan.problems else plan
+
+
+def workload(
+    preset: Preset,
+    method: str,
+    hardware: Hardware,
+    *,
+    processes: int = 1,
+    n_images: int = 0,
+    labelled: tuple[int, int, int] | None = None,
+) -> Workload:
+    """What there is to plan of a method; see :func:`make_plan`."""
+    config, labels = preset.method(method), labelled_images_of(preset, labelled)
+    return Workload(
         config=config,
         data=preset.data,
         probe=preset.probe,
@@ -85,8 +100,6 @@ def make_plan(
         processes=processes,
         **labels,
     )
-    plan = plan_work(work, disk_bytes)
-    return replace(plan, remedy=_find_remedy(work, disk_bytes)) if plan.problems else plan
 
 
 def images_of(preset: Preset, config: MethodConfig, labelled: int) -> int:

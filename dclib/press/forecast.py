@@ -1,58 +1,75 @@
-"""How much longer a run of stages will take: from what they took before, or from what they are expected to cost."""
+"""How much longer a run of stages will take: what each is expected to cost on this machine, and how near that came."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from typing import Any
 
-from dclib.press.stages import Stage, urgency
+from dclib.planner.pages import PageCost
+from dclib.press.stages import Stage, changed_parts, urgency
 
-START_SECONDS = 10.0  # of a kernel and its imports
-IMAGES_PER_SECOND = 500.0  # of one training on one core: a first guess, outweighed by what is measured
-GUESSED_SECONDS = 2.0  # how much that counts: beyond a start, which varies as much, a small stage tells no pace
+TRUSTED = 30.0  # seconds that expectations count for beside what is measured: pages that are only shown tell no pace
+LATE = 0.1  # share of its time that a stage is taken to need yet when it has taken longer than expected
+DECIDING = (  # parts of a page that make its records anew when they change; others change what is shown of them
+    *("preset", "parameters", "images"),
+    *(f"dclib/{room}" for room in ("analysis", "cluster", "data", "distributed", "evaluate", "models", "pocket")),
+    *(f"dclib/{room}" for room in ("precision", "randomness", "train")),
+)
+
+
+def expected_seconds(
+    cost: PageCost, card: Mapping[str, Any] | None, key: str, parts: Mapping[str, str], *, force: bool = False
+) -> float:
+    """What a page will take, given the card of the page that is there: nothing, to show it again, or all of it."""
+    if card is None:
+        return cost.seconds
+    if card.get("key") == key and not force:
+        return 0.0
+    changed = changed_parts(card.get("parts") or {}, parts)
+    return cost.seconds if any(name.startswith(DECIDING) for name in changed) else cost.shown
 
 
 class Forecast:
-    """Expected seconds of every stage, corrected as stages end.
+    """The time that is left, at the pace of the stages that have ended.
 
     Args:
         stages: All of the run.
-        before: Seconds that pages took in earlier runs.
+        expected: Seconds of each page.
         jobs: Stages at work at once.
     """
 
-    def __init__(self, stages: Sequence[Stage], before: Mapping[str, float], jobs: int) -> None:
-        self.stages, self.jobs = stages, jobs
-        self.measured = dict(before)
+    def __init__(self, stages: Sequence[Stage], expected: Mapping[str, float], jobs: int) -> None:
+        self.stages, self.expected, self.jobs = stages, expected, jobs
+        self.measured: dict[str, float] = {}
 
     def learn(self, page: str, seconds: float) -> None:
         """A stage has ended."""
         self.measured[page] = seconds
 
-    def expected(self, stage: Stage) -> float:
-        """Seconds of one stage: as before, or by its cost at the pace of the stages that are known."""
-        if stage.page in self.measured:
-            return self.measured[stage.page]
-        known = [(s.cost, self.measured[s.page]) for s in self.stages if s.page in self.measured and s.cost > 1]
-        start = min(START_SECONDS, *(seconds for _, seconds in known), START_SECONDS)
-        seconds = GUESSED_SECONDS + sum(seconds - start for _, seconds in known)
-        images = GUESSED_SECONDS * IMAGES_PER_SECOND + sum(cost for cost, _ in known)
-        return start + stage.cost * seconds / images
+    @property
+    def pace(self) -> float:
+        """How many times as long as expected stages take."""
+        expected = sum(self.expected[page] for page in self.measured)
+        return (TRUSTED + sum(self.measured.values())) / (TRUSTED + expected)
 
-    def seconds_left(self, settled: Collection[str], at_work: Mapping[str, float]) -> float:
+    def seconds_left(self, settled: Collection[str] = (), at_work: Mapping[str, float] | None = None) -> float:
         """Seconds to the end, given the pages that are settled, and for how long others are at work.
 
-        The work that is left shared among the jobs, or the longest chain of stages that wait for each other.
+        The run is gone through as the runner does it: the head of the longest chain of those that wait for nothing is
+        the next to start where a place is free.
         """
-        waiting = [
-            replace(
-                stage,
-                cost=max(0.0, self.expected(stage) - at_work.get(stage.page, 0.0)),
-                needs=tuple(page for page in stage.needs if page not in settled),
-            )
-            for stage in self.stages
-            if stage.page not in settled
-        ]
-        if not waiting:
-            return 0.0
-        return max(sum(stage.cost for stage in waiting) / self.jobs, *urgency(waiting).values())
+        pace, longest = self.pace, urgency(self.stages)
+        running = {
+            page: max(pace * self.expected[page] - seconds, LATE * seconds) for page, seconds in (at_work or {}).items()
+        }
+        done, now = set(settled), 0.0
+        waiting = [stage for stage in self.stages if stage.page not in done and stage.page not in running]
+        while waiting or running:
+            ready = [stage for stage in waiting if done.issuperset(stage.needs)]
+            for stage in sorted(ready, key=lambda stage: -longest[stage.page])[: max(0, self.jobs - len(running))]:
+                running[stage.page] = now + pace * self.expected[stage.page]
+                waiting.remove(stage)
+            first = min(running, key=lambda page: running[page])
+            now = max(now, running.pop(first))
+            done.add(first)
+        return now

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from importlib import metadata
@@ -22,11 +22,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dclib.config import Preset
+from dclib.machine import count_cores
+from dclib.planner.calibration import this_machine
+from dclib.planner.pages import page_costs
 from dclib.presets import project_root, runs_folder
-from dclib.press.forecast import Forecast
+from dclib.press.forecast import Forecast, expected_seconds
 from dclib.press.notebooks import check_parameters
 from dclib.press.stages import Stage, alone, key_of, plan_with_outlook, stage_parts, urgency
 from dclib.records import held, installed_versions, lock, write_atomically
+from dclib.train.runnable import Outlook
 
 MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
 CELL_TIMEOUT = 7 * 24 * 3600  # seconds; a hung cell ends some day, a long training is not cut short
@@ -92,19 +96,54 @@ def run_preset(
     keys = {page: key_of(own) for page, own in parts.items()}
     print(f"preset {preset.name}: {len(stages)} pages, up to {jobs} at once on {cores} cores", flush=True)
     for line in outlook.lines:
-        print(f"  {line}", flush=True)
+        _indent(line)
     with _lock(workspace(preset)) as held_alone:
+        stages, expected = _price(stages, preset, outlook, parts, jobs=jobs, cores=cores, force=force)
         return run_stages(
             stages,
             keys,
             workspace(preset),
             parts=parts,
+            expected=expected,
             jobs=jobs,
             cores=cores,
             force=force,
             timeout=timeout,
             lock=held_alone,
         )
+
+
+def _price(
+    stages: Sequence[Stage],
+    preset: Preset,
+    outlook: Outlook,
+    parts: Mapping[str, Mapping[str, str]],
+    *,
+    jobs: int,
+    cores: int,
+    force: bool,
+) -> tuple[list[Stage], dict[str, float]]:
+    """The stages with what they cost on this machine, and the seconds of each that are to be expected now, announced.
+
+    The machine is measured first where that has not been done and there is something to run.
+    """
+    folder, keys = workspace(preset), {page: key_of(own) for page, own in parts.items()}
+    cards = {stage.page: read_card(folder, stage.page) for stage in stages}
+    if all(card and card.get("key") == keys[page] for page, card in cards.items()) and not force:
+        return list(stages), dict.fromkeys(cards, 0.0)
+    machine = this_machine(preset, threads=max(1, cores // jobs), beside=jobs, report=_indent)
+    costs = page_costs(preset, list(cards), machine, outlook.counts, left_out=outlook.left_out, drawers=cores)
+    priced = [replace(stage, cost=costs[stage.page].seconds) for stage in stages]
+    expected = {
+        page: expected_seconds(costs[page], card, keys[page], parts[page], force=force) for page, card in cards.items()
+    }
+    left = show_seconds(Forecast(priced, expected, jobs).seconds_left())
+    _indent(f"about {left} to go, by what {machine.name} does, {jobs} at once")
+    return priced, expected
+
+
+def _indent(line: str) -> None:
+    print(f"  {line}", flush=True)
 
 
 def workspace(preset: Preset) -> Path:
@@ -123,17 +162,19 @@ def run_stages(
     timeout: int = CELL_TIMEOUT,
     lock: int | None = None,
     parts: Mapping[str, Mapping[str, str]] | None = None,
+    expected: Mapping[str, float] | None = None,
 ) -> dict[str, Outcome]:
     """Execute ``stages`` below ``folder``, at most ``jobs`` at once, the most urgent first.
 
-    ``parts``, what each key is made of, is kept with the page, so that what changed can be named later. Every child
-    holds the file descriptor ``lock``, so that no second run starts while an orphan still trains.
+    ``parts``, what each key is made of, is kept with the page, so that what changed can be named later. ``expected``
+    are seconds, for the time that is left; by default the stages' costs. Every child holds the file descriptor
+    ``lock``, so that no second run starts while an orphan still trains.
     """
     by_page = {stage.page: stage for stage in stages}
     sorter = TopologicalSorter({stage.page: stage.needs for stage in stages})
     sorter.prepare()
     longest, unaccompanied = urgency(stages), alone(stages)
-    forecast = Forecast(stages, _earlier_seconds(stages, folder), jobs)
+    forecast = Forecast(stages, expected or {stage.page: stage.cost for stage in stages}, jobs)
     outcomes: dict[str, Outcome] = {}
     ready: list[Stage] = []
     running: list[_Child] = []
@@ -177,11 +218,6 @@ def read_card(folder: Path, page: str) -> dict[str, Any] | None:
     except ValueError:
         return None  # a damaged card is no card: the page is made again
     return card if isinstance(card, dict) else None
-
-
-def count_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def show_seconds(seconds: float) -> str:
@@ -331,12 +367,6 @@ def _lock(folder: Path) -> Iterator[int]:
         ) from None
     finally:
         os.close(own)
-
-
-def _earlier_seconds(stages: Sequence[Stage], folder: Path) -> dict[str, float]:
-    """What each page took when it was last made, whatever has changed since."""
-    cards = {stage.page: read_card(folder, stage.page) for stage in stages}
-    return {page: float(card["seconds"]) for page, card in cards.items() if card and card.get("seconds")}
 
 
 def _announce(page: str, outcome: Outcome, settled: int, total: int, left: float) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from dclib.config import Preset
+from dclib.machine import cpu_name
 from dclib.presets import project_root
 from dclib.press.downloads import write_downloads
 from dclib.press.front import FRONT, front_html
@@ -28,7 +29,7 @@ from dclib.records import RunCard, held, read_records, replacing_folder, write_a
 from dclib.report.display import without_markup
 from dclib.report.provenance import load_records, moment
 from dclib.report.published import load_published
-from dclib.report.series import plural, title_of
+from dclib.report.series import title_of
 
 STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
 SHOWN_CHANGES = 6  # sources that a notice on a stale page names
@@ -248,7 +249,7 @@ def _status_row(
 ) -> str:
     method = card["parameters"].get("method", "")
     threads = card["threads"]
-    device = ", ".join(sorted(devices.get(method, set()))) or f"cpu ({plural(threads, 'thread')})"
+    device = ", ".join(sorted(devices.get(method, set()))) or cpu_name(threads)
     state = "up to date" if card["key"] == key else "older than its sources"
     cells = [
         f"[](../{STAGES}/{page})" if f"{STAGES}/{page}" in listed else f"`{page}`",

@@ -18,7 +18,7 @@ from dclib.data.zip_index import FOLDER as INDEX_FOLDER
 from dclib.presets import data_root, load_preset, project_root
 from dclib.press.notebooks import code_of, modules_used, read_notebook, source_of
 from dclib.records import code_hash
-from dclib.train.runnable import Outlook, images_seen, look_ahead
+from dclib.train.runnable import Outlook, look_ahead
 
 EVALUATIONS: Mapping[str, str] = {
     "linear_probes": "03_linear_probes",
@@ -47,7 +47,7 @@ SET_NAMES = (
 )
 ABOUT_MACHINES = ("planner", "scaling", "performance")  # those that read the benchmarks
 READS_PUBLISHED = ("load_published", "findings")  # what a page calls that shows published records of its preset
-ABOUT_IMAGES = ("hashtags", "recipes", "planner", "scaling")  # those that need no trained network of the preset
+ABOUT_IMAGES = ("hashtags", "recipes", "scaling")  # those that need no trained network of the preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Stage:
     notebook: Path
     parameters: Mapping[str, Any]
     needs: tuple[str, ...] = ()  # pages that must be there first
-    cost: float = 1.0  # expected work, in images seen: longest first
+    cost: float = 1.0  # expected seconds, the longest chain of them first
 
 
 def plan_stages(
@@ -99,7 +99,6 @@ def plan_with_outlook(
                 notebook=_notebook("02_pretraining"),
                 parameters={**parameters, "method": name},
                 needs=("data", pages[config.init]) if config.init else ("data",),
-                cost=images_seen(preset, name, outlook.counts) * len(preset.seeds),
             )
         )
     everything = ("data", *pages.values())
@@ -110,7 +109,6 @@ def plan_with_outlook(
                 notebook=_notebook(name),
                 parameters=parameters,
                 needs=("data",) if page in ABOUT_IMAGES else everything,
-                cost=_evaluation_cost(page, preset, outlook),
             )
         )
     stages += [
@@ -212,26 +210,6 @@ def alone(stages: Sequence[Stage]) -> set[str]:
     for stage in in_order(stages):
         before[stage.page] = set(stage.needs).union(*(before[page] for page in stage.needs))
     return {a for a in before if all(a == b or a in before[b] or b in before[a] for b in before)}
-
-
-def _evaluation_cost(page: str, preset: Preset, outlook: Outlook) -> float:
-    """Rough cost of an evaluation in images seen, so that the long ones start first; 1 for one that is left out."""
-    if page in outlook.left_out:
-        return 1.0
-    networks = len(outlook.methods) * len(preset.seeds)
-    choice = preset.choice
-    if page == "finetuning":
-        n_images = preset.finetune.train_images or outlook.counts.get("objects_train", 3000)
-        return 6.0 * preset.finetune.epochs * n_images * len(preset.seeds)
-    if page == "voc":
-        steps = 1.5 * preset.voc.iterations + min(preset.voc.iterations, preset.voc.validation_iterations)
-        return steps * preset.voc.batch_size * networks
-    if page == "recipes" and choice.method in outlook.methods and "voc" not in outlook.left_out:
-        chosen = preset.methods[choice.method]
-        epochs = choice.epochs or chosen.train.epochs
-        return len(choice.values) * (epochs / chosen.train.epochs) * images_seen(preset, choice.method, outlook.counts)
-    size = 1.0 if preset.data.root else preset.data.pocket_images / 10_000
-    return {"retrieval": 3000.0, "colour": 1500.0, "metadata": 1500.0}.get(page, 300.0) * size * networks
 
 
 def _check_name(data: str) -> None:

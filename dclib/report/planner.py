@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
 from dclib.config import Preset
+from dclib.machine import count_cores
 from dclib.paper import SCALES
-from dclib.planner.hardware import hardware_named
+from dclib.planner.calibration import kept_machine
+from dclib.planner.hardware import Hardware, hardware_named
+from dclib.planner.pages import stage_seconds
 from dclib.planner.plan import COLUMNS, Plan, make_plan, plan_rows, summary
 from dclib.planner.words import duration, rests_on
 from dclib.presets import load_preset
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, finish, key_below, new_axes
+from dclib.report.provenance import cards_of
 from dclib.report.scaling import ABSENT, origin
 from dclib.report.series import title_of
-from dclib.report.tables import Cell, Group, Row, Table
+from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 PAPER_PRESET, PAPER_METHOD = "deepercluster_yfcc100m", "deepercluster"
 PAPER_IMAGES = int(SCALES[0].sizes["images shown"])  # of YFCC100M, each shown once at least
@@ -26,6 +31,13 @@ MACHINES = (("v100-16gb", 64), ("v100-32gb", 64), ("h100", 8))
 SHOWN = ("phase", "in all", "bottleneck", "device", "RAM", "disk", "sent")  # what a page's column is wide enough for
 ACCURACY = "plan_accuracy"
 NEAR = {"plan_seconds": 0.30, "plan_memory": 0.15}  # how far from what was measured a plan may be, as a share of it
+STAGES = {
+    "pretrain": "Pre-training",
+    "linear_probe": "Linear probes",
+    "finetune": "Fine-tuning",
+    "voc": "Pascal VOC",
+    "choice": "Choosing a setting",
+}
 SHADES = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377")  # Tol's bright: told apart by all
 
 
@@ -38,12 +50,19 @@ def paper_plans() -> dict[str, Plan]:
     }
 
 
+def machine_at_hand() -> Hardware:
+    """This machine as its runs have measured it, with a page's threads; else the CPU of the published record."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return kept_machine(int(threads) if threads.isdecimal() else count_cores()) or hardware_named("cpu")
+
+
 def preset_plans(preset: Preset) -> dict[str, Plan]:
-    """Every method of a preset that trains, on one process of the CPU; none where images have to be counted first."""
+    """Every method of a preset that trains, on one process here; none where images have to be counted first."""
     if preset.data.root and not preset.data.pool_images:
         return {}
+    machine = machine_at_hand()
     trained = [name for name, config in preset.methods.items() if config.method not in ("random", "released")]
-    return {title_of(name): make_plan(preset, name, hardware_named("cpu")) for name in trained}
+    return {title_of(name): make_plan(preset, name, machine) for name in trained}
 
 
 def plan_table(plans: Mapping[str, Plan], caption: str) -> Table:
@@ -71,7 +90,34 @@ def preset_table(preset: Preset) -> Table | Fragment:
     plans = preset_plans(preset)
     if not plans:
         return say(f"Preset {preset.name} takes all images of a folder: python -m dclib plan needs their number.")
-    return plan_table(plans, f"Preset {preset.name} on one process of the CPU, estimated, a seed")
+    machine = next(iter(plans.values())).work.hardware
+    return plan_table(plans, f"Preset {preset.name} on one process of {machine.name}, estimated, a seed")
+
+
+def book_table(preset: Preset, records: Sequence[Record]) -> Table | Fragment:
+    """What the runs of a preset were expected to take on this machine, beside what they took."""
+    runs = [card for card in cards_of(records) if card.stage in STAGES]
+    if not runs or (preset.data.root and not preset.data.pool_images):
+        return say("There are no runs of this preset yet to set beside the plan.")
+    machine, methods = machine_at_hand(), [name for name in preset.methods if name in {card.method for card in runs}]
+    planned = stage_seconds(preset, methods, machine, {})
+    rows = []
+    for stage, title in STAGES.items():
+        cards = [card for card in runs if card.stage == stage]
+        if cards:
+            devices = ", ".join(dict.fromkeys(card.device for card in cards))
+            pair = planned[stage], sum(card.seconds for card in cards)
+            cells = (*(Cell(duration(value)) for value in pair), Cell(f"{pair[0] / pair[1] - 1:+.0%}"), Cell(devices))
+            rows.append(Row(title, cells if pair[1] else (*cells[:2], Cell(NO_VALUE), cells[3])))
+    return Table(
+        caption="This book: all runs of a stage together",
+        columns=("Stage", "planned", "took", "off by", "took it on"),
+        groups=(Group("", tuple(rows)),),
+        notes=(
+            f"Planned for {machine.name}, as it was measured before the first run. Runs that shared their cores with "
+            "other programs took longer than planned.",
+        ),
+    )
 
 
 def paper_figure() -> Fragment:

@@ -234,17 +234,6 @@ def method_fault(preset: Preset, method: str, objects: ImageSet | None) -> str:
     return fault or (method_fault(preset, config.init, objects) if config.init else "")
 
 
-def images_seen(preset: Preset, method: str, counts: Mapping[str, int]) -> float:
-    """Images that one pre-training looks at; a clustering passes over them once more."""
-    config = preset.method(method)
-    if config.method in ("random", "released"):
-        return 1.0
-    name = "objects_train" if learns_from_objects(config) else "pool"
-    n_images = config.train.epoch_images or counts.get(name, preset.data.pocket_images)
-    passes = 1.0 + (0.5 / config.cluster.reassign_every if config.clusters else 0.0)
-    return config.train.epochs * n_images * passes
-
-
 def learns_from_objects(config: MethodConfig) -> bool:
     """Whether a method trains on the labelled objects; only the supervised one looks at their labels."""
     return config.method == "supervised" or config.images == "objects"

@@ -15,6 +15,7 @@ from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import images_shown
 from dclib.distributed import from_main, is_main, main_first
+from dclib.machine import cpu_name
 from dclib.models.released import file_digest, load_released
 from dclib.models.vgg import Trunk
 from dclib.pocket.world import make_pocket_world
@@ -137,6 +138,7 @@ def pretrain_method(
     else:
         state = pretrain(pixels, config, folder=folder, seed=seed, device=place, initial=initial, validator=validator)
     pool = kept_pixels(preset, method, data.pool)
+    precision = chosen_precision(config.train.precision, place)
     card = run_card(
         "pretrain",
         preset,
@@ -145,7 +147,8 @@ def pretrain_method(
         [pixels],
         place,
         seconds=state.clock.seconds,
-        notes={**state.notes, "precision": chosen_precision(config.train.precision, place)},
+        notes={**state.notes, "precision": precision},
+        precision=precision,
         settings=config_hash(pixels.identity, pool.identity, common_clustering(preset)),
         rooms=PRETRAIN_ROOMS,
     )
@@ -217,8 +220,12 @@ def run_card(
     notes: Mapping[str, object] | None = None,
     settings: str = "",
     rooms: tuple[str, ...] = ROOMS,
+    precision: str = "float32",
 ) -> RunCard:
-    """The provenance of records measured on ``pixels``; ``settings`` is the hash of what decides them besides."""
+    """The provenance of records measured on ``pixels``, with products in ``precision``.
+
+    ``settings`` is the hash of what decides them besides.
+    """
     hashes = [p.data_hash for p in pixels]
     return RunCard(
         stage=stage,
@@ -228,7 +235,7 @@ def run_card(
         config_hash=config_hash(method_chain(preset, method), settings),
         data_hash=hashes[0] if len(hashes) == 1 else config_hash(hashes),
         code_hash=code_hash(*rooms),
-        device=device_name(device),
+        device=device_name(device, precision),
         seconds=round(seconds, 1),
         config=asdict(preset.method(method)),
         notes={
@@ -307,9 +314,8 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def device_name(device: torch.device) -> str:
-    """What the run card calls a device."""
+def device_name(device: torch.device, precision: str = "") -> str:
+    """What the run card calls a device: its model, the CPU's threads, and in what products were made, if it is said."""
     if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    threads = torch.get_num_threads()
-    return f"cpu ({threads} thread{'s' if threads > 1 else ''})"
+        return f"{torch.cuda.get_device_name(device)}{f' ({precision})' if precision else ''}"
+    return cpu_name(torch.get_num_threads(), precision)

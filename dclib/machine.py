@@ -1,0 +1,66 @@
+"""The machine that this runs on: what its CPU is called, and its cores. No torch here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+CPU_FACTS = Path("/proc/cpuinfo")
+NAMES = ("model name", "Model", "Hardware", "cpu model", "cpu")  # of the line that has it: x86, Arm, MIPS, POWER
+MARKS = re.compile(r"\((?:R|TM|C)\)|\bCPU\b|\bProcessor\b|\b\d+-Core\b", re.IGNORECASE)
+
+# how OpenMP's threads wait for each other, asleep instead of spinning: what spins keeps its core from a neighbour
+QUIET = {"OMP_WAIT_POLICY": "PASSIVE"}
+OWN_WAYS = (*QUIET, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # by which a user says how threads wait
+
+
+def wait_quietly() -> None:
+    """Let threads of this process, and of those it starts, wait asleep, unless the environment says how they wait.
+
+    Without effect once torch is loaded, for OpenMP reads it then.
+    """
+    if not any(name in os.environ for name in OWN_WAYS):
+        os.environ.update(QUIET)
+
+
+@cache
+def cpu_model() -> str:
+    """The model of the CPU as it calls itself, without marks of trade: ``Intel Xeon Gold 6230 @ 2.10GHz``."""
+    named = _from_facts() or _from_system() or platform.processor() or platform.machine()
+    return " ".join(MARKS.sub(" ", named).split()) or "unknown CPU"
+
+
+def cpu_name(threads: int, precision: str = "") -> str:
+    """The CPU, how many threads of it are used, and in what products are made: ``AMD EPYC (1 thread, bfloat16)``."""
+    counted = f"{threads} thread{'s'[: threads != 1]}"
+    return f"{cpu_model()} ({', '.join(filter(None, (counted, precision)))})"
+
+
+def count_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _from_facts() -> str:
+    """What Linux says; empty elsewhere."""
+    try:
+        lines = CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = {key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
+    return next((said[name] for name in NAMES if said.get(name)), "")
+
+
+def _from_system() -> str:
+    """What macOS says; empty elsewhere."""
+    if platform.system() != "Darwin":
+        return ""
+    asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

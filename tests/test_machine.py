@@ -1,0 +1,71 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dclib import machine
+from dclib.train.runs import device_name
+
+INTEL = "processor\t: 0\nmodel\t\t: 85\nmodel name\t: Intel(R) Xeon(R) Gold 6230 CPU @ 2.10GHz\ncache size\t: 1 KB\n"
+BOARD = "processor\t: 0\nBogoMIPS\t: 108.00\n\nHardware\t: BCM2835\nModel\t\t: Raspberry Pi 4 Model B\n"
+DESKTOP = "model name\t: AMD Ryzen 7 5800X 8-Core Processor\n"
+
+
+@pytest.fixture
+def facts(tmp_path, monkeypatch):
+    """Writes what Linux says of a CPU, and forgets what was known."""
+    monkeypatch.setattr(machine, "CPU_FACTS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine.platform, "system", lambda: "Linux")
+    machine.cpu_model.cache_clear()
+    yield tmp_path / "cpuinfo"
+    machine.cpu_model.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        (INTEL, "Intel Xeon Gold 6230 @ 2.10GHz"),
+        (BOARD, "Raspberry Pi 4 Model B"),
+        (DESKTOP, "AMD Ryzen 7 5800X"),
+    ],
+)
+def test_a_cpu_is_called_what_it_calls_itself(facts, text, model):
+    facts.write_text(text)
+    assert machine.cpu_model() == model
+    assert machine.cpu_name(2) == f"{model} (2 threads)"
+    assert machine.cpu_name(1, "bfloat16") == f"{model} (1 thread, bfloat16)"
+
+
+def test_a_cpu_that_says_nothing_has_a_name_too(facts, monkeypatch):
+    monkeypatch.setattr(machine.platform, "processor", lambda: "")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "riscv64")
+    assert machine.cpu_model() == "riscv64"
+
+
+def test_a_device_is_named_with_its_threads_and_its_products():
+    threads = torch.get_num_threads()
+    assert device_name(torch.device("cpu"), "bfloat16") == machine.cpu_name(threads, "bfloat16")
+    assert device_name(torch.device("cpu")) == machine.cpu_name(threads)
+
+
+def started(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own, in whose environment nothing says how threads wait but what is given."""
+    known = {name: value for name, value in os.environ.items() if name not in machine.OWN_WAYS}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env={**known, **environment}, capture_output=True, text=True, check=True)
+
+
+def test_threads_wait_asleep_and_what_the_user_says_wins():
+    show = "import dclib, os; print(os.environ.get('OMP_WAIT_POLICY'))"
+    assert started(show).stdout.strip() == "PASSIVE"
+    assert started(show, OMP_WAIT_POLICY="ACTIVE").stdout.strip() == "ACTIVE"
+    assert started(show, GOMP_SPINCOUNT="7").stdout.strip() == "None"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere torch comes with another OpenMP")
+def test_openmp_heeds_it():
+    """What libgomp itself says it goes by, once it is loaded."""
+    said = started("import dclib, torch", OMP_DISPLAY_ENV="true").stderr
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
