@@ -32,6 +32,7 @@ import yaml
 from measuring import benchmark_card, record_path
 
 from dclib.__main__ import main as command
+from dclib.machine import cpu_name
 from dclib.pocket.world import make_pocket_world
 from dclib.presets import project_root
 from dclib.records import Record, read_records, select, write_records
@@ -67,7 +68,7 @@ def main() -> None:
     for (kind, door, outcome), count in sorted(counts.items()):
         print(f"{kind:24} {door:16} {outcome:12} {count:4}")
     settings = {"pool_images": POOL_IMAGES, "spoiled": SPOILED, "book": options.book}
-    card = benchmark_card(settings, ("data", "reading", "presets"), began, device="cpu")
+    card = benchmark_card(settings, ("data", "reading", "presets"), began, device=cpu_name(1))
     records = [
         Record(name="malformed", value=count, unit="1", n=1, keys={"kind": kind, "door": door, "outcome": outcome})
         for (kind, door, outcome), count in sorted(counts.items())
