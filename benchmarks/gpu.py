@@ -128,7 +128,7 @@ def publish_work(work: Path) -> None:
         print(f"not published, for {' and '.join(absent)} are not here: {', '.join(names)}. Bring records.tar home")
         return
     for name in names:
-        from dclib.report.publish import publish
+        from dclib.press.publish import publish
 
         worst = min(map(rank_of, work.glob(f"runs/{name}/records/*/*.json")))
         refuse_lesser(worst, _results().glob(f"{name}/records/*/*.json"))

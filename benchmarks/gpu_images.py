@@ -15,7 +15,8 @@ from typing import Any
 from gpu_records import TOY_NAME, Setting
 
 from dclib.config import Preset
-from dclib.data.images import ImageSet, balanced_subset, find_split, open_images
+from dclib.data.images import ImageSet, balanced_subset
+from dclib.data.layouts import find_split, open_images
 from dclib.evaluate.runs import probe_method
 from dclib.preemption import SIGNALS, PreemptedError, heed_signals
 from dclib.presets import load_preset

@@ -39,8 +39,8 @@ from measuring import benchmark_card, record_path
 
 from dclib import __main__ as door
 from dclib.cluster import pseudo_labels
-from dclib.data.pocket.world import make_pocket_world
 from dclib.evaluate import runs as evaluation
+from dclib.pocket.world import make_pocket_world
 from dclib.records import Record, write_records
 from dclib.train import clustering
 from dclib.train import pretrain as loop

@@ -30,7 +30,7 @@ from urllib.parse import quote_plus
 from measuring import benchmark_card, record_path
 
 from dclib.__main__ import main as command
-from dclib.data.pocket.world import make_pocket_world
+from dclib.pocket.world import make_pocket_world
 from dclib.presets import project_root
 from dclib.records import Record, write_records
 

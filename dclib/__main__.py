@@ -60,7 +60,7 @@ def _told(error: Exception) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from dclib.report.runner import run_preset
+    from dclib.press.runner import run_preset
 
     outcomes = run_preset(
         options.preset,
@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _book(options: argparse.Namespace) -> int:
-    from dclib.report.site import BuildError, build_book
+    from dclib.press.site import BuildError, build_book
 
     if not options.build_only and (status := _run(options)):
         print("dclib: the book was not built; the last one, if any, is as it was", file=sys.stderr)
@@ -92,7 +92,7 @@ def _book(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from dclib.report.publish import publish
+    from dclib.press.publish import publish
 
     folder = publish(load_preset(options.preset, _settings(options)))
     print(f"published: {os.path.relpath(folder)}")

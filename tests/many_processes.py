@@ -23,7 +23,7 @@ from dclib.cluster.pseudo_labels import cluster_features
 from dclib.cluster.stored_rows import StoredRows
 from dclib.cluster.whitening import fit_pca_whitening
 from dclib.config import ClusterConfig, MethodConfig, TrainConfig
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.data.samplers import EpochPlan, plan_epoch
 from dclib.distributed import process_group, rank, world_size
 from dclib.models.batch_norm import BatchNorm2d

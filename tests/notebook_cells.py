@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from dclib.report.notebooks import read_notebook
+from dclib.press.notebooks import read_notebook
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 

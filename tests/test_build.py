@@ -11,11 +11,11 @@ import pytest
 from failing_disk import each_failure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from dclib.press import site
+from dclib.press.front import NOTHING
+from dclib.press.site import BuildError, build_book, toc_pages
+from dclib.press.stages import EVALUATIONS, SUMMARIES
 from dclib.records import held
-from dclib.report import site
-from dclib.report.front import NOTHING
-from dclib.report.site import BuildError, build_book, toc_pages
-from dclib.report.stages import EVALUATIONS, SUMMARIES
 
 PARAMETERS = 'preset: str = "tiny"\ndata: str = ""\nsettings: dict = {}'
 PRESET = "description: For tests.\nmethods:\n  first: {method: rotnet}\n"

@@ -13,7 +13,7 @@ from test_voc_classification import voc_folder
 from tiny_images import TINY_MODEL, decoded_pixels, method_config, silent, write_pictures
 
 from dclib.config import ChoiceConfig, MethodConfig, Preset
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.evaluate import choice as module
 from dclib.evaluate import voc_runs
 from dclib.evaluate.choice import changed_method, choose_setting

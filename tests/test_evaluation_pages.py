@@ -16,7 +16,7 @@ from synthetic_records import make_card
 from tiny_images import write_pictures
 
 from dclib.config import RECIPES, DataConfig
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.presets import parse_preset
 from dclib.records import DATA, Record, read_records, write_records
 from dclib.report import colour, finetuning, gradients, hashtags, metadata, recipes, retrieval, voc
@@ -543,7 +543,7 @@ def test_every_deviation_named_on_a_page_is_in_the_ledger() -> None:
     ledger = set(re.findall(r"\{#(D\d+)\}", (root / "book" / "deviations.md").read_text()))
     named = {
         name
-        for path in [*(root / "dclib" / "report").glob("*.py"), *(root / "notebooks").glob("*.ipynb")]
+        for path in [*root.glob("dclib/report/*.py"), *root.glob("dclib/press/*.py"), *root.glob("notebooks/*.ipynb")]
         for name in re.findall(r"\((D\d+(?:, D\d+)*)\)", path.read_text())
     }
     found = {one for group in named for one in group.split(", ")}

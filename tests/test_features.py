@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 from tiny_images import SIDE, TINY_MODEL, decoded_pixels, streamed_pixels, write_pictures
 
-from dclib.data.images import ImageSet, open_images
+from dclib.data.images import ImageSet
+from dclib.data.layouts import open_images
 from dclib.models.vgg import Trunk
 from dclib.randomness import generator
 from dclib.train.features import extract_features

@@ -17,7 +17,7 @@ from dclib.presets import parse_preset
 from dclib.records import Record
 from dclib.report import findings
 from dclib.report.finder import published_records
-from dclib.report.scorecard import judge
+from dclib.report.scorecard import judge, tally
 
 PRESET = parse_preset("made-up", {"seeds": [0], "methods": {"rotnet": None}})
 IN_ORDER = {"supervised": 80.0, "deepcluster": 60.0, "deepercluster": 55.0, "rotnet": 40.0, "random": 5.0}
@@ -161,4 +161,4 @@ def test_the_check_that_is_shown_is_one_that_decides() -> None:
 
 def test_verdicts_are_counted_in_words() -> None:
     verdicts = judge(published_records(), [claim("C1"), claim("C10"), claim("C11")])
-    assert findings.tally(verdicts) == "of 3 claims 1 leans and 2 are not measured"
+    assert tally(verdicts) == "of 3 claims 1 leans and 2 are not measured"

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from dclib.data.folders import OpenFile, TarReader, labels_from_folders, open_folder, open_list, open_tar, sort_out
-from dclib.data.images import UnreadableImageError, open_images
+from dclib.data.images import UnreadableImageError
+from dclib.data.layouts import open_images
 
 
 def write_images(root: Path, *names: str) -> None:

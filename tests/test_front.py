@@ -12,7 +12,7 @@ from synthetic_records import make_curve, make_probes, make_training
 
 from dclib.paper import CLAIMS
 from dclib.presets import load_preset
-from dclib.report.front import NOTHING, figure_of, front_html, took
+from dclib.press.front import NOTHING, figure_of, front_html, took
 
 FIGURE = '<figure id="{name}"><img alt="x"><figcaption><a href="../deviations.html#d1">D1</a></figcaption></figure>'
 

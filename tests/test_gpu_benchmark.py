@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_images import write_pictures
 
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.machine import cpu_name
 from dclib.records import read_records, select
 

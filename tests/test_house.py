@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import nbformat
@@ -14,9 +16,9 @@ import yaml
 from packaging.requirements import Requirement
 
 from dclib.presets import load_preset
-from dclib.report.notebooks import read_notebook
-from dclib.report.site import STAGES, STATUS_PAGE, toc_pages
-from dclib.report.stages import EVALUATIONS, SUMMARIES
+from dclib.press.notebooks import read_notebook
+from dclib.press.site import STAGES, STATUS_PAGE, toc_pages
+from dclib.press.stages import EVALUATIONS, SUMMARIES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dclib"
@@ -28,19 +30,23 @@ FLOORS = {
     "preemption": -1,  # whoever waits heeds signals
     **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness", "machine"), 0),
     **dict.fromkeys(("presets", "data", "models", "cluster"), 1),
+    "pocket": 1,  # the studio: it draws and writes the layouts that data reads, and neither knows the other
     **dict.fromkeys(("train", "planner"), 2),
     "evaluate": 3,
     "launch": 4,
     "analysis": 4,  # it groups the features of networks that evaluate stops by VOC2007
-    "report": 5,
-    "__main__": 6,
+    "report": 5,  # what is shown
+    "press": 6,  # running notebooks and printing the book: it knows pages, and no page knows it
+    "__main__": 7,
 }
 TORCHLESS = (
     "config",
     "machine",
     "paper",
     "planner",
+    "pocket",
     "presets",
+    "press",
     "reading",
     "records",
     "report",
@@ -119,6 +125,38 @@ def test_a_room_imports_lower_floors_only(path):
                 assert FLOORS[other] < FLOORS[room], f"{room} (floor {FLOORS[room]}) imports {name}"
 
 
+def test_pages_and_loaders_know_nothing_of_what_uses_them():
+    """A notebook calls what is shown, never what runs it; a loader never draws."""
+    for path in NOTEBOOKS:
+        code = "\n".join(cell.source for cell in read_notebook(path).cells if cell.cell_type == "code")
+        assert "dclib.press" not in code, path.name
+    loaders = [path for path in modules() if room_of(path) == "data" and path.stem != "layouts"]
+    assert [path.name for path in loaders if "dclib.data.layouts" in imports_of(path)] == []
+
+
+def imports_within() -> dict[str, set[str]]:
+    """Each module of dclib, and those of its modules that it imports, inside functions and for types too."""
+    names = {
+        path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in modules()
+    }
+    return {name: imports_of(path) & set(names.values()) for path, name in names.items()}
+
+
+def circle_in(imports: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first one again at its end; empty where there is none."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    imports = imports_within()
+    assert {"dclib.data.images", "dclib.records"} <= imports["dclib.train.runs"]  # the walk sees what there is
+    assert circle_in(imports) == []
+
+
 def test_only_distributed_imports_torch_distributed():
     users = {room_of(p) for p in modules() if any(n.startswith("torch.distributed") for n in imports_of(p))}
     assert users <= {"distributed"}
@@ -153,7 +191,8 @@ def test_no_page_opens_an_image_unguarded():
     """``pictures.open_to_show`` alone: an image that cannot be read must not cost a page."""
     opening = re.compile(r"\b(images|pool|plain|shown)(\.open\(|\.read\(|\[0\])|(?<!pictures )import decode_rgb")
     guard = re.compile(r"^def (open_to_show|_can_be_read)\b.*?(?=^\S)", re.MULTILINE | re.DOTALL)
-    sources = {path.name: guard.sub("", path.read_text()) for path in (PACKAGE / "report").glob("*.py")}
+    shown = [path for path in modules() if room_of(path) in ("report", "press")]
+    sources = {path.name: guard.sub("", path.read_text()) for path in shown}
     sources |= {path.name: path.read_text() for path in NOTEBOOKS}
     assert [name for name, text in sources.items() if opening.search(text)] == []
 

@@ -19,7 +19,7 @@ from tiny_images import (
 )
 
 from dclib.config import DataConfig
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.records import read_records, replacing, select, write_atomically
 from dclib.train import pretrain as loop

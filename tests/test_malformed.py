@@ -23,8 +23,9 @@ from dclib.analysis.hashtags import read_tags
 from dclib.config import DataConfig
 from dclib.data.decoding import LARGEST_FILE
 from dclib.data.folders import TarReader
-from dclib.data.images import UnreadableImageError, open_images
+from dclib.data.images import UnreadableImageError
 from dclib.data.landmarks import open_landmarks, read_ground_truth
+from dclib.data.layouts import open_images
 from dclib.data.metadata_table import import_metadata, table_facts
 from dclib.data.pixels import load_pixels
 from dclib.data.voc import open_voc

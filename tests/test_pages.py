@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from dclib.data.pocket.world import world_sizes
 from dclib.evaluate.finetune import RECIPES, scaled_epochs
 from dclib.evaluate.finetune_runs import starts_of
 from dclib.evaluate.voc_runs import IN_TABLE, tasks_of
@@ -15,8 +14,9 @@ from dclib.planner import pages
 from dclib.planner.hardware import CPU, Hardware
 from dclib.planner.pages import page_costs, stage_seconds
 from dclib.planner.passes import Pass, passes_of
+from dclib.pocket.world import world_sizes
 from dclib.presets import load_preset
-from dclib.report.stages import plan_stages
+from dclib.press.stages import plan_stages
 
 FAST = 1e30
 POCKET = load_preset("pocket")

@@ -19,8 +19,6 @@ from dclib.cluster import stored_rows, whitening
 from dclib.cluster.pseudo_labels import Clustering, cluster_features
 from dclib.cluster.stored_rows import StoredRows
 from dclib.config import ClusterConfig, MethodConfig, ModelConfig, TrainConfig
-from dclib.data.pocket.pictures import CLASSES
-from dclib.data.pocket.world import world_sizes
 from dclib.data.samplers import images_shown
 from dclib.evaluate import linear_probe
 from dclib.machine import cpu_model
@@ -32,6 +30,8 @@ from dclib.planner.hardware import CPU, GPUS, Hardware, hardware_named
 from dclib.planner.network import heads_size, network_size
 from dclib.planner.plan import Plan, make_plan
 from dclib.planner.workload import Workload
+from dclib.pocket.pictures import CLASSES
+from dclib.pocket.world import world_sizes
 from dclib.presets import load_preset, preset_folder
 from dclib.records import Record, RunCard, read_records, write_records
 from dclib.report import planner as report_planner

@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dclib.data.pocket import folder_sets, pictures, voc_set, world
-from dclib.data.pocket.colour import GROUND_KINDS, ground_field, tint
-from dclib.data.pocket.landmark_set import CITIES, grade, inside_points, visible_share
-from dclib.data.pocket.people import CELLS, SCANNER, draw_long_tail, plan_photos
-from dclib.data.pocket.pictures import CLASSES, SCANNED_BED, Style, draw_ground, draw_object, pose, sketch_object
-from dclib.data.pocket.pool_set import image_numbers, metadata_columns
-from dclib.data.pocket.scenes import SCENES, draw_scene
-from dclib.data.pocket.seeds import stream
-from dclib.data.pocket.sketch import Sketch, rectangle, thick, turn
-from dclib.data.pocket.tones import DARK, GROUND, INK, MID
-from dclib.data.pocket.voc_set import Instance, image_label, visible_shares
+from dclib.pocket import folder_sets, pictures, voc_set, world
+from dclib.pocket.colour import GROUND_KINDS, ground_field, tint
+from dclib.pocket.landmark_set import CITIES, grade, inside_points, visible_share
+from dclib.pocket.people import CELLS, SCANNER, draw_long_tail, plan_photos
+from dclib.pocket.pictures import CLASSES, SCANNED_BED, Style, draw_ground, draw_object, pose, sketch_object
+from dclib.pocket.pool_set import image_numbers, metadata_columns
+from dclib.pocket.scenes import SCENES, draw_scene
+from dclib.pocket.seeds import stream
+from dclib.pocket.sketch import Sketch, rectangle, thick, turn
+from dclib.pocket.tones import DARK, GROUND, INK, MID
+from dclib.pocket.voc_set import Instance, image_label, visible_shares
 
 POOL = 100
 

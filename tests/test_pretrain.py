@@ -30,7 +30,8 @@ from tiny_images import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dclib.data.images import ImageSet, open_images
+from dclib.data.images import ImageSet
+from dclib.data.layouts import open_images
 from dclib.data.pixels import Pixels
 from dclib.models.heads import Heads
 from dclib.models.vgg import Trunk
@@ -191,7 +192,7 @@ import sys, time
 import torch
 from tiny_images import decoded_pixels, silent
 from test_pretrain import FULL
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.train import pretrain as loop
 from dclib.train import start
 torch.set_num_threads(1)

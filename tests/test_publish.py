@@ -9,8 +9,8 @@ from failing_disk import each_failure
 from synthetic_records import make_card, make_curve, make_probes, make_training
 
 from dclib.presets import parse_preset
+from dclib.press.publish import SHOWN_LAYERS, publish, renew_block, results_table
 from dclib.records import read_records, select, write_records
-from dclib.report.publish import SHOWN_LAYERS, publish, renew_block, results_table
 
 ROOT = Path(__file__).resolve().parent.parent
 CURVE = [10.0 + layer for layer in range(13)]

@@ -12,8 +12,8 @@ from notebook_cells import run_notebook
 from dclib.config import RECIPES
 from dclib.evaluate.networks import method_behind_sobel
 from dclib.presets import parse_preset
+from dclib.press.stages import plan_stages
 from dclib.records import read_records, select
-from dclib.report.stages import plan_stages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dclib.__main__ import main
 from dclib.config import ModelConfig
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.models.released import LICENCE, describe, load_released
 from dclib.models.sobel import IMAGENET_MEAN, IMAGENET_STD, SOBEL_KERNELS
 from dclib.models.vgg import Trunk

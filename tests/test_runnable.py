@@ -15,9 +15,9 @@ from tiny_images import write_pictures
 
 from dclib.__main__ import main
 from dclib.presets import parse_preset
+from dclib.press.site import absent_page
+from dclib.press.stages import plan_with_outlook, stage_parts
 from dclib.records import read_records
-from dclib.report.site import absent_page
-from dclib.report.stages import plan_with_outlook, stage_parts
 from dclib.train.runnable import Outlook, look_ahead, runnable_methods
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,10 +18,10 @@ from dclib import __main__ as door
 from dclib.machine import count_cores
 from dclib.planner import calibration
 from dclib.presets import load_preset
-from dclib.report import runner, stages
-from dclib.report.notebooks import check_parameters, clean, execute, modules_used, unfinished_cells
-from dclib.report.runner import Outcome, read_card, run_preset, run_stages, show_seconds
-from dclib.report.stages import EVALUATIONS, SUMMARIES, Stage, alone, plan_stages, stage_keys, urgency
+from dclib.press import runner, stages
+from dclib.press.notebooks import check_parameters, clean, execute, modules_used, unfinished_cells
+from dclib.press.runner import Outcome, read_card, run_preset, run_stages, show_seconds
+from dclib.press.stages import EVALUATIONS, SUMMARIES, Stage, alone, plan_stages, stage_keys, urgency
 
 PARAMETERS = """\
 preset: str = "tiny"  # name of a preset
@@ -429,7 +429,7 @@ def test_a_cell_without_the_kernels_reply_is_unfinished():
 
 
 def test_modules_used_covers_what_python_loads():
-    code = "from dclib.report.runner import run_preset\nfrom dclib.report import stages"
+    code = "from dclib.press.runner import run_preset\nfrom dclib.press import stages"
     show = "import sys; print(*[m for m in sys.modules if m.startswith('dclib.')])"
     loaded = subprocess.run(
         [sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True, env=with_package()

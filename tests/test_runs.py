@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import normalized_mutual_info_score
-from tiny_images import Interruption, interrupt_at, write_pictures
+from tiny_images import Interruption, draw_shape, interrupt_at, write_pictures
 
 from dclib.cluster.pseudo_labels import cluster_features
-from dclib.config import Preset, TrainConfig
-from dclib.data.images import open_images
+from dclib.config import Preset, TrainConfig, config_hash
+from dclib.data.contents import content_hash
+from dclib.data.layouts import open_images
 from dclib.data.samplers import images_shown, plan_epoch
 from dclib.evaluate import runs as probe_runs
 from dclib.evaluate.runs import probe_method
@@ -190,7 +191,8 @@ def test_run_card_tells_where_the_numbers_come_from(done, world, stage):
             supervised = method == "supervised"
             assert card.notes["images"] == (N_TRAIN if supervised else N_POOL)
             pictures = world / ("objects/train" if supervised else "pool")
-            assert card.data_hash == open_images(pictures).fingerprint
+            images = open_images(pictures)
+            assert card.data_hash == config_hash(images.fingerprint, content_hash(images))
             assert ("kmeans_backend" in card.notes) == ("cluster" in method)
     hashes = [records_of(done, method, stage)[0].card.config_hash for method in METHODS]
     assert len(set(hashes)) == len(METHODS)
@@ -442,6 +444,13 @@ def test_a_training_that_begins_anew_says_why_and_how_long_it_took(fresh, tmp_pa
     )
     assert re.search(r"; it took \d+ s then\. What was trained before is kept in .*rotnet-s0-", line)
     assert said.index(line) < min(i for i, text in enumerate(said) if "epoch" in text)
+    picture = sorted((tmp_path / "pool" / "disc").glob("*.png"))[0]
+    content = picture.read_bytes()
+    draw_shape("wedge", np.random.default_rng(9)).resize((8, 8)).save(picture)  # smaller, so it can be filled up
+    picture.write_bytes(picture.read_bytes().ljust(len(content), b"\0"))
+    assert len(picture.read_bytes()) == len(content)
+    pretrain_method(preset, "rotnet", 0)
+    assert "for the images are not those of the last run, though as many; it took" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("call", [pretrain_method, probe_method])

@@ -620,7 +620,7 @@ def test_the_summary_counts_the_papers_claims_and_no_control() -> None:
     }
     n = sum(claim.is_the_papers for claim in paper.CLAIMS)
     assert scorecard.summarise(verdicts) == (
-        f"Of {n} claims of the paper: holds 2, leans 2, does not hold 2, not measured {n - 6}."
+        f"Of {n} claims of the paper 2 hold, 2 lean, 2 do not hold and {n - 6} are not measured."
     )
 
 

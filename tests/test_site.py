@@ -33,12 +33,12 @@ from synthetic_records import make_probes
 
 from dclib.paper import CLAIMS
 from dclib.presets import load_preset, parse_preset
+from dclib.press.downloads import write_downloads
+from dclib.press.front import FRONT, front_html
+from dclib.press.search import page_words, write_search_texts
 from dclib.report.display import show
-from dclib.report.downloads import write_downloads
-from dclib.report.front import FRONT, front_html
 from dclib.report.names import DRAWN_NOTICE
 from dclib.report.provenance import strip
-from dclib.report.search import page_words, write_search_texts
 from dclib.report.tables import probe_table
 from dclib.report.verdict_figure import lanes_of, verdict_picture
 

@@ -12,15 +12,15 @@ import pytest
 from synthetic_records import make_card, make_probes
 from zip_archives import write_archives
 
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.planner.pages import PageCost
 from dclib.presets import load_preset
+from dclib.press import stages as module
+from dclib.press.downloads import as_csv, write_downloads
+from dclib.press.forecast import TRUSTED, Forecast, expected_seconds
+from dclib.press.site import stale_notice
+from dclib.press.stages import EVALUATIONS, SUMMARIES, Stage, changed_parts, key_of, plan_stages, stage_parts
 from dclib.records import Record
-from dclib.report import stages as module
-from dclib.report.downloads import as_csv, write_downloads
-from dclib.report.forecast import TRUSTED, Forecast, expected_seconds
-from dclib.report.site import stale_notice
-from dclib.report.stages import EVALUATIONS, SUMMARIES, Stage, changed_parts, key_of, plan_stages, stage_parts
 
 # pages with lines about the paper's claims: every network's, and the supplement's exhibits
 JUDGED = {

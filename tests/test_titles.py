@@ -11,7 +11,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dclib.config import RECIPES
 from dclib.presets import parse_preset
-from dclib.report.titles import default_parameters, describe_method, fill_titles
+from dclib.press.titles import default_parameters, fill_titles
+from dclib.report.methods import describe_method
 
 ROOT = Path(__file__).parent.parent
 

@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dclib.config import MethodConfig, TrainConfig
-from dclib.data.images import open_images
+from dclib.data.layouts import open_images
 from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan
 from dclib.data.transforms import quarter_turn

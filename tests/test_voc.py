@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dclib.data.images import open_images
-from dclib.data.voc import VocBox, VocSet, open_voc, read_boxes
+from dclib.data.layouts import open_images
+from dclib.data.voc import VocSet, open_voc
 
 REAL_COUNTS = """aeroplane 3/4, bicycle 15/7, bird 1/0, boat 4/4, bottle 4/5, bus 98/95, car 408/419, cat 206/197,
 chair 20/11, cow 1/1, diningtable 2/2, dog 10/14, horse 8/6, motorbike 22/26, person 194/203, pottedplant 15/6,
@@ -97,47 +97,6 @@ def test_a_list_of_19_of_vocs_classes_is_refused(root):
     assert len(open_voc(root, "val").classes) == 20
 
 
-def write_xml(root: Path, content: str) -> None:
-    (root / "Annotations" / "000001.xml").write_text(f"<annotation>{content}</annotation>")
-
-
-BOX = "<bndbox><xmax>30</xmax><xmin>1.5</xmin><ymin>2</ymin><ymax>40</ymax></bndbox>"
-
-
-def test_boxes_are_those_of_whole_objects(root):
-    part = "<part><name>head</name><bndbox><xmin>9</xmin></bndbox></part>"
-    write_xml(
-        root,
-        f"<object><name>person</name>{part}{BOX}<truncated>1</truncated></object>"
-        f"<object><name> cat </name><difficult>1</difficult>{BOX}</object>",
-    )
-    box = (1.5, 2.0, 30.0, 40.0)
-    assert read_boxes(root, "000001") == (VocBox("person", box, False, True), VocBox("cat", box, True, False))
-    write_xml(root, "")
-    assert read_boxes(root, "000001") == ()
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("<object><name>cat</name></object>", "lacks <bndbox/xmin>"),
-        (f"<object>{BOX}</object>", "lacks <name>"),
-        (f"<object><name>cat</name>{BOX.replace('30', '1')}</object>", "left <= right"),
-        (f"<object><name>cat</name>{BOX.replace('40', 'x')}</object>", "could not convert"),
-        ("<object>", "mismatched tag"),
-    ],
-)
-def test_annotation_that_is_none_is_named(root, content, reason):
-    write_xml(root, content)
-    with pytest.raises(ValueError, match=rf"000001\.xml is no VOC annotation: .*{reason}"):
-        read_boxes(root, "000001")
-
-
-def test_missing_annotation_is_named(root):
-    with pytest.raises(ValueError, match=r"no boxes for image '000009': .*000009\.xml is not there"):
-        read_boxes(root, "000009")
-
-
 # --- the real subset
 
 
@@ -166,20 +125,6 @@ def test_real_labels_agree_with_the_boxes(shared_data):
             easy = {difficult == "0" for found, difficult in objects if found == name}
             expected = -1 if not easy else int(True in easy)
             assert labels[voc.classes.index(name)] == expected, (image_id, name)
-
-
-def test_real_boxes_lie_in_their_images(shared_data):
-    root = shared_data("VOC2007")
-    voc = open_voc(root, "val")
-    for i in range(0, len(voc), 40):
-        width, height = voc.images[i].size
-        text = (root / "Annotations" / f"{voc.images.ids[i]}.xml").read_text()
-        boxes = read_boxes(root, voc.images.ids[i])
-        numbers = [
-            [float(n) for n in re.findall(f"<{side}>([0-9.]+)<", text)] for side in ("xmin", "ymin", "xmax", "ymax")
-        ]
-        assert [box.box for box in boxes] == list(zip(*numbers, strict=True))
-        assert all(1 <= x0 <= x1 <= width and 1 <= y0 <= y1 <= height for x0, y0, x1, y1 in (b.box for b in boxes))
 
 
 def test_what_macos_writes_beside_the_lists_is_passed_over(root):

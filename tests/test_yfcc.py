@@ -20,7 +20,8 @@ from PIL import Image
 from zip_archives import archive_of, write_archives
 
 from dclib.data import yfcc
-from dclib.data.images import UnreadableImageError, open_images
+from dclib.data.images import UnreadableImageError
+from dclib.data.layouts import open_images
 from dclib.data.yfcc import ZipReader, is_yfcc, open_yfcc
 from dclib.data.yfcc_metadata import parse_metadata, read_metadata
 

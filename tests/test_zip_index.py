@@ -16,7 +16,8 @@ from zip_archives import archive_of, small_jpeg, write_archives
 
 from dclib.config import DataConfig
 from dclib.data import zip_index
-from dclib.data.images import UnreadableImageError, open_images
+from dclib.data.images import UnreadableImageError
+from dclib.data.layouts import open_images
 from dclib.data.pixels import load_pixels
 from dclib.data.yfcc import ZipReader, open_yfcc
 from dclib.data.zip_index import HEAD, PHOTO, open_index

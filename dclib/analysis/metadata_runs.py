@@ -28,6 +28,7 @@ from dclib.analysis.hashtags import (
 from dclib.analysis.metadata import FIELDS, Agreement, ClusteredPhotos, MatchedPhotos, match_photos
 from dclib.analysis.metadata_queries import table_photos
 from dclib.config import Preset, config_hash
+from dclib.data.folders import changed_at
 from dclib.data.images import ImageSet
 from dclib.data.metadata_table import TableFacts, import_metadata, is_large, table_facts
 from dclib.data.yfcc_metadata import MetadataTable, normalise_tag, read_metadata, table_beside
@@ -64,16 +65,14 @@ def hashtag_counts(preset: Preset) -> None:
     path = metadata_file(preset)
     if path is None:
         return
-    objects = prepare_data(preset).objects_train
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    stamp = [(file.name, file.stat().st_size) for file in files]
+    objects, stamp = prepare_data(preset).objects_train, _stamp(path)
     card = RunCard(
         stage="hashtags",
         preset=preset.name,
         method=DATA,
         seed=0,
-        config_hash=config_hash(DRAWN_RANKS, preset.data.max_bad_metadata),
-        data_hash=config_hash(stamp, objects.fingerprint if objects else ""),
+        config_hash=config_hash(DRAWN_RANKS, preset.data.max_bad_metadata, stamp),
+        data_hash=config_hash([named[:2] for named in stamp], objects.fingerprint if objects else ""),
         code_hash=code_hash(*TABLE_ROOMS),
         device=device_name(torch.device("cpu")),
         seconds=0.0,
@@ -163,8 +162,7 @@ def metadata_method(preset: Preset, method: str, seed: int, *, device: str = "")
     if path is None or not is_table(path):
         return  # counts of hashtags alone do not belong to the pool's images
     pixels, place = pool_pixels(preset, method), torch.device(device or default_device())
-    stamp = (path.name, path.stat().st_size)
-    settings = config_hash(preset.analysis, analysed_clustering(preset), pixels.identity, stamp)
+    settings = config_hash(preset.analysis, analysed_clustering(preset), pixels.identity, _stamp(path))
     card = run_card("metadata", preset, method, seed, [pixels], place, settings=settings, rooms=METADATA_ROOMS)
     target = preset_folder(preset) / "records" / "metadata" / f"{method}-s{seed}.json"
     if is_current(target, card):
@@ -235,3 +233,9 @@ def write_cluster_pages(
             )
     path = preset_folder(preset) / "pictures" / f"metadata-{method}-s{seed}.json"
     write_atomically(path, json.dumps({"clusters": shown}).encode())
+
+
+def _stamp(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of the metadata's files: they may be too large to be read for a hash."""
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    return [(file.name, file.stat().st_size, changed_at(file)) for file in files]

@@ -69,6 +69,9 @@ class FolderReader:
     def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
         return np.array([_size(self.path(i)) for i in image_ids], dtype=np.int64)
 
+    def written(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([changed_at(self.path(i)) for i in image_ids], dtype=np.int64)
+
     def path(self, image_id: str) -> Path:
         return self.root / (self.paths.get(image_id) or f"{image_id}{self.suffix}")
 
@@ -91,6 +94,9 @@ class TarReader:
 
     def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
         return np.array([self.members[i][1] for i in image_ids], dtype=np.int64)
+
+    def written(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([changed_at(self.path)], dtype=np.int64)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_file": None}
@@ -385,6 +391,18 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:  # it is gone, or in a folder whose names may be read and whose files may not
         return -1
+
+
+def changed_at(path: Path) -> int:
+    """When a file, or what is known of it, was last changed, ns since 1970; -1 where there is none.
+
+    The later of two times: a copy can bring along the one of its content, but not the one of the entry.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return -1
+    return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def read_rows(path: Path) -> list[tuple[str, str]]:

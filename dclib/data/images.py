@@ -13,16 +13,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Protocol, TypeVar, overload
+from typing import Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from dclib.data.decoding import decode_rgb
-
-LIST_SUFFIXES = (".txt", ".tsv", ".csv")
 
 Made = TypeVar("Made")
 
@@ -38,6 +35,17 @@ class Reader(Protocol):
 
     def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
         """Bytes of each image, (n,), without reading them; -1 for one that is not there."""
+        ...
+
+
+@runtime_checkable
+class FileReader(Reader, Protocol):
+    """A reader of files, which others may write to."""
+
+    def written(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
+        """When the files that hold these images were last changed, ns; -1 for one that is not there.
+
+        (m,), as many as there are files, in an order that follows from the images."""
         ...
 
 
@@ -215,73 +223,6 @@ def balanced_subset(images: ImageSet, count: int, seed: int) -> ImageSet:
         rank[members] = np.arange(len(members))
     chosen = np.sort(order[np.argsort(rank[order], kind="stable")][:count])
     return images.subset(chosen)
-
-
-def open_images(path: str | Path, *, name: str | None = None, cache: Path | None = None) -> ImageSet:
-    """Open whatever holds images: a folder, a .tar, a list file, or a folder of YFCC100M zip shards.
-
-    ``cache`` is a folder for the index of zip shards where it cannot be written beside them.
-
-    Raises:
-        ValueError: nothing is there, or no image is in it; the message says what was looked for.
-    """
-    from dclib.data import folders, yfcc  # the layouts build on this module
-
-    path = Path(path).expanduser()
-    suffix = path.suffix.lower()
-    if not path.exists():
-        raise ValueError(f"no images at {path}: it does not exist; {_describe(path.parent)}")
-    if path.is_dir():
-        images = yfcc.open_yfcc(path, cache=cache) if yfcc.is_yfcc(path) else folders.open_folder(path)
-    elif suffix == ".tar":
-        images = folders.open_tar(path)
-    elif suffix in LIST_SUFFIXES:
-        images = folders.open_list(path)
-    else:
-        packed = suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
-        advice = "; unpack it and give the folder" if packed else ""
-        raise ValueError(f"need a folder, a .tar or a list file (.txt, .tsv, .csv) of images; got {path}{advice}")
-    return replace(images, name=name) if name else images
-
-
-def open_split(
-    root: str | Path, choices: str, *, name: str | None = None, cache: Path | None = None
-) -> ImageSet | None:
-    """Open the first of ``choices`` (paths below ``root``, separated by ``|``) that is there, or is as .tar.
-
-    An empty choice means that the set may be missing: None is returned then. ``cache`` as in :func:`open_images`.
-
-    Raises:
-        ValueError: none is there; the message lists what was tried. And as :func:`open_images`.
-    """
-    path = find_split(root, choices, name=name)
-    return None if path is None else open_images(path, name=name, cache=cache)
-
-
-def find_split(root: str | Path, choices: str, *, name: str | None = None) -> Path | None:
-    """The path that :func:`open_split` opens, without opening it; None where the set may be missing and is."""
-    root = Path(root).expanduser()
-    tried = []
-    for choice in choices.split("|"):
-        if not choice.strip():
-            return None
-        for candidate in (choice.strip(), f"{choice.strip()}.tar"):
-            if (root / candidate).exists():
-                return root / candidate
-            tried.append(candidate)
-    setting = f"data.{name}" if name else repr(choices)
-    raise ValueError(
-        f"no images for {setting}: looked in {root} for {', '.join(tried)}; {_describe(root)}; "
-        "check data.root and the path"
-    )
-
-
-def _describe(folder: Path) -> str:
-    """What a folder holds, for an error message."""
-    if not folder.is_dir():
-        return f"{folder} is no folder either"
-    names = sorted(printable(p.name) for p in folder.iterdir() if not p.name.startswith("."))
-    return f"{folder} holds {name_some(names, 10) or 'nothing'}"
 
 
 def printable(name: str) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dclib.config import DataConfig, config_hash
+from dclib.data.contents import content_hash
 from dclib.data.decoding import decode_rgb
 from dclib.data.images import ImageSet, UnreadableImageError, name_some
 from dclib.data.photo_crops import crop_photo
@@ -42,6 +43,7 @@ class Pixels:
         workers: Processes that decode then.
         replaced: The unreadable images met on the way, for each of which another is shown; None where all of
             ``images`` have been read once.
+        content: Hash of the bytes of all images, where they have been read and a cache keeps it; else empty.
     """
 
     images: ImageSet
@@ -51,6 +53,7 @@ class Pixels:
     decoded: Tensor | None
     workers: int = 0
     replaced: Unreadable | None = None
+    content: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,10 +75,15 @@ class Pixels:
         )
 
     @property
+    def data_hash(self) -> str:
+        """What a record calls the data hash: names, sizes and labels, and the content where it has been read."""
+        return config_hash(self.images.fingerprint, self.content) if self.content else self.images.fingerprint
+
+    @property
     def identity(self) -> str:
         """Changes with anything that changes a batch: the images, the sizes, and whether crops are cut from the
         kept squares or from the whole images."""
-        return config_hash(self.images.fingerprint, self.size, self.resize, self.decoded is None)
+        return config_hash(self.data_hash, self.size, self.resize, self.decoded is None)
 
     def centre_batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
         """The clustering pass: images ``start`` to ``stop``, by default all, once and in order, centre-cropped.
@@ -154,7 +162,8 @@ def load_pixels(
     if size > data.resize:
         raise ValueError(f"data.resize must be at least model.image_size; got {data.resize} and {size}")
     keep = len(images) * 3 * data.resize**2 <= data.memory_gb * 2**30
-    stem = None if cache is None else cache / f"{images.fingerprint}-{data.resize}"
+    content = content_hash(images, cache) if cache is not None and (keep or scan) else ""
+    stem = None if cache is None else cache / "-".join(filter(None, (images.fingerprint, content, str(data.resize))))
     if not keep and not scan:
         replaced = Unreadable(images, data.max_unreadable, stem and stem.with_suffix(".replaced"))
         return Pixels(images, (), size, data.resize, None, data.workers, replaced)
@@ -165,7 +174,8 @@ def load_pixels(
     refuse_too_many(images, unreadable.tolist(), data.max_unreadable)
     readable = np.setdiff1d(np.arange(len(images)), unreadable)
     left_out = tuple(images.ids[i] for i in unreadable)
-    return Pixels(images.subset(readable) if left_out else images, left_out, size, data.resize, pixels, data.workers)
+    shown = images.subset(readable) if left_out else images
+    return Pixels(shown, left_out, size, data.resize, pixels, data.workers, content=content)
 
 
 def _centre(pixels: Tensor, size: int) -> Tensor:

@@ -1,16 +1,14 @@
-"""Pascal VOC 2007: images with several classes each, and boxes.
+"""Pascal VOC 2007: images with several classes each.
 
-The layout is ``JPEGImages/<id>.jpg``, ``ImageSets/Main/<split>.txt`` with one id per line,
-``ImageSets/Main/<class>_<split>.txt`` with an id and a label per line, and ``Annotations/<id>.xml``.
+The layout is ``JPEGImages/<id>.jpg``, ``ImageSets/Main/<split>.txt`` with one id per line, and
+``ImageSets/Main/<class>_<split>.txt`` with an id and a label per line; ``Annotations`` are not read.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,16 +56,6 @@ class VocSet:
         return dict(zip(self.classes, (self.labels == PRESENT).sum(axis=0).tolist(), strict=True))
 
 
-@dataclass(frozen=True)
-class VocBox:
-    """One object in an image."""
-
-    name: str  # its class
-    box: tuple[float, float, float, float]  # left, top, right, bottom: pixels counted from 1, the last included
-    difficult: bool
-    truncated: bool  # it goes on beyond the box
-
-
 def open_voc(root: str | Path, split: str) -> VocSet:
     """Images and labels of one split.
 
@@ -113,23 +101,6 @@ def check_classes(train: VocSet, test: VocSet) -> None:
             raise ValueError(f"{voc.images.name} has no image that shows any class: there is nothing to classify")
 
 
-def read_boxes(root: str | Path, image_id: str) -> tuple[VocBox, ...]:
-    """The annotated objects of one image, in the order of its file.
-
-    Raises:
-        ValueError: the annotation is missing or no VOC annotation; the message names the file.
-    """
-    path = Path(root) / "Annotations" / f"{image_id}.xml"
-    try:
-        tree = ElementTree.parse(path)
-        # findall looks at direct children, so that the parts of a person (head, hand, foot) are no objects
-        return tuple(_parse_object(item) for item in tree.getroot().findall("object"))
-    except FileNotFoundError:
-        raise ValueError(f"no boxes for image {image_id!r}: {path} is not there") from None
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last of an encoding that nobody knows
-        raise ValueError(f"{path} is no VOC annotation: {error}") from None
-
-
 def _check_complete(classes: Sequence[str], split: str, lists: Path) -> None:
     """ValueError where classes of VOC are missing; a set with names of its own may have as many as it likes."""
     missing = sorted(VOC_CLASSES - set(classes))
@@ -139,21 +110,6 @@ def _check_complete(classes: Sequence[str], split: str, lists: Path) -> None:
             f"{lists} has {len(classes)} of VOC's {len(VOC_CLASSES)} classes for {split!r}, and a mean over them would "
             f"not be VOC's: put back {files}"
         )
-
-
-def _parse_object(item: ElementTree.Element) -> VocBox:
-    left, top, right, bottom = (float(_text(item, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-    if not (-math.inf < left <= right < math.inf and -math.inf < top <= bottom < math.inf):
-        raise ValueError(f"its box must have left <= right and top <= bottom; got {(left, top, right, bottom)}")
-    flags = (item.findtext(flag, "0").strip() == "1" for flag in ("difficult", "truncated"))
-    return VocBox(_text(item, "name"), (left, top, right, bottom), *flags)
-
-
-def _text(item: ElementTree.Element, tag: str) -> str:
-    text = item.findtext(tag, "").strip()
-    if not text:
-        raise ValueError(f"an object lacks <{tag}>")
-    return text
 
 
 def _read_labels(path: Path, ids: Sequence[str]) -> NDArray[np.int8]:

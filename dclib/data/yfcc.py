@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dclib.data.decoding import refuse_too_large
-from dclib.data.folders import OpenFile
+from dclib.data.folders import OpenFile, changed_at
 from dclib.data.images import ImageSet, NumberedIds
 from dclib.data.zip_index import (
     ABSENT,
@@ -89,6 +89,12 @@ class ZipReader:
         """Unpacked bytes of each photo, (n,); -1 for one that no readable archive holds."""
         numbers = image_ids.numbers if isinstance(image_ids, NumberedIds) else np.array([int(i) for i in image_ids])
         return self.index.sizes(numbers)
+
+    def written(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
+        """When the archives that hold these photos were last changed, ns, by their number; -1 for one not there."""
+        numbers = image_ids.numbers if isinstance(image_ids, NumberedIds) else np.array([int(i) for i in image_ids])
+        archives = np.unique(np.asarray(numbers) // PER_ARCHIVE)
+        return np.array([changed_at(archive_path(self.root, int(n))) for n in archives], dtype=np.int64)
 
     def __getstate__(self) -> dict[str, object]:
         return {"root": self.root, "max_open": self.max_open, "folder": self.index.folder}

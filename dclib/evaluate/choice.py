@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from dclib.config import ChoiceConfig, MethodConfig, Preset, config_hash
+from dclib.data.contents import content_hashes
 from dclib.evaluate.validation import usable_voc_splits, validation_score
 from dclib.evaluate.voc_runs import VOC_ROOMS
 from dclib.presets import SECTIONS, build
@@ -22,6 +23,7 @@ from dclib.train.runs import (
     default_device,
     is_current,
     method_pixels,
+    pixel_cache,
     prepare_data,
     preset_folder,
     pretrain_method,
@@ -48,7 +50,8 @@ def choose_setting(preset: Preset, seed: int, *, device: str = "") -> None:
         return
     place = torch.device(device or default_device())
     pixels = method_pixels(preset, choice.method, prepare_data(preset))
-    settings = config_hash(choice, preset.voc, pixels.identity, [split.images.fingerprint for split in splits])
+    images = content_hashes([split.images for split in splits], pixel_cache())
+    settings = config_hash(choice, preset.voc, pixels.identity, images)
     card = run_card("choice", preset, choice.method, seed, [pixels], place, settings=settings, rooms=CHOICE_ROOMS)
     path = preset_folder(preset) / "records" / "choice" / f"{choice.method}-s{seed}.json"
     if is_current(path, card):

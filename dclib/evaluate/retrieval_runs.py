@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dclib.config import Preset, config_hash
+from dclib.data.contents import content_hashes
 from dclib.data.images import ImageSet
 from dclib.data.landmarks import CORRUPTED_PARIS, Landmarks, open_landmarks
 from dclib.evaluate.networks import trained_network
@@ -23,7 +24,16 @@ from dclib.evaluate.retrieval import (
 )
 from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
 from dclib.train.runnable import CITIES, city_folders, retrieval_fault
-from dclib.train.runs import default_device, device_name, is_current, method_chain, prepare_data, preset_folder
+from dclib.train.runs import (
+    default_device,
+    device_name,
+    is_current,
+    method_chain,
+    method_pixels,
+    pixel_cache,
+    prepare_data,
+    preset_folder,
+)
 from dclib.train.start import ROOMS, weights_hash
 
 RETRIEVAL_ROOMS = (*ROOMS, "evaluate/retrieval", "evaluate/rmac", "data/landmarks")
@@ -62,7 +72,8 @@ def retrieve_method(preset: Preset, method: str, seed: int, *, device: str = "")
     start = time.monotonic()
     described = {}
     for city, (images, landmarks) in cities.items():
-        key = config_hash(weights_hash(trunk), asdict(preset.retrieval), images.fingerprint, card.code_hash)
+        [content] = content_hashes([images], pixel_cache())
+        key = config_hash(weights_hash(trunk), asdict(preset.retrieval), content, card.code_hash)
         cache = preset_folder(preset) / "runs" / f"retrieval-{method}-s{seed}-{city}-{key}"
         described[city] = describe_landmarks(trunk, images, landmarks, **asdict(preset.retrieval), cache=cache)
         _refuse_too_many(described[city], preset.data.max_unreadable, city)
@@ -128,16 +139,14 @@ def _card(
     preset: Preset, method: str, seed: int, cities: dict[str, tuple[ImageSet, Landmarks]], device: torch.device
 ) -> RunCard:
     truths = [config_hash([asdict(q) for q in landmarks.queries]) for _, landmarks in cities.values()]
-    data = prepare_data(preset)
-    trained_on = data.objects_train if preset.method(method).images == "objects" else data.pool
-    fingerprint = trained_on.fingerprint if trained_on is not None else ""
+    trained_on = "" if preset.method(method).weights else method_pixels(preset, method, prepare_data(preset)).identity
     return RunCard(
         stage="retrieval",
         preset=preset.name,
         method=method,
         seed=seed,
-        config_hash=config_hash(method_chain(preset, method), preset.retrieval, truths, fingerprint),
-        data_hash=config_hash([images.fingerprint for images, _ in cities.values()]),
+        config_hash=config_hash(method_chain(preset, method), preset.retrieval, truths, trained_on),
+        data_hash=config_hash(content_hashes([images for images, _ in cities.values()], pixel_cache())),
         code_hash=code_hash(*RETRIEVAL_ROOMS),
         device=device_name(device, "float32"),
         seconds=0.0,

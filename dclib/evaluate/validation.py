@@ -6,10 +6,11 @@ Source: supplement, section 5.
 from __future__ import annotations
 
 from dclib.config import Preset, config_hash
+from dclib.data.contents import content_hashes
 from dclib.data.voc import VocSet, check_classes, open_voc
 from dclib.evaluate.voc import classify_voc
 from dclib.models.vgg import Trunk
-from dclib.train.runs import prepare_data
+from dclib.train.runs import pixel_cache, prepare_data
 from dclib.train.start import Validator
 
 
@@ -58,6 +59,6 @@ def voc_validator(preset: Preset, seed: int) -> Validator:
             f"train.patience stops by Pascal VOC 2007, and there is none: put it in {preset.data.voc!r} below the "
             "images, name its folder in data.voc, or set train.patience to 0"
         )
-    fingerprints = [split.images.fingerprint for split in splits]
-    identity = config_hash(preset.voc, fingerprints, [split.labels.tolist() for split in splits], seed)
+    images = content_hashes([split.images for split in splits], pixel_cache())
+    identity = config_hash(preset.voc, images, [split.labels.tolist() for split in splits], seed)
     return Validator(lambda trunk: validation_score(preset, trunk, splits, seed), identity)

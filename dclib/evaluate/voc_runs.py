@@ -19,6 +19,7 @@ from dclib.train.runs import (
     default_device,
     is_current,
     method_pixels,
+    pixel_cache,
     prepare_data,
     preset_folder,
     run_card,
@@ -70,7 +71,9 @@ def voc_method(preset: Preset, method: str, seed: int, *, device: str = "") -> N
     size = preset.method(method).model.image_size
     data = replace(preset.data, memory_gb=0.0, resize=size)
     trained_on = "" if preset.method(method).weights else method_pixels(preset, method, prepare_data(preset)).identity
-    pixels_of = {name: load_pixels(split.images, data, size, scan=True) for name, split in splits.items()}
+    pixels_of = {
+        name: load_pixels(split.images, data, size, pixel_cache(), scan=True) for name, split in splits.items()
+    }
     for task in tasks_of(preset, method):
         train, test = splits[TRAINED_ON[task.split]], splits[task.split]
         path = task.path(preset_folder(preset), method, seed)

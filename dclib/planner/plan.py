@@ -17,7 +17,7 @@ from dclib.planner.workload import Workload
 USABLE = 0.95  # share of a memory that a run can count on: the rest goes to the driver and to fragments
 MOST_PROCESSES = 1024  # that a remedy may ask for
 IMAGENET = 1_281_167, 50_000, 1000  # images, test images and classes
-POCKET_OBJECTS, POCKET_TEST, POCKET_CLASSES = 0.3, 0.2, 16  # images for each one of the pool, and classes: data.pocket
+POCKET_OBJECTS, POCKET_TEST, POCKET_CLASSES = 0.3, 0.2, 16  # images for each one of the pool, and classes: dclib.pocket
 
 COLUMNS = ("phase", "times", "each", "in all", "device", "RAM", "disk", "read", "sent", "bottleneck")
 

@@ -6,7 +6,6 @@ They are made from the claims that rest on the exhibit and from their verdicts: 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,7 +18,7 @@ from dclib.report.display import Fragment
 from dclib.report.margins import Check
 from dclib.report.provenance import load_records
 from dclib.report.published import load_published
-from dclib.report.scorecard import MARKS, OUTCOMES, Verdict, judge
+from dclib.report.scorecard import MARKS, Verdict, judge, tally
 from dclib.report.series import listed, plural, seeds_of, spread
 
 # unit of a margin -> hundredths of the range of its quantity; sizes in medians have none, and are taken as they are
@@ -156,19 +155,6 @@ def in_short(preset: Preset, exhibit: str, records: Sequence[Record]) -> Fragmen
     whom = listed(sorted({f.by for f in found if f.best.found.measured})) or "nothing measured yet"
     head = f"Paper and here ({whom}):"
     return Fragment(f'<p class="dclib-finding"><strong>{escape(head)}</strong> {links}</p>', f"{head} {text}")
-
-
-def tally(verdicts: Sequence[Verdict]) -> str:
-    """``of 3 claims 1 holds, 2 do not hold``: verdicts counted, in words."""
-    counts = Counter(verdict.outcome for verdict in verdicts)
-    plurals = {"holds": "hold", "leans": "lean", "does not hold": "do not hold", "not measured": "are not measured"}
-    one = {"not measured": "is not measured"}
-    parts = [
-        f"{counts[outcome]} {one.get(outcome, outcome) if counts[outcome] == 1 else plurals[outcome]}"
-        for outcome in OUTCOMES
-        if counts[outcome]
-    ]
-    return f"of {plural(len(verdicts), 'claim')} {listed(parts)}"
 
 
 def sentence_of(finding: Finding) -> str:

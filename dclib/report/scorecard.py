@@ -19,7 +19,7 @@ from dclib.report.evidence import gather
 from dclib.report.finder import published_records
 from dclib.report.margins import Check, Evidence, precision
 from dclib.report.scale import comparability
-from dclib.report.series import plural, seeds_of, spread
+from dclib.report.series import listed, plural, seeds_of, spread
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 Outcome = Literal["holds", "leans", "does not hold", "not measured"]
@@ -135,11 +135,23 @@ def published_scorecard(published: Sequence[Record]) -> Fragment | Table:
     return scorecard_table(verdicts, caption=f"Published records, {plural(len(seeds_of(published)), 'seed')}")
 
 
+def tally(verdicts: Sequence[Verdict], whose: str = "") -> str:
+    """``of 3 claims 1 holds and 2 do not hold``: verdicts counted, in words."""
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    plurals = {"holds": "hold", "leans": "lean", "does not hold": "do not hold", "not measured": "are not measured"}
+    one = {"not measured": "is not measured"}
+    parts = [
+        f"{counts[outcome]} {one.get(outcome, outcome) if counts[outcome] == 1 else plurals[outcome]}"
+        for outcome in OUTCOMES
+        if counts[outcome]
+    ]
+    return f"of {plural(len(verdicts), 'claim')}{whose} {listed(parts)}"
+
+
 def summarise(verdicts: Sequence[Verdict]) -> str:
     """The verdicts on the paper's claims counted, in a sentence."""
-    counts = Counter(verdict.outcome for verdict in verdicts if verdict.claim.is_the_papers)
-    listed = ", ".join(f"{outcome} {counts[outcome]}" for outcome in OUTCOMES if counts[outcome])
-    return f"Of {plural(sum(counts.values()), 'claim')} of the paper: {listed}."
+    said = tally([verdict for verdict in verdicts if verdict.claim.is_the_papers], " of the paper")
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def _rows(verdict: Verdict) -> list[Row]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from dclib.cluster.counts import check_cluster_counts
 from dclib.config import MethodConfig, Preset
-from dclib.data.images import ImageSet, NumberedIds, find_split, name_some, open_split, printable
+from dclib.data.images import ImageSet, NumberedIds, name_some, printable
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
+from dclib.data.layouts import find_split, open_split
 from dclib.data.voc import check_classes, open_voc
 from dclib.data.yfcc_metadata import read_metadata, table_beside
 from dclib.presets import data_root, runs_folder

@@ -13,12 +13,12 @@ import torch
 from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
-from dclib.data.pocket.world import make_pocket_world
 from dclib.data.samplers import images_shown
 from dclib.distributed import from_main, is_main, main_first
 from dclib.machine import cpu_name
 from dclib.models.released import file_digest, load_released
 from dclib.models.vgg import Trunk
+from dclib.pocket.world import make_pocket_world
 from dclib.precision import chosen_precision
 from dclib.presets import data_root, runs_folder
 from dclib.randomness import generator
@@ -76,7 +76,7 @@ def prepare_data(preset: Preset) -> Data:
 def pocket_world_folder(preset: Preset) -> Path:
     """Where the pocket world of this size and seed is kept; its drawing code is part of the name."""
     data = preset.data
-    return runs_folder() / f"pocket-world-{data.pocket_images}-{data.pocket_seed}-{code_hash('data/pocket')[:6]}"
+    return runs_folder() / f"pocket-world-{data.pocket_images}-{data.pocket_seed}-{code_hash('pocket')[:6]}"
 
 
 def preset_folder(preset: Preset) -> Path:
@@ -102,7 +102,12 @@ def kept_pixels(preset: Preset, method: str, images: ImageSet, *, scan: bool = F
     """Pixels of a set at a method's input size, decoded once for all runs; ``scan`` where its labels are used."""
     size = preset.method(method).model.image_size
     with main_first():
-        return load_pixels(images, preset.data, size, runs_folder() / "pixels", scan=scan)
+        return load_pixels(images, preset.data, size, pixel_cache(), scan=scan)
+
+
+def pixel_cache() -> Path:
+    """Where decoded images are kept, and what is known of files that were read whole."""
+    return runs_folder() / "pixels"
 
 
 def pretrain_method(
@@ -166,10 +171,10 @@ def why_anew(folder: Path, records: Path, preset: Preset, method: str, pixels: P
         return ""
     card = json.loads(records.read_text(encoding="utf-8"))["card"] if records.is_file() else {}
     changed = []
-    if card and card["data_hash"] != pixels.images.fingerprint:
-        changed.append(
-            f"the images are not those of the last run ({card['notes'].get('images', '?')} then, {len(pixels)} now)"
-        )
+    if card and card["data_hash"] != pixels.data_hash:
+        then = card["notes"].get("images", "?")
+        counts = f" ({then} then, {len(pixels)} now)" if then != len(pixels) else ", though as many"
+        changed.append(f"the images are not those of the last run{counts}")
     if card and card["code_hash"] != code_hash(*PRETRAIN_ROOMS):
         changed.append("the code is another")
     if card and json.loads(json.dumps(card["config"])) != json.loads(json.dumps(asdict(preset.method(method)))):
@@ -221,14 +226,14 @@ def run_card(
 
     ``settings`` is the hash of what decides them besides.
     """
-    fingerprints = [p.images.fingerprint for p in pixels]
+    hashes = [p.data_hash for p in pixels]
     return RunCard(
         stage=stage,
         preset=preset.name,
         method=method,
         seed=seed,
         config_hash=config_hash(method_chain(preset, method), settings),
-        data_hash=fingerprints[0] if len(fingerprints) == 1 else config_hash(fingerprints),
+        data_hash=hashes[0] if len(hashes) == 1 else config_hash(hashes),
         code_hash=code_hash(*rooms),
         device=device_name(device, precision),
         seconds=round(seconds, 1),

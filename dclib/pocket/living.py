@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dclib.data.pocket.sketch import (
+from dclib.pocket.sketch import (
     Sketch,
     between,
     blob,
@@ -14,7 +14,7 @@ from dclib.data.pocket.sketch import (
     rectangle,
     turn,
 )
-from dclib.data.pocket.tones import Tones
+from dclib.pocket.tones import Tones
 
 Rng = np.random.Generator
 

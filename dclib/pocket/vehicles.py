@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dclib.data.pocket.sketch import Sketch, between, chance, curve, ellipse, rectangle, trapezium
-from dclib.data.pocket.tones import Tones
+from dclib.pocket.sketch import Sketch, between, chance, curve, ellipse, rectangle, trapezium
+from dclib.pocket.tones import Tones
 
 Rng = np.random.Generator
 

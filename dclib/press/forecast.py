@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dclib.planner.pages import PageCost
-from dclib.report.stages import Stage, changed_parts, urgency
+from dclib.press.stages import Stage, changed_parts, urgency
 
 TRUSTED = 30.0  # seconds that expectations count for beside what is measured: pages that are only shown tell no pace
 LATE = 0.1  # share of its time that a stage is taken to need yet when it has taken longer than expected

@@ -16,10 +16,10 @@ from urllib.parse import quote_plus
 
 import numpy as np
 
-from dclib.data.pocket.people import Photo, plan_photos
-from dclib.data.pocket.pictures import draw_object
-from dclib.data.pocket.seeds import jpeg_bytes, stream
-from dclib.data.pocket.words import LICENCES
+from dclib.pocket.people import Photo, plan_photos
+from dclib.pocket.pictures import draw_object
+from dclib.pocket.seeds import jpeg_bytes, stream
+from dclib.pocket.words import LICENCES
 
 FOLDERS = (0, 7, 42, 99)  # AA; 00 is there because leading zeros get lost in careless code
 IMAGES_PER_ZIP = 500

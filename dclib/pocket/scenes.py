@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from dclib.data.pocket.colour import GROUND_KINDS, add_noise, ground_field, tinter
-from dclib.data.pocket.landscapes import (
+from dclib.pocket.colour import GROUND_KINDS, add_noise, ground_field, tinter
+from dclib.pocket.landscapes import (
     Levels,
     Rng,
     draw_beach,
@@ -21,9 +21,9 @@ from dclib.data.pocket.landscapes import (
     draw_forest,
     draw_mountain,
 )
-from dclib.data.pocket.pictures import CLASSES, SUPERSAMPLING, pose, sketch_object
-from dclib.data.pocket.settlements import draw_harbour, draw_kitchen, draw_library, draw_street, draw_village
-from dclib.data.pocket.sketch import Points, Sketch, between, chance, fit, paint, turn
+from dclib.pocket.pictures import CLASSES, SUPERSAMPLING, pose, sketch_object
+from dclib.pocket.settlements import draw_harbour, draw_kitchen, draw_library, draw_street, draw_village
+from dclib.pocket.sketch import Points, Sketch, between, chance, fit, paint, turn
 
 SCENE_NOISE = 10.0  # deviation of each channel when the picture is seen at 32 pixels
 DAYLIGHT = (200.0, 140.0, 172.0, 110.0, 72.0, 55.0)  # grey levels of the materials, sky or wall first

@@ -20,16 +20,16 @@ import yaml
 from dclib.config import Preset
 from dclib.machine import cpu_name
 from dclib.presets import project_root
+from dclib.press.downloads import write_downloads
+from dclib.press.front import FRONT, front_html
+from dclib.press.runner import read_card, show_seconds, workspace
+from dclib.press.search import write_search_texts
+from dclib.press.stages import Stage, changed_parts, key_of, plan_with_outlook, stage_parts
 from dclib.records import RunCard, held, read_records, replacing_folder, write_atomically
 from dclib.report.display import without_markup
-from dclib.report.downloads import write_downloads
-from dclib.report.front import FRONT, front_html
 from dclib.report.provenance import load_records, moment
 from dclib.report.published import load_published
-from dclib.report.runner import read_card, show_seconds, workspace
-from dclib.report.search import write_search_texts
 from dclib.report.series import title_of
-from dclib.report.stages import Stage, changed_parts, key_of, plan_with_outlook, stage_parts
 
 STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
 SHOWN_CHANGES = 6  # sources that a notice on a stale page names

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dclib.data.pocket.sketch import (
+from dclib.pocket.sketch import (
     Points,
     Sketch,
     between,

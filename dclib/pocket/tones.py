@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dclib.data.pocket.sketch import between
+from dclib.pocket.sketch import between
 
 DARK = (45.0, 85.0)
 MID = (95.0, 130.0)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dclib.data.pocket.colour import GROUND_KINDS, add_noise, ground_field, paint_field, tint, tinter
-from dclib.data.pocket.household import draw_bottle, draw_clock, draw_cup, draw_lamp, draw_umbrella
-from dclib.data.pocket.living import draw_bird, draw_cat, draw_fish, draw_flower, draw_mushroom, draw_tree
-from dclib.data.pocket.sketch import Sketch, between, blob, chance, ellipse, fit, paint, rectangle, turn, upright
-from dclib.data.pocket.tones import GROUND, Tones, draw_tones
-from dclib.data.pocket.vehicles import draw_bicycle, draw_boat, draw_car, draw_house, draw_rocket
+from dclib.pocket.colour import GROUND_KINDS, add_noise, ground_field, paint_field, tint, tinter
+from dclib.pocket.household import draw_bottle, draw_clock, draw_cup, draw_lamp, draw_umbrella
+from dclib.pocket.living import draw_bird, draw_cat, draw_fish, draw_flower, draw_mushroom, draw_tree
+from dclib.pocket.sketch import Sketch, between, blob, chance, ellipse, fit, paint, rectangle, turn, upright
+from dclib.pocket.tones import GROUND, Tones, draw_tones
+from dclib.pocket.vehicles import draw_bicycle, draw_boat, draw_car, draw_house, draw_rocket
 
 DRAWINGS = {
     "house": draw_house,

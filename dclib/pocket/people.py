@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from dclib.data.pocket.pictures import CLASSES, Style
-from dclib.data.pocket.seeds import stream
-from dclib.data.pocket.sketch import between, chance
-from dclib.data.pocket.words import (
+from dclib.pocket.pictures import CLASSES, Style
+from dclib.pocket.seeds import stream
+from dclib.pocket.sketch import between, chance
+from dclib.pocket.words import (
     LICENCES,
     NAMES,
     NOISE_WORDS,

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from dclib.data.pocket.buildings import draw_building
-from dclib.data.pocket.colour import GROUND_KINDS, add_noise, ground_field, tinter
-from dclib.data.pocket.pictures import SUPERSAMPLING, pose, sketch_object
-from dclib.data.pocket.scenes import SCENES, draw_scene
-from dclib.data.pocket.seeds import jpeg_bytes, stream
-from dclib.data.pocket.sketch import Points, Sketch, between, blob, chance, fit, paint, rectangle, turn
+from dclib.pocket.buildings import draw_building
+from dclib.pocket.colour import GROUND_KINDS, add_noise, ground_field, tinter
+from dclib.pocket.pictures import SUPERSAMPLING, pose, sketch_object
+from dclib.pocket.scenes import SCENES, draw_scene
+from dclib.pocket.seeds import jpeg_bytes, stream
+from dclib.pocket.sketch import Points, Sketch, between, blob, chance, fit, paint, rectangle, turn
 
 Rng = np.random.Generator
 Size = tuple[int, int]

@@ -17,8 +17,8 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dclib.data.pocket.colour import add_noise, tinter
-from dclib.data.pocket.pictures import (
+from dclib.pocket.colour import add_noise, tinter
+from dclib.pocket.pictures import (
     BRIGHTNESS,
     CLASSES,
     HUE_SPREAD,
@@ -30,8 +30,8 @@ from dclib.data.pocket.pictures import (
     pose,
     sketch_object,
 )
-from dclib.data.pocket.seeds import jpeg_bytes, stream
-from dclib.data.pocket.sketch import Sketch, between, fit, paint
+from dclib.pocket.seeds import jpeg_bytes, stream
+from dclib.pocket.sketch import Sketch, between, fit, paint
 
 Rng = np.random.Generator
 Size = tuple[int, int]

@@ -20,8 +20,8 @@ from dclib.presets import project_root
 from dclib.records import Record
 from dclib.report.display import say
 from dclib.report.exhibits import data_notice
-from dclib.report.findings import tally
 from dclib.report.provenance import cards_of, duration
+from dclib.report.scorecard import tally
 from dclib.report.series import listed, plural
 from dclib.report.verdict_figure import Lane, lanes_of, verdict_strip
 

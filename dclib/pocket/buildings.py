@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dclib.data.pocket.sketch import Points, Sketch, between, chance, curve, ellipse, rectangle, trapezium
+from dclib.pocket.sketch import Points, Sketch, between, chance, curve, ellipse, rectangle, trapezium
 
 Rng = np.random.Generator
 TOPS = ("gable", "dome", "spire", "battlement", "mansard", "pagoda")

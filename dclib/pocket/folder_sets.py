@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from dclib.data.pocket.pictures import CLASSES, draw_object
-from dclib.data.pocket.scenes import SCENES, draw_scene
-from dclib.data.pocket.seeds import jpeg_bytes, stream
+from dclib.pocket.pictures import CLASSES, draw_object
+from dclib.pocket.scenes import SCENES, draw_scene
+from dclib.pocket.seeds import jpeg_bytes, stream
 
 IMAGES_PER_JOB = 250
 

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import PIL
 
-from dclib.data.pocket.folder_sets import plan_objects, plan_scenes
-from dclib.data.pocket.landmark_set import CITIES, plan_landmarks
-from dclib.data.pocket.pictures import CLASSES, draw_object
-from dclib.data.pocket.pool_set import plan_pool
-from dclib.data.pocket.scenes import SCENES, draw_scene
-from dclib.data.pocket.voc_set import plan_voc
+from dclib.pocket.folder_sets import plan_objects, plan_scenes
+from dclib.pocket.landmark_set import CITIES, plan_landmarks
+from dclib.pocket.pictures import CLASSES, draw_object
+from dclib.pocket.pool_set import plan_pool
+from dclib.pocket.scenes import SCENES, draw_scene
+from dclib.pocket.voc_set import plan_voc
 
 __all__ = ["CLASSES", "SCENES", "WorldSizes", "draw_object", "draw_scene", "make_pocket_world", "world_sizes"]
 

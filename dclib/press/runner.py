@@ -26,10 +26,10 @@ from dclib.machine import count_cores
 from dclib.planner.calibration import this_machine
 from dclib.planner.pages import page_costs
 from dclib.presets import project_root, runs_folder
+from dclib.press.forecast import Forecast, expected_seconds
+from dclib.press.notebooks import check_parameters
+from dclib.press.stages import Stage, alone, key_of, plan_with_outlook, stage_parts, urgency
 from dclib.records import held, installed_versions, lock, write_atomically
-from dclib.report.forecast import Forecast, expected_seconds
-from dclib.report.notebooks import check_parameters
-from dclib.report.stages import Stage, alone, key_of, plan_with_outlook, stage_parts, urgency
 from dclib.train.runnable import Outlook
 
 MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
@@ -257,7 +257,7 @@ def _start(stage: Stage, folder: Path, threads: int, timeout: int, lock: int | N
     _say("start", stage.page)
     with (work / f"{stage.page}.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dclib.report.notebooks", str(work / f"{stage.page}.json")],
+            [sys.executable, "-m", "dclib.press.notebooks", str(work / f"{stage.page}.json")],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

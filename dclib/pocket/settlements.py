@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dclib.data.pocket.landscapes import FAR, Levels, Rng, add_band, add_sky, waves
-from dclib.data.pocket.sketch import (
+from dclib.pocket.landscapes import FAR, Levels, Rng, add_band, add_sky, waves
+from dclib.pocket.sketch import (
     Points,
     Sketch,
     between,

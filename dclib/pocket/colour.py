@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from dclib.data.pocket.sketch import between
+from dclib.pocket.sketch import between
 
 CHANNEL_LIMIT = 250.0  # a lighter channel would be cut off by the noise, which would change the mean
 NOISE_GRID = 32  # pixels a side at which noise is drawn: what a pocket network sees

@@ -13,11 +13,11 @@ from typing import Any
 from dclib.config import Preset, config_hash
 from dclib.data.decoding import IMAGE_SUFFIXES
 from dclib.data.folders import files_below, read_rows
-from dclib.data.images import LIST_SUFFIXES
+from dclib.data.layouts import LIST_SUFFIXES
 from dclib.data.zip_index import FOLDER as INDEX_FOLDER
 from dclib.presets import data_root, load_preset, project_root
+from dclib.press.notebooks import code_of, modules_used, read_notebook, source_of
 from dclib.records import code_hash
-from dclib.report.notebooks import code_of, modules_used, read_notebook, source_of
 from dclib.train.runnable import Outlook, look_ahead
 
 EVALUATIONS: Mapping[str, str] = {
@@ -171,7 +171,7 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
             else ""
         )
         # a page's title is filled in by the runner: its code counts although the notebook does not import it
-        shown = {*(module for module in modules if module.startswith("report/")), "report/titles"}
+        shown = {*(module for module in modules if module.startswith("report/")), "press/titles"}
         found[stage.page] = {
             **made,
             stage.notebook.name: config_hash(source_of(notebook)),

@@ -2,7 +2,7 @@
 
 Papermill only warns about a mistyped parameter, and saves a notebook that looks finished when its kernel was
 killed. Here the first is an error before anything runs, and the second an error before anything is published.
-As a program (``python -m dclib.report.notebooks job.json``) it is the process in which a stage executes.
+As a program (``python -m dclib.press.notebooks job.json``) it is the process in which a stage executes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from dclib.press.titles import fill_titles
 from dclib.records import write_atomically
-from dclib.report.titles import fill_titles
 
 KERNEL = "python3"  # every environment with ipykernel has it: nothing needs registering
 KERNEL_STARTS = 3
