@@ -19,8 +19,9 @@ from dclib.machine import count_cores
 from dclib.planner import calibration
 from dclib.presets import load_preset
 from dclib.press import runner, stages
+from dclib.press.forecast import show_seconds
 from dclib.press.notebooks import check_parameters, clean, execute, modules_used, unfinished_cells
-from dclib.press.runner import Outcome, read_card, run_preset, run_stages, show_seconds
+from dclib.press.runner import Outcome, read_card, run_preset, run_stages
 from dclib.press.stages import EVALUATIONS, SUMMARIES, Stage, alone, plan_stages, stage_keys, urgency
 
 PARAMETERS = """\

@@ -34,6 +34,7 @@ from dclib.models import batch_norm
 from dclib.models.batch_norm import BatchNorm2d
 from dclib.models.device import products_in
 from dclib.models.sobel import Stem
+from dclib.precision import chosen_precision
 from dclib.train import features, placement
 from dclib.train import pretrain as loop
 from dclib.train.features import extract_features, feature_batches
@@ -329,6 +330,13 @@ def test_auto_is_bfloat16_where_the_machine_has_instructions_for_it(
         for p in ("auto", chosen)
     )
     assert all(torch.equal(value, weights(same)[name]) for name, value in weights(auto).items())
+
+
+@pytest.mark.parametrize(("limit", "chosen"), [("AVX2", "float32"), ("avx512_core_bf16", "bfloat16"), ("", "bfloat16")])
+def test_auto_keeps_to_the_instructions_that_may_be_used(limit, chosen, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert chosen_precision("auto", torch.device("cpu")) == chosen
 
 
 def test_other_precisions_are_refused():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from dclib.planner.pages import PageCost
-from dclib.press.stages import Stage, changed_parts, urgency
+from dclib.config import Preset
+from dclib.planner.calibration import this_machine
+from dclib.planner.pages import PageCost, page_costs
+from dclib.press.stages import Stage, changed_parts, key_of, urgency
+from dclib.train.runnable import Outlook
 
 TRUSTED = 30.0  # seconds that expectations count for beside what is measured: pages that are only shown tell no pace
 LATE = 0.1  # share of its time that a stage is taken to need yet when it has taken longer than expected
@@ -15,6 +19,41 @@ DECIDING = (  # parts of a page that make its records anew when they change; oth
     *(f"dclib/{room}" for room in ("analysis", "cluster", "data", "distributed", "evaluate", "models", "pocket")),
     *(f"dclib/{room}" for room in ("precision", "randomness", "train")),
 )
+
+
+def price(
+    stages: Sequence[Stage],
+    preset: Preset,
+    outlook: Outlook,
+    parts: Mapping[str, Mapping[str, str]],
+    cards: Mapping[str, Mapping[str, Any] | None],
+    *,
+    jobs: int,
+    cores: int,
+    force: bool,
+    report: Callable[[str], None],
+) -> tuple[list[Stage], dict[str, float]]:
+    """The stages with what they cost on this machine, and the seconds of each that are to be expected now, reported.
+
+    The machine is measured first where that has not been done and there is something to run.
+
+    Args:
+        parts: What each page depends on now.
+        cards: Those of the pages that are there.
+        jobs: Stages at work at once, which share ``cores``.
+    """
+    keys = {page: key_of(own) for page, own in parts.items()}
+    if all(card and card.get("key") == keys[page] for page, card in cards.items()) and not force:
+        return list(stages), dict.fromkeys(cards, 0.0)
+    machine = this_machine(preset, threads=max(1, cores // jobs), beside=jobs, report=report)
+    costs = page_costs(preset, list(cards), machine, outlook.counts, left_out=outlook.left_out, drawers=cores)
+    priced = [replace(stage, cost=costs[stage.page].seconds) for stage in stages]
+    expected = {
+        page: expected_seconds(costs[page], card, keys[page], parts[page], force=force) for page, card in cards.items()
+    }
+    left = show_seconds(Forecast(priced, expected, jobs).seconds_left())
+    report(f"about {left} to go, by what {machine.name} does, {jobs} at once")
+    return priced, expected
 
 
 def expected_seconds(
@@ -73,3 +112,11 @@ class Forecast:
             now = max(now, running.pop(first))
             done.add(first)
         return now
+
+
+def show_seconds(seconds: float) -> str:
+    """A duration for people: ``8 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from importlib import metadata
@@ -23,14 +23,11 @@ from typing import Any, Literal
 
 from dclib.config import Preset
 from dclib.machine import count_cores
-from dclib.planner.calibration import this_machine
-from dclib.planner.pages import page_costs
 from dclib.presets import project_root, runs_folder
-from dclib.press.forecast import Forecast, expected_seconds
+from dclib.press.forecast import Forecast, price, show_seconds
 from dclib.press.notebooks import check_parameters
 from dclib.press.stages import Stage, alone, key_of, plan_with_outlook, stage_parts, urgency
 from dclib.records import held, installed_versions, lock, write_atomically
-from dclib.train.runnable import Outlook
 
 MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
 CELL_TIMEOUT = 7 * 24 * 3600  # seconds; a hung cell ends some day, a long training is not cut short
@@ -98,7 +95,10 @@ def run_preset(
     for line in outlook.lines:
         _indent(line)
     with _lock(workspace(preset)) as held_alone:
-        stages, expected = _price(stages, preset, outlook, parts, jobs=jobs, cores=cores, force=force)
+        cards = {stage.page: read_card(workspace(preset), stage.page) for stage in stages}
+        stages, expected = price(
+            stages, preset, outlook, parts, cards, jobs=jobs, cores=cores, force=force, report=_indent
+        )
         return run_stages(
             stages,
             keys,
@@ -111,35 +111,6 @@ def run_preset(
             timeout=timeout,
             lock=held_alone,
         )
-
-
-def _price(
-    stages: Sequence[Stage],
-    preset: Preset,
-    outlook: Outlook,
-    parts: Mapping[str, Mapping[str, str]],
-    *,
-    jobs: int,
-    cores: int,
-    force: bool,
-) -> tuple[list[Stage], dict[str, float]]:
-    """The stages with what they cost on this machine, and the seconds of each that are to be expected now, announced.
-
-    The machine is measured first where that has not been done and there is something to run.
-    """
-    folder, keys = workspace(preset), {page: key_of(own) for page, own in parts.items()}
-    cards = {stage.page: read_card(folder, stage.page) for stage in stages}
-    if all(card and card.get("key") == keys[page] for page, card in cards.items()) and not force:
-        return list(stages), dict.fromkeys(cards, 0.0)
-    machine = this_machine(preset, threads=max(1, cores // jobs), beside=jobs, report=_indent)
-    costs = page_costs(preset, list(cards), machine, outlook.counts, left_out=outlook.left_out, drawers=cores)
-    priced = [replace(stage, cost=costs[stage.page].seconds) for stage in stages]
-    expected = {
-        page: expected_seconds(costs[page], card, keys[page], parts[page], force=force) for page, card in cards.items()
-    }
-    left = show_seconds(Forecast(priced, expected, jobs).seconds_left())
-    _indent(f"about {left} to go, by what {machine.name} does, {jobs} at once")
-    return priced, expected
 
 
 def _indent(line: str) -> None:
@@ -218,14 +189,6 @@ def read_card(folder: Path, page: str) -> dict[str, Any] | None:
     except ValueError:
         return None  # a damaged card is no card: the page is made again
     return card if isinstance(card, dict) else None
-
-
-def show_seconds(seconds: float) -> str:
-    """A duration for people: ``8 s``, ``12 min 5 s``, ``3 h 20 min``."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _settle(

@@ -21,8 +21,9 @@ from dclib.config import Preset
 from dclib.machine import cpu_name
 from dclib.presets import project_root
 from dclib.press.downloads import write_downloads
+from dclib.press.forecast import show_seconds
 from dclib.press.front import FRONT, front_html
-from dclib.press.runner import read_card, show_seconds, workspace
+from dclib.press.runner import read_card, workspace
 from dclib.press.search import write_search_texts
 from dclib.press.stages import Stage, changed_parts, key_of, plan_with_outlook, stage_parts
 from dclib.records import RunCard, held, read_records, replacing_folder, write_atomically
