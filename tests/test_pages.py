@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -49,7 +50,7 @@ def test_training_steps_are_those_of_a_run() -> None:
     step = own(True, POCKET.method("rotnet").train.batch_size, "auto")
     found = stage_seconds(POCKET, ["rotnet"], machine_where({step.name: 1.0}), {})
     config = POCKET.method("rotnet").train
-    assert found["pretrain"] == pytest.approx(config.epochs * config.epoch_images / config.batch_size)
+    assert found["pretrain"] == pytest.approx(config.epochs * math.ceil(config.epoch_images / config.batch_size))
 
 
 def test_fine_tuning_steps_are_those_of_both_recipes() -> None:
