@@ -31,7 +31,7 @@ VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow"
 
 # what a disk without locks answers, and (EBADF) NFS where a folder is to be locked
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
-ELSEWHERE = "choose a folder that can be written (for runs, by the environment variable DCLIB_RUNS)"
+ELSEWHERE = "choose a folder that can be written (for runs by the environment variable DCLIB_RUNS, for a book by --out)"
 PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves
 
@@ -171,8 +171,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         OSError: it cannot be written or the disk is full; what was at ``path`` is untouched.
     """
     path = Path(path)
+    make_folder(path.parent)
     try:
-        make_folder(path.parent)
         _remove_leftovers(path)
         around = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
         try:
