@@ -36,6 +36,10 @@ PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves
 
 
+class UnwrittenError(OSError):
+    """A file or a folder could not be written; the message says which, why and what to do."""
+
+
 @cache
 def installed_versions() -> Mapping[str, str]:
     """Versions of Python and of the packages that can change a number."""
@@ -157,6 +161,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+    except UnwrittenError:
+        raise  # of something written on the way
     except OSError as error:
         raise _unwritten(path, error) from error
 
@@ -184,6 +190,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         finally:
             if path.exists() or not any(around.glob("old*")):  # else it holds the only one there is
                 shutil.rmtree(around, ignore_errors=True)
+    except UnwrittenError:
+        raise  # of something written on the way
     except OSError as error:
         raise _unwritten(path, error) from error
 
@@ -237,7 +245,7 @@ def make_folder(folder: Path) -> None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"could not make the folder {folder}: {error.strerror or error}; {ELSEWHERE}") from error
+        raise UnwrittenError(f"could not make the folder {folder}: {error.strerror or error}; {ELSEWHERE}") from error
 
 
 def _locked_file(path: Path) -> IO[bytes]:
@@ -283,11 +291,11 @@ def _swap(new: Path, path: Path, around: Path) -> None:
                 raise
 
 
-def _unwritten(path: Path, error: OSError) -> OSError:
+def _unwritten(path: Path, error: OSError) -> UnwrittenError:
     """One sentence; many failures of a copied folder are told by the first."""
     several = isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list)
     reason = error.args[0][0][2] if several else error.strerror or error
-    return OSError(
+    return UnwrittenError(
         f"could not write {path}: {reason}; the last complete version, if any, is intact. "
         f"Free some space or {ELSEWHERE}, then run again: a run continues by itself"
     )
