@@ -31,9 +31,13 @@ VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow"
 
 # what a disk without locks answers, and (EBADF) NFS where a folder is to be locked
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
-ELSEWHERE = "choose a folder that can be written (for runs, by the environment variable DCLIB_RUNS)"
+ELSEWHERE = "choose a folder that can be written (for runs by the environment variable DCLIB_RUNS, for a book by --out)"
 PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves
+
+
+class UnwrittenError(OSError):
+    """A file or a folder could not be written; the message says which, why and what to do."""
 
 
 @cache
@@ -157,6 +161,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+    except UnwrittenError:
+        raise  # of something written on the way
     except OSError as error:
         raise _unwritten(path, error) from error
 
@@ -171,8 +177,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         OSError: it cannot be written or the disk is full; what was at ``path`` is untouched.
     """
     path = Path(path)
+    make_folder(path.parent)
     try:
-        make_folder(path.parent)
         _remove_leftovers(path)
         around = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
         try:
@@ -184,6 +190,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         finally:
             if path.exists() or not any(around.glob("old*")):  # else it holds the only one there is
                 shutil.rmtree(around, ignore_errors=True)
+    except UnwrittenError:
+        raise  # of something written on the way
     except OSError as error:
         raise _unwritten(path, error) from error
 
@@ -237,7 +245,7 @@ def make_folder(folder: Path) -> None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"could not make the folder {folder}: {error.strerror or error}; {ELSEWHERE}") from error
+        raise UnwrittenError(f"could not make the folder {folder}: {error.strerror or error}; {ELSEWHERE}") from error
 
 
 def _locked_file(path: Path) -> IO[bytes]:
@@ -283,11 +291,11 @@ def _swap(new: Path, path: Path, around: Path) -> None:
                 raise
 
 
-def _unwritten(path: Path, error: OSError) -> OSError:
+def _unwritten(path: Path, error: OSError) -> UnwrittenError:
     """One sentence; many failures of a copied folder are told by the first."""
     several = isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list)
     reason = error.args[0][0][2] if several else error.strerror or error
-    return OSError(
+    return UnwrittenError(
         f"could not write {path}: {reason}; the last complete version, if any, is intact. "
         f"Free some space or {ELSEWHERE}, then run again: a run continues by itself"
     )

@@ -1,7 +1,9 @@
 """The book's assembly: which pages it takes, what it says when one is missing, and that warnings stop it."""
 
+import errno
 import itertools
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import nbformat
 import pytest
@@ -290,6 +293,13 @@ def test_a_book_goes_where_it_is_told_and_nowhere_else(project, monkeypatch, tmp
     with pytest.raises(ValueError, match="or one that holds a book; got .*photos"):
         build_book("tiny", out=photos)
     assert (photos / "1.jpg").exists()
+
+
+def test_a_book_that_cannot_be_put_into_a_read_only_checkout_says_once_where_else(project, monkeypatch):
+    failure = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    monkeypatch.setattr(Path, "mkdir", mock.Mock(side_effect=failure))
+    with pytest.raises(OSError, match=r"could not make the folder .*_build: Permission denied; [^;]* by --out\)$"):
+        build_book("tiny")
 
 
 def test_a_page_that_has_not_run_is_named_with_the_command_that_makes_it(project):

@@ -267,6 +267,26 @@ def test_tar_cut_short_is_refused(tmp_path):
         open_tar(path)
 
 
+@pytest.mark.parametrize("spoil", ["cut", "damage", "append"])
+def test_a_tar_that_would_pass_for_a_smaller_one_is_refused(tmp_path, spoil):
+    """Between two members Python's own reader takes any of these for the archive's end."""
+    write_images(tmp_path / "set", "a/1.png", "b/2.png")
+    path = pack(tmp_path / "set", tmp_path / "set.tar")
+    with tarfile.open(path) as archive:
+        last = max(member.offset for member in archive)
+    content = path.read_bytes()
+    spoilt = {
+        "cut": content[:last],
+        "damage": content[:last] + b"x" * tarfile.BLOCKSIZE + content[last + tarfile.BLOCKSIZE :],
+        "append": content + content,
+    }
+    path.write_bytes(spoilt[spoil])
+    with tarfile.open(path, "r:") as archive:
+        assert len(archive.getnames()) == len(set(archive.getnames()))  # and it says nothing
+    with pytest.raises(ValueError, match=r"complete tar of images, got .*set\.tar: .* at byte [0-9,]+"):
+        open_tar(path)
+
+
 def test_tar_without_images_and_missing_tar_are_refused(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "readme.txt").write_text("none")

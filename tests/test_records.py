@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -266,3 +267,26 @@ def test_a_folder_whose_replacement_was_killed_between_two_renames_comes_back(tm
         1 / 0  # noqa: B018
     assert [path.name for path in tmp_path.iterdir()] == ["book"]
     assert (tmp_path / "book" / "page").exists()
+
+
+def test_a_folder_that_can_be_put_neither_in_place_nor_back_is_kept_for_the_next_writer(tmp_path, monkeypatch):
+    folder = tmp_path / "book"
+    with replacing_folder(folder) as new:
+        (new / "page").write_text("old")
+    rename, renamed = Path.rename, []
+
+    def rename_once(path: Path, target: Path) -> Path:
+        renamed.append(path)
+        if len(renamed) > 1:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return rename(path, target)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "rename", rename_once)
+        with pytest.raises(OSError, match="could not write .*book: Read-only file system"), replacing_folder(folder):
+            pass
+    assert not folder.exists()
+    with pytest.raises(KeyError), replacing_folder(folder):
+        raise KeyError
+    assert (folder / "page").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [folder]
