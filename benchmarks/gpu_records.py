@@ -79,7 +79,8 @@ def rank_of(path: Path) -> tuple[bool, bool]:
     """The rank of the records in a file, as :attr:`Setting.rank`."""
     card = json.loads(path.read_text(encoding="utf-8"))["card"]
     is_toy = card["config"].get("size") == "toy" or card["preset"].endswith(TOY_NAME)
-    return not card["device"].startswith("cpu"), not is_toy
+    is_cpu = " thread" in card["device"]  # of a CPU, how many are used is part of its name
+    return not is_cpu, not is_toy
 
 
 def refuse_lesser(rank: tuple[bool, bool], targets: Iterable[Path]) -> None:

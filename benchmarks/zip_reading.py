@@ -30,6 +30,7 @@ from tqdm import tqdm
 from dclib.data.decoding import decode_rgb
 from dclib.data.yfcc import ZipReader, open_yfcc
 from dclib.data.zip_index import FOLDER, PER_ARCHIVE, archive_path, find_archives, open_index
+from dclib.machine import cpu_name
 from dclib.records import Record, write_records
 
 PICTURES = 64  # different ones; each photo is one of them with its number behind the end, which decoders pass over
@@ -178,7 +179,7 @@ def run(root: Path, options: argparse.Namespace) -> None:
         settings,
         ROOMS,
         began,
-        device="cpu (1 thread)",
+        device=cpu_name(1),
         seed=options.seed,
         data_hash=images.fingerprint,
         mean_photo_bytes=round(float(images.reader.sizes(images.ids).mean())),

@@ -31,6 +31,7 @@ VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow"
 
 # what a disk without locks answers, and (EBADF) NFS where a folder is to be locked
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
+ELSEWHERE = "choose a folder that can be written (for runs, by the environment variable DCLIB_RUNS)"
 PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves
 
@@ -236,9 +237,7 @@ def make_folder(folder: Path) -> None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(
-            f"could not make the folder {folder}: {error.strerror or error}; choose a folder that can be written"
-        ) from error
+        raise OSError(f"could not make the folder {folder}: {error.strerror or error}; {ELSEWHERE}") from error
 
 
 def _locked_file(path: Path) -> IO[bytes]:
@@ -290,7 +289,7 @@ def _unwritten(path: Path, error: OSError) -> OSError:
     reason = error.args[0][0][2] if several else error.strerror or error
     return OSError(
         f"could not write {path}: {reason}; the last complete version, if any, is intact. "
-        "Free some space or choose a folder that can be written, then run again: a run continues by itself"
+        f"Free some space or {ELSEWHERE}, then run again: a run continues by itself"
     )
 
 

@@ -3,15 +3,22 @@
 import itertools
 import json
 import re
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from failing_disk import each_failure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from dclib.press import site
+from dclib.press import runner, site
 from dclib.press.front import NOTHING
 from dclib.press.site import BuildError, build_book, toc_pages
 from dclib.press.stages import EVALUATIONS, SUMMARIES
@@ -171,6 +178,86 @@ def test_two_builds_at_once_and_a_run_that_goes_on_leave_one_whole_book(project,
     assert len(built) == 12
     shown = {re.search(r"Round \d+", text)[0] for text in book_at(project / "_build" / "html").values()}
     assert len(shown) == 1
+    assert [path.name for path in (project / "_build").iterdir()] == ["html"]
+
+
+RUN = """
+import itertools, sys, time
+from pathlib import Path
+from types import SimpleNamespace as Of
+import {module} as runner
+
+folder, stuck, pages = Path(sys.argv[1]), sys.argv[2] == "stuck", sys.argv[3:]
+texts = {{page: (folder / "pages" / f"{{page}}.ipynb").read_text() for page in pages}}
+(folder / "work").mkdir()
+
+def wait(path, content):
+    print("stuck", flush=True)
+    time.sleep(600)
+
+for number in itertools.count():
+    for page in pages:
+        text = texts[page].replace(f"Page {{page}}", f"Round {{number}}")
+        (folder / "work" / f"{{page}}.ipynb").write_text(text)
+        stage = Of(page=page, notebook=Path("n.ipynb"), parameters={{}})
+        child = Of(stage=stage, process=Of(returncode=0), started=time.monotonic(), threads=1)
+        if stuck and number == 1 and page == pages[1]:
+            runner.write_atomically = wait
+        runner._finish(child, {{page: f"round-{{number}}"}}, folder, {{}})
+    print(number, flush=True)
+"""
+
+
+def start_run(project: Path, how: str) -> subprocess.Popen[str]:
+    """A run that finishes pages without end, or is stuck between a page and its card, in its second round."""
+    command = [sys.executable, "-c", RUN.format(module=runner.__name__), str(project / "runs" / "tiny"), how, *PAGES]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_run_that_is_killed_while_a_build_reads_leaves_one_whole_book(project, monkeypatch):
+    """Each page of the book is as whole as its card says, of which the key names the round."""
+    stand_in_builder(monkeypatch, "")
+    copy_tree = shutil.copytree
+    with start_run(project, "on") as run:
+        assert run.stdout.readline() == "0\n"
+
+        def copy_and_kill(source: str, target: str) -> str:
+            shutil.copy2(source, target)
+            time.sleep(0.05)  # in which a run that does not wait goes on
+            run.kill()
+            return target
+
+        def copy(source: Path, target: Path, **options: Any) -> Path:
+            return copy_tree(source, target, **options, **({"copy_function": copy_and_kill} if reads(source) else {}))
+
+        def reads(source: Path) -> bool:
+            return source == project / "runs" / "tiny" / "pages"
+
+        monkeypatch.setattr(shutil, "copytree", copy)
+        build_book("tiny")
+    assert run.returncode == -signal.SIGKILL
+    html = project / "_build" / "html"
+    status = (html / "_generated" / "run_status.html").read_text()
+    rounds = {page: re.search(r"Round (\d+)", text)[1] for page, text in book_at(html).items()}
+    assert {page: re.search(rf"/{page}\).*`round-(\d+)`", status)[1] for page in PAGES} == rounds
+    assert [path.name for path in (project / "_build").iterdir()] == ["html"]
+
+
+def test_a_run_that_is_killed_between_a_page_and_its_card_keeps_no_build_waiting(project, monkeypatch):
+    """And the book that is there stays, for that page is none."""
+    stand_in_builder(monkeypatch, "")
+    build_book("tiny")
+    before = book_at(project / "_build" / "html")
+    with start_run(project, "stuck") as run:
+        assert [run.stdout.readline() for _ in range(2)] == ["0\n", "stuck\n"]
+        with ThreadPoolExecutor(1) as pool:
+            building = pool.submit(build_book, "tiny")
+            with pytest.raises(TimeoutError):
+                building.result(0.5)
+            run.kill()
+            with pytest.raises(ValueError, match=f"lists stages/{PAGES[1]}, which has not run"):
+                building.result(60)
+    assert book_at(project / "_build" / "html") == before
     assert [path.name for path in (project / "_build").iterdir()] == ["html"]
 
 

@@ -142,6 +142,8 @@ LANDMARK_FILES = (
     ("oxford5k/1.jpg", "oxford5k/hall_1_query.txt"),
     ("sets/paris6k/paris/defense/1.jpg", "sets/paris6k/gt/hall_1_query.txt"),
     ("oxford5k/jpg/1.jpg", "oxford5k/gnd_oxford5k.pkl"),
+    ("oxford5k/jpg/1.jpg", "oxford5k/truth/of/gnd_oxford5k.pkl"),
+    ("oxford5k/jpg/hall_000001.jpg", "oxford5k/truth/of/hall_1_query.txt"),
 )
 
 
@@ -159,6 +161,20 @@ def test_evaluation_sets_are_no_part_of_a_collection(tmp_path, files, as_tar):
     assert note_about(images, "evaluation").endswith(f": {layout}")
     assert len(open_folder(tmp_path / "set" / layout)) == 1  # who asks for it gets it
     assert len(open_folder(tmp_path / "set", whole=True)) == 3
+
+
+@pytest.mark.parametrize("inside", ["", "sets/"])
+def test_landmarks_beside_their_ground_truth_are_told_from_other_folders_by_their_names(tmp_path, inside):
+    """As the downloads unpack: images in one folder, text in another, and people's own pictures beside both."""
+    own = [f"{inside}{name}.png" for name in ("hall/1", "hall/a_small_hall", "me/hallway_000001")]
+    paris = ("paris_1/gate/paris_gate_000001.png", "paris_1/gate/paris_gate_000002.png")
+    write_images(tmp_path / "set", *own, *(f"{inside}{name}" for name in ("oxbuild/hall_000001.png", *paris)))
+    for name in ("gt/hall_1_query.txt", "gt/hall_1_good.txt", "paris_gt/gate_2_query.txt"):
+        (tmp_path / "set" / inside / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "set" / inside / name).write_text("")
+    images = open_images(tmp_path / "set")
+    assert images.ids == sorted(own)
+    assert note_about(images, "evaluation").endswith(f"(2): {inside}oxbuild, {inside}paris_1")
 
 
 def test_a_name_that_is_not_utf8_is_read_under_an_escaped_one(tmp_path):

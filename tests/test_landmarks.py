@@ -120,6 +120,27 @@ def test_images_may_lie_in_folders_and_text_beside_them(root):
     assert images[at].getpixel((0, 0))[0] <= 2
 
 
+@pytest.mark.parametrize("images", ["", "images", "images/of/it"])
+@pytest.mark.parametrize("truth", ["gt", "gt/of/it", "images/gt"])
+@pytest.mark.parametrize("form", ["text", "pickle"])
+def test_ground_truth_in_a_folder_of_its_own_is_found(root, images, truth, form):
+    before = answers(open_landmarks(root)[1])
+    pictures, texts = shutil.move(root / "jpg", root / "was"), root / "groundtruth"
+    (root / images).mkdir(parents=True, exist_ok=True)
+    for path in Path(pictures).iterdir():
+        shutil.move(path, root / images)
+    (root / truth).parent.mkdir(parents=True, exist_ok=True)
+    if form == "text":
+        texts.rename(root / truth)
+    else:
+        (root / truth).mkdir()
+        shutil.rmtree(texts)
+        write_pickle(root / truth / "gnd_oxford5k.pkl")
+    found, read = open_landmarks(root)
+    assert answers(read) == before
+    assert {Path(i).parent for i in found.ids} == {Path(images)}
+
+
 def test_ignored_images_are_nowhere(root):
     images, truth = open_landmarks(root, ignore=["b_0001", "d_0003"])
     assert truth.images == ("a_0000", "c_0002", "e_0004")
@@ -153,11 +174,11 @@ def test_two_images_of_one_name_are_refused(root):
 
 def test_ground_truth_must_be_one(root):
     shutil.copytree(root / "groundtruth", root / "older")
-    with pytest.raises(ValueError, match=r"need one folder .*; it has groundtruth, older: give the one to use"):
+    with pytest.raises(ValueError, match=r"need one folder .*; it has groundtruth, older: keep one there"):
         open_landmarks(root)
     shutil.rmtree(root / "older")
     shutil.rmtree(root / "groundtruth")
-    with pytest.raises(ValueError, match="it has none"):
+    with pytest.raises(ValueError, match="it has none: put it there"):
         open_landmarks(root)
     with pytest.raises(ValueError, match="no ground truth at .*gone"):
         read_ground_truth(root / "gone")

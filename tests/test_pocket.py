@@ -211,7 +211,7 @@ def test_folder_sets_are_balanced_and_whole(drawn, kind, names):
 
 def test_pocket_size_is_the_published_one():
     sizes = world.world_sizes(10_000)
-    assert (sizes.objects_train, sizes.objects_val, sizes.scenes_train, sizes.scenes_val) == (3000, 2000, 2000, 1000)
+    assert (sizes.objects_train, sizes.objects_val, sizes.scenes_train, sizes.scenes_val) == (3000, 2000, 400, 1000)
     assert (sizes.voc_train + sizes.voc_val, sizes.voc_test) == (600, 400)
 
 

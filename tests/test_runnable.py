@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from notebook_cells import run_notebook
+from PIL import Image
+from test_metadata_table import line_with, write_lines
 from test_voc_classification import voc_folder
-from tiny_images import write_pictures
+from tiny_images import NoReader, write_pictures
 
 from dclib.__main__ import main
+from dclib.data.images import ImageSet
+from dclib.data.unreadable import SAMPLE, unreadable_fault
 from dclib.presets import parse_preset
 from dclib.press.site import absent_page
 from dclib.press.stages import plan_with_outlook, stage_parts
 from dclib.records import read_records
+from dclib.train import runnable
 from dclib.train.runnable import Outlook, look_ahead, runnable_methods
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,7 +57,7 @@ def test_what_learns_from_labels_is_left_out_where_there_are_none(tmp_path: Path
 PROBES = ("linear_probes", "finetuning")
 
 
-def outlook_of(root: Path, **data: str) -> Outlook:
+def outlook_of(root: Path, **data: Any) -> Outlook:
     sections = {"root": str(root), "pool": "train|.", "objects_train": "train|", "objects_test": "val|test|", **data}
     settings = {"methods": METHODS, "data": {"scenes_train": "", "scenes_test": "", **sections}}
     return look_ahead(parse_preset("tiny", settings))
@@ -112,6 +119,85 @@ def test_probes_that_cannot_be_are_told_before_anything_runs(tmp_path: Path, spo
     unlabelled = "train has" in said and "no class" in said
     assert set(METHODS) - set(outlook.methods) == ({"supervised", "from_labels"} if unlabelled else set())
     assert sum("left out: linear_probes, finetuning" in line for line in outlook.lines) == 1
+
+
+def cut(folder: Path, share: float) -> None:
+    """Every so many-th picture below a folder as it is after a copy that was broken off."""
+    pictures = sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".jpg"))
+    for path in pictures[:: round(1 / share)]:
+        path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    ("folder", "pages"),
+    [
+        ("val", {*PROBES}),
+        ("train", {*PROBES, "pretraining_supervised", "pretraining_from_labels", "pretraining_rotnet_curated"}),
+        ("VOC2007", {"voc"}),
+        ("paris6k", {"retrieval"}),
+    ],
+)
+def test_too_many_unreadable_images_are_told_before_anything_runs(tmp_path: Path, folder: str, pages: set[str]) -> None:
+    write_pictures(tmp_path / "photos", 16, flat=True)
+    sorted_pictures(tmp_path)
+    cities(tmp_path, "oxford5k", "paris6k")
+    for split in ("trainval", "test"):
+        voc_folder(tmp_path / "VOC2007", 12, split=split)
+    assert set(outlook_of(tmp_path, pool="photos").left_out) == {"hashtags", "metadata"}
+    cut(tmp_path / folder, 0.5)
+    outlook = outlook_of(tmp_path, pool="photos", max_unreadable=0.3)
+    told = {page: why for page, why in outlook.left_out.items() if "unreadable (50.0%), more than the 30.0%" in why}
+    assert set(told) == pages
+    assert set(outlook.left_out) == {*pages, "hashtags", "metadata"}
+    cut(tmp_path / "photos", 0.5)
+    with pytest.raises(ValueError, match=r"8 of 16 images of pool are unreadable .*; the first: 000"):
+        outlook_of(tmp_path, pool="photos", max_unreadable=0.3)
+
+
+class SomeUnreadable(NoReader):
+    """Images by number, of which those given do not decode."""
+
+    def __init__(self, bad: set[str]) -> None:
+        self.bad, self.read_so_far = bad, 0
+        buffer = io.BytesIO()
+        Image.new("L", (2, 2)).save(buffer, "png")
+        self.content = buffer.getvalue()
+
+    def read(self, image_id: str) -> bytes:
+        self.read_so_far += 1
+        return b"" if image_id in self.bad else self.content
+
+
+@pytest.mark.parametrize(
+    ("n", "every", "limit", "said"),
+    [
+        (300, 100, 0.01, ""),  # looked at whole: as many as are allowed
+        (300, 75, 0.01, "4 of 300 images of many are unreadable (1.3%)"),
+        (9000, 50, 0.01, ""),  # 2 % of a sample is no proof
+        (9000, 10, 0.01, "images of many, 400 of 9,000 looked at, are unreadable ("),
+        (9000, 9000, 0.0, ""),  # one, and not of the sample
+        (9000, 1, 0.99, "400 of 400 images of many, 400 of 9,000 looked at, are unreadable (100.0%)"),
+    ],
+)
+def test_a_look_at_some_images_refuses_what_is_beyond_chance(n: int, every: int, limit: float, said: str) -> None:
+    ids = [f"{i:05d}" for i in range(n)]
+    order = np.random.default_rng(1).permutation(n)  # no pattern that a sample could share
+    reader = SomeUnreadable({ids[i] for i in order[: n // every]})
+    assert said in unreadable_fault(ImageSet("many", ids, reader), limit)
+    assert bool(unreadable_fault(ImageSet("many", ids, reader), limit)) == bool(said)
+    assert reader.read_so_far <= 2 * SAMPLE + 1
+
+
+def test_a_metadata_table_that_spoils_further_down_is_told_before_anything_runs(tmp_path: Path, monkeypatch) -> None:
+    write_pictures(tmp_path, 16, flat=True)
+    lines = [line_with({0: str(number)}) for number in range(400)]
+    table = write_lines(tmp_path / "yfcc100m_dataset", lines)
+    assert not {"hashtags", "metadata"} & set(outlook_of(tmp_path).left_out)
+    write_lines(table, [*lines[:390], *("cut\tshort" for _ in range(10))])
+    assert "10 of 400 lines" in outlook_of(tmp_path).left_out["hashtags"]
+    assert "line 391" in outlook_of(tmp_path).left_out["metadata"]
+    monkeypatch.setattr(runnable, "SMALL_TABLE", 1000)  # of a large one the top is read: its share is not known
+    assert not {"hashtags", "metadata"} & set(outlook_of(tmp_path).left_out)
 
 
 def test_litter_and_a_loose_picture_cost_nothing_and_are_told(tmp_path: Path) -> None:
@@ -197,7 +283,7 @@ def test_pages_are_made_anew_when_what_the_loader_reads_changes(tmp_path: Path, 
         (root / "more.txt").write_text("../elsewhere/000.png\n")
 
     def key() -> dict[str, str]:
-        settings = {"cluster.n_sub": 2, "methods.deepercluster_hierarchy.cluster.n_sub": 2}
+        settings = {"cluster.n_sub": 2, "methods.deepercluster_hierarchy.cluster.n_sub": 2, "data.max_unreadable": 0.2}
         preset, stages, _ = plan_with_outlook("folder", data=str(root), settings=settings)
         return stage_parts(stages[:1], preset)["data"]
 

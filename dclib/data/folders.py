@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dclib.data.decoding import IMAGE_SUFFIXES, OTHER_SUFFIXES, refuse_too_large
+from dclib.data.evaluation_sets import evaluation_layouts
 from dclib.data.images import ImageSet, labels_from_names, name_some, printable
 from dclib.reading import read_lines
 
@@ -217,7 +218,7 @@ def sort_out(files: Iterable[str], *, whole: bool = False, closed: Sequence[str]
         _note("pictures of kinds that are not read (convert them to JPEG or PNG)", unread),
     ]
     if not whole:
-        layouts = sorted(_evaluation_layouts(paths, others))
+        layouts = sorted(evaluation_layouts(paths, others))
         paths = {i: path for i, path in paths.items() if not i.startswith(tuple(f"{layout}/" for layout in layouts))}
         loose = _loose(list(paths))
         paths = {i: path for i, path in paths.items() if i not in loose}
@@ -252,26 +253,6 @@ def _litter_in(path: str) -> str:
         if part.lower() in LITTER:
             return "/".join(parts[: i + 1])
     return ""
-
-
-def _evaluation_layouts(images: Iterable[str], others: Iterable[str]) -> set[str]:
-    """Folders below the root that hold Pascal VOC (``JPEGImages`` with lists or annotations) or landmarks (queries)."""
-    pictures, lists, truths = set(), set(), set()
-    for path in images:
-        before, found, _ = f"/{path}".partition("/JPEGImages/")
-        pictures |= {before[1:]} if found else set()
-    for path in others:
-        folder, _, name = path.rpartition("/")
-        if name.endswith("_query.txt") or (name.startswith("gnd_") and name.endswith(".pkl")):
-            truths.add(folder)
-        for part in ("/ImageSets/", "/Annotations/"):
-            before, found, _ = f"/{path}".partition(part)
-            lists |= {before[1:]} if found else set()
-    # ground truth lies with its images or in a folder beside them
-    landmarks = {
-        folder if any(i.startswith(f"{folder}/") for i in images) else folder.rpartition("/")[0] for folder in truths
-    }
-    return ((pictures & lists) | landmarks) - {""}
 
 
 def _loose(ids: Sequence[str]) -> set[str]:

@@ -10,6 +10,7 @@ import math
 import pickle
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -17,7 +18,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from dclib.data.folders import open_folder
+from dclib.data.evaluation_sets import QUERY
+from dclib.data.folders import files_below, open_folder
 from dclib.data.images import ImageSet
 from dclib.reading import read_text, split_fields
 
@@ -99,8 +101,9 @@ def open_landmarks(
     """Images and ground truth of a retrieval set.
 
     Args:
-        root: Folder with the images in ``jpg`` (or anywhere below, as in Paris's own tree) and the ground truth.
-        ground_truth: Folder of text files or ``gnd_*.pkl``; by default the one found in ``root``.
+        root: Folder with the images in ``jpg`` (or anywhere below, as in Paris's own tree) and the ground truth, with
+            them or in a folder of its own.
+        ground_truth: Folder of text files or ``gnd_*.pkl``; by default the one found in ``root`` or below.
         ignore: Names of images to leave out, such as CORRUPTED_PARIS.
 
     Returns:
@@ -112,7 +115,7 @@ def open_landmarks(
     """
     root = Path(root)
     truth_path = _find_ground_truth(root) if ground_truth is None else Path(ground_truth)
-    found = open_folder(root / "jpg" if (root / "jpg").is_dir() else root)
+    found = open_folder(root / "jpg" if (root / "jpg").is_dir() else root, whole=True)
     stems = [PurePosixPath(i).stem for i in found.ids]
     kept = [i for i, stem in enumerate(stems) if stem not in ignore]
     names = tuple(stems[i] for i in kept)
@@ -156,20 +159,22 @@ def read_ground_truth(
 
 
 def _find_ground_truth(root: Path) -> Path:
-    """The one place in ``root`` with ground truth; folders of text files go before a pickle."""
-    folders = sorted({p.parent for p in [*root.glob("[!.]*_query.txt"), *root.glob("[!.]*/[!.]*_query.txt")]})
-    found = folders or sorted(root.glob("gnd_*.pkl"))
+    """The one place in ``root`` or below with ground truth; folders of text files go before a pickle."""
+    files = sorted(files_below(root))
+    folders = {path.rpartition("/")[0] or "." for path in files if path.endswith(QUERY)}
+    pickles = [path for path in files if fnmatchcase(path.rpartition("/")[2], "gnd_*.pkl")]
+    found = sorted(folders) or pickles
     if len(found) != 1:
-        there = f"it has {', '.join(str(p.relative_to(root)) for p in found)}" if found else "it has none"
+        there = f"it has {', '.join(found)}" if found else "it has none"
         raise ValueError(
-            f"need one folder of *_query.txt files, or one gnd_*.pkl, in {root}; {there}: "
-            "give the one to use as ground_truth"
+            f"need one folder of *{QUERY} files, or one gnd_*.pkl, in {root}; {there}: "
+            f"{'keep one there' if found else 'put it there'}, or give the one to use as ground_truth"
         )
-    return found[0]
+    return root / found[0]
 
 
 def _read_text(folder: Path) -> tuple[LandmarkQuery, ...]:
-    files = sorted(folder.glob("[!.]*_query.txt"))
+    files = sorted(folder.glob(f"[!.]*{QUERY}"))
     if not files:
         raise ValueError(f"no queries in {folder}: need files named <landmark>_<k>_query.txt")
     return tuple(_read_query(path) for path in files)
@@ -178,7 +183,7 @@ def _read_text(folder: Path) -> tuple[LandmarkQuery, ...]:
 def _read_query(path: Path) -> LandmarkQuery:
     """One query from its four files."""
     fields = split_fields(read_text(path))
-    name = path.name.removesuffix("_query.txt")
+    name = path.name.removesuffix(QUERY)
     if len(fields) != 5:
         raise ValueError(f"{path} must have a name and four coordinates; got {' '.join(fields)!r}")
     answers = {}

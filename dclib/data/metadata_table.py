@@ -31,14 +31,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dclib.config import config_hash
-from dclib.data.yfcc_metadata import N_COLUMNS, N_NUMBERED, is_bz2, parse_lines, refuse_too_many
+from dclib.data.yfcc_metadata import N_COLUMNS, N_NUMBERED, is_bz2, parse_lines, refuse_too_many, text_bytes
 from dclib.reading import encoding_of
 from dclib.records import code_hash, lock, make_folder
 
 # In memory a line takes five times its text: a table of this size, 170,000 lines, takes 330 MB and ten seconds, which
 # any machine has; one process of a table's import needs about as much.
 LARGE_BYTES = 2**26
-BZ2_RATIO = 4  # text to compressed text, about
 PART_BYTES = 2**22  # of text that a process parses at once, about 10,000 lines
 MEMORY = "1GB"  # that DuckDB may use before it goes on in files
 SHOWN_BAD = 10  # malformed lines kept with the reason, of a part and of the table
@@ -69,7 +68,7 @@ class TableFacts:
 
 def is_large(path: Path) -> bool:
     """Whether a metadata file is better imported than read into memory."""
-    return path.stat().st_size * (BZ2_RATIO if is_bz2(path) else 1) > LARGE_BYTES
+    return text_bytes(path) > LARGE_BYTES
 
 
 def import_metadata(source: str | Path, folder: str | Path, *, max_bad: float = 0.01, processes: int = 0) -> Path:

@@ -21,8 +21,9 @@ from dclib.data.contents import content_hash
 from dclib.data.decoding import decode_rgb
 from dclib.data.images import ImageSet, UnreadableImageError, name_some
 from dclib.data.photo_crops import crop_photo
-from dclib.data.streaming import Job, Stream, Unreadable, decode_batches, refuse_too_many
+from dclib.data.streaming import Job, Stream, Unreadable, decode_batches
 from dclib.data.transforms import crop_batch, draw_crops, resize_and_centre, to_tensor
+from dclib.data.unreadable import refuse_too_many
 from dclib.randomness import generator
 from dclib.records import make_folder, replacing, temporary_for
 

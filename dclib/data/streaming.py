@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dclib.data.images import ImageSet, UnreadableImageError
+from dclib.data.unreadable import refuse_too_many
 from dclib.preemption import LOOK, leave_if_waiting_since
 from dclib.randomness import derive_seed
 from dclib.records import make_folder
 
-NAMED_FAILURES = 5  # unreadable images that are named in a message
 TRIES = 20  # images tried for one place: were half of them unreadable, all would fail once in a million places
 
 
@@ -205,19 +205,6 @@ def _patiently(batches: Iterator[Decoded | Exception]) -> Iterator[Decoded | Exc
                     ) from error
             leave_if_waiting_since(began)
         yield decoded
-
-
-def refuse_too_many(images: ImageSet, rows: list[int], limit: float, listed: Path | None = None) -> None:
-    """ValueError that counts and names the unreadable images, if they are more than the limit or all there are."""
-    share = len(rows) / len(images)
-    if share > limit or len(rows) == len(images):
-        names = ", ".join(images.ids[row] for row in rows[:NAMED_FAILURES])
-        repaired = f"; once they are repaired, delete {listed}, which counts them" if listed else ""
-        raise ValueError(
-            f"{len(rows)} of {len(images)} images of {images.name} are unreadable ({share:.1%}), more than the "
-            f"{limit:.1%} that data.max_unreadable allows; the first: {names}. "
-            f"Remove them, or raise the limit{repaired}"
-        )
 
 
 def _nothing_to_read(images: ImageSet, row: int) -> str:

@@ -66,6 +66,7 @@ class PhotoMetadata:
 
 METADATA_FILES = ("yfcc100m_dataset.tsv", "yfcc100m_dataset", "yfcc100m_dataset.bz2")  # where it lies beside photos
 N_COLUMNS = 23
+BZ2_RATIO = 4  # text to compressed text, about
 N_NUMBERED = 25  # columns where each line has its number and a hash
 DIGITS = 18  # of a photo's number: what 64 bits hold
 SHOWN = 40  # characters of a field that is wrong
@@ -239,6 +240,11 @@ def _open_text(path: Path) -> TextIO:
         encoding = encoding_of(file.read(4))
     text: TextIO = opener(path, "rt", encoding=encoding, errors="replace", newline="\n")
     return text
+
+
+def text_bytes(path: Path) -> int:
+    """Bytes of a table's text; of a compressed one, about."""
+    return path.stat().st_size * (BZ2_RATIO if is_bz2(path) else 1)
 
 
 def is_bz2(path: Path) -> bool:

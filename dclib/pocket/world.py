@@ -31,7 +31,7 @@ from dclib.pocket.voc_set import plan_voc
 __all__ = ["CLASSES", "SCENES", "WorldSizes", "draw_object", "draw_scene", "make_pocket_world", "world_sizes"]
 
 MARKER = "pocket_world.json"
-VERSION = 2  # raise when any picture changes, so that a world of the old rules is not taken for a new one
+VERSION = 3  # raise when any picture changes, so that a world of the old rules is not taken for a new one
 STATEMENT = (
     "A procedural demonstration, not a data set of photographs and no evidence for any method: its rules and the "
     "training settings used with it were tuned while looking at the results."
@@ -65,7 +65,7 @@ def world_sizes(pool_images: int) -> WorldSizes:
         pool=pool_images,
         objects_train=scaled(3000, 160),
         objects_val=scaled(2000, 80),
-        scenes_train=scaled(2000, 100),
+        scenes_train=scaled(400, 100),
         scenes_val=scaled(1000, 50),
         voc_train=scaled(300, 32),
         voc_val=scaled(300, 32),

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dclib.config import Preset
 from dclib.presets import project_root, runs_folder
-from dclib.records import Record, read_records, replacing_folder, select, write_atomically
+from dclib.records import Record, read_records, replacing, replacing_folder, select, write_atomically
 from dclib.report.figures import plot_accuracy_against_depth, plot_published_accuracy
 from dclib.report.provenance import find_mismatches, load_records
 from dclib.report.series import accuracy_by_layer, final_values, history, order_methods, spread, title_of
@@ -35,11 +35,13 @@ def publish(preset: Preset) -> Path:
     folder = project_root() / "results" / preset.name
     readme = project_root() / "README.md"
     text = readme.read_text(encoding="utf-8")
-    with replacing_folder(folder) as new:
+    # the table is written first and put in its place last: it never tells of records that are not there
+    with replacing(readme) as table, replacing_folder(folder) as new:
         for path in record_files(preset):
             write_atomically(new / "records" / path.parent.name / path.name, path.read_bytes())
         draw(records).savefig(new / FIGURE, dpi=120)
-        write_atomically(readme, renew_block(text, preset.name, read_records(new / "records")).encode())
+        table.write(renew_block(text, preset.name, read_records(new / "records")).encode())
+        table.flush()
     return folder
 
 

@@ -64,7 +64,6 @@ def build_book(
     root, folder = project_root().resolve(), workspace(preset)
     listed = toc_pages(root / "book" / "_toc.yml")
     html = _checked_place(Path(out).resolve() if out else root / "_build" / "html")
-    _check_pages(listed, preset, stages, folder, root)
     parts = stage_parts(stages, preset)
     with replacing_folder(html) as new:
         work = new.with_name("work")

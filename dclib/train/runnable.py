@@ -14,13 +14,15 @@ from dclib.config import MethodConfig, Preset
 from dclib.data.images import ImageSet, NumberedIds, name_some, printable
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
 from dclib.data.layouts import find_split, open_split
+from dclib.data.unreadable import unreadable_fault
 from dclib.data.voc import check_classes, open_voc
-from dclib.data.yfcc_metadata import read_metadata, table_beside
+from dclib.data.yfcc_metadata import read_metadata, table_beside, text_bytes
 from dclib.presets import data_root, runs_folder
 
 CITIES = ("oxford", "paris")
 HALVES = ("objects", "scenes")
-LOOKED_AT = 100  # lines of a metadata table
+LOOKED_AT = 100  # lines of a large metadata table
+SMALL_TABLE = 2**24  # bytes of text that are read to their end: 40,000 lines, which take seconds
 PAGES: Mapping[str, tuple[str, ...]] = {
     "objects": ("linear_probes", "finetuning"),
     "voc": ("voc",),
@@ -50,7 +52,8 @@ def open_labelled(preset: Preset, root: Path) -> Labelled:
         for name in names:
             sets[name], fault = _open(preset, root, name)
             faults |= {half: fault} if fault else {}
-        if fault := faults.get(half) or _half_fault(*(sets[name] for name in names)):
+        train, test = (sets[name] for name in names)
+        if fault := faults.get(half) or _half_fault(train, test, preset.data.max_unreadable):
             sets[names[1]], faults[half] = None, fault
     return Labelled(sets, faults)
 
@@ -65,11 +68,11 @@ def _open(preset: Preset, root: Path, name: str) -> tuple[ImageSet | None, str]:
         return None, str(error)
 
 
-def _half_fault(train: ImageSet | None, test: ImageSet | None) -> str:
+def _half_fault(train: ImageSet | None, test: ImageSet | None, limit: float) -> str:
     """Why classifiers cannot be trained on one set and tested on the other; empty where they can, or have neither."""
     there = [images for images in (train, test) if images is not None]
     for images in there:
-        if fault := labels_fault(images):
+        if fault := labels_fault(images) or unreadable_fault(images, limit):
             return fault
     if train is None or test is None:
         here, gone = ("train", "test") if test is None else ("test", "train")
@@ -107,10 +110,11 @@ def voc_fault(preset: Preset, root: Path, splits: tuple[str, str] = ("trainval",
     if not preset.data.voc or not folder.is_dir():
         return f"there is no {preset.data.voc or 'VOC2007'} below the images"
     try:
-        check_classes(*(open_voc(folder, split) for split in splits))
+        opened = [open_voc(folder, split) for split in splits]
+        check_classes(*opened)
     except (ValueError, OSError) as error:
         return str(error)
-    return ""
+    return next(filter(None, (unreadable_fault(voc.images, preset.data.max_unreadable) for voc in opened)), "")
 
 
 def retrieval_fault(preset: Preset, root: Path) -> str:
@@ -122,11 +126,10 @@ def retrieval_fault(preset: Preset, root: Path) -> str:
         both = "; both sets are needed, since whitening is learnt on the other one" if folders else ""
         return f"there is no {wanted} below the images{both}"
     try:
-        for city, folder in folders.items():
-            open_landmarks(folder, ignore=CORRUPTED_PARIS if city == "paris" else ())
+        opened = [open_landmarks(f, ignore=CORRUPTED_PARIS if c == "paris" else ())[0] for c, f in folders.items()]
     except (ValueError, OSError) as error:
         return str(error)
-    return ""
+    return next(filter(None, (unreadable_fault(images, preset.data.max_unreadable) for images in opened)), "")
 
 
 def city_folders(preset: Preset, root: Path) -> dict[str, Path]:
@@ -136,7 +139,7 @@ def city_folders(preset: Preset, root: Path) -> dict[str, Path]:
 
 
 def metadata_fault(preset: Preset, pool: ImageSet) -> str:
-    """Why the pool's photographs have no metadata to count; empty where they have. Of a table, the top is read."""
+    """Why the pool's photographs have no metadata to count; empty where they have. Of a large table the top is read."""
     if named := preset.data.metadata:
         if not (Path(named).exists() or (data_root(preset.data) / named).exists()):
             raise ValueError(f"data.metadata names {named}, which is not there; correct it or leave it out")
@@ -145,7 +148,10 @@ def metadata_fault(preset: Preset, pool: ImageSet) -> str:
     if table is None:
         return "the images come without a metadata table"
     try:
-        read_metadata(table, lines=range(LOOKED_AT), max_bad=max(0.5, preset.data.max_bad_metadata))
+        if text_bytes(table) <= SMALL_TABLE:
+            read_metadata(table, max_bad=preset.data.max_bad_metadata)
+        else:
+            read_metadata(table, lines=range(LOOKED_AT), max_bad=max(0.5, preset.data.max_bad_metadata))
     except (ValueError, OSError, EOFError) as error:
         return str(error)
     return ""
@@ -174,13 +180,16 @@ def look_ahead(preset: Preset) -> Outlook:
     """What a preset's images are enough for; the pocket world has everything.
 
     Raises:
-        ValueError: there are no images to pre-train on, a named set is not there, or a method needs more images.
+        ValueError: there are no images to pre-train on, or too many of them cannot be read; a named set is not there,
+            or a method needs more images.
     """
     if not preset.data.root:
         return Outlook(tuple(preset.methods), {}, (), {})
     root = data_root(preset.data)
     labelled = open_labelled(preset, root)
     pool = open_pool(preset, root, labelled)
+    if fault := unreadable_fault(pool, preset.data.max_unreadable):
+        raise ValueError(fault)
     faults = {**labelled.faults, "voc": voc_fault(preset, root), "retrieval": retrieval_fault(preset, root)}
     faults["metadata"] = metadata_fault(preset, pool)
     if not faults.get("objects") and labelled.sets["objects_train"] is None:
@@ -218,10 +227,10 @@ def method_fault(preset: Preset, method: str, objects: ImageSet | None) -> str:
     """Why a method, or one that it starts from, cannot learn from the labelled objects; empty where it need or can."""
     config = preset.method(method)
     fault = ""
-    if config.method == "supervised":
+    if config.method == "supervised" or (config.images == "objects" and objects is None):
         fault = labels_fault(objects)
-    elif config.images == "objects" and objects is None:
-        fault = labels_fault(None)
+    if not fault and learns_from_objects(config) and objects is not None:
+        fault = unreadable_fault(objects, preset.data.max_unreadable)
     return fault or (method_fault(preset, config.init, objects) if config.init else "")
 
 
