@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dclib.config import Preset
-from dclib.machine import count_cores
+from dclib.machine import count_cores, take_free_cores
 from dclib.preemption import EXIT_STATUS
 from dclib.presets import data_root, load_preset, preset_folder, project_root
 
@@ -379,6 +379,8 @@ def _add_preset_options(command: argparse.ArgumentParser) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill also ends the stages at work
+    if sys.argv[1:2] in (["pretrain"], ["probe"]) and (fewer := take_free_cores()):  # others start processes, or count
+        print(fewer, flush=True)
     ended = main()
     if ended in (EXIT_STATUS, INTERRUPTED) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         os._exit(ended)  # what is left behind waits for another process, and an orderly end would wait for it

@@ -27,6 +27,21 @@ def wait_quietly() -> None:
         os.environ.update(QUIET)
 
 
+def take_free_cores() -> str:
+    """Let this process have a thread for each core that nobody else wants, and one at least; says so in a sentence.
+
+    More threads than free cores are slower than fewer: each step of all waits for the one that has no core. Nothing is
+    changed, and nothing said, where the environment gives a number, or all cores are free. Numbers that depend on the
+    order of sums differ in their last digits with the number of threads. Without effect once torch is loaded.
+    """
+    cores, busy = count_cores(), round(os.getloadavg()[0])
+    threads = max(1, cores - busy)
+    if "OMP_NUM_THREADS" in os.environ or threads == cores:
+        return ""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    return f"{min(busy, cores)} of {cores} cores are busy: {threads} at work here; OMP_NUM_THREADS sets another number"
+
+
 @cache
 def cpu_model() -> str:
     """The model of the CPU as it calls itself, without marks of trade: ``Intel Xeon Gold 6230 @ 2.10GHz``."""

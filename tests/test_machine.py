@@ -69,3 +69,15 @@ def test_openmp_heeds_it():
     """What libgomp itself says it goes by, once it is loaded."""
     said = started("import dclib, torch", OMP_DISPLAY_ENV="true").stderr
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
+
+
+@pytest.mark.parametrize(("load", "threads"), [(0.2, None), (0.9, "3"), (2.4, "2"), (17.0, "1")])
+def test_a_process_takes_the_cores_that_are_free(load, threads, monkeypatch):
+    monkeypatch.setattr(machine, "count_cores", lambda: 4)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert machine.take_free_cores() == ""
+    assert os.environ["OMP_NUM_THREADS"] == "7"  # the user's own number stays
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert bool(machine.take_free_cores()) == (threads is not None)
+    assert os.environ.get("OMP_NUM_THREADS") == threads

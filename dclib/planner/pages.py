@@ -92,12 +92,13 @@ def stage_seconds(
 ) -> dict[str, float]:
     """Seconds of all runs of a stage, by the name that their records have for it."""
     book = _Book(preset, hardware, _sizes(preset, counts), methods)
+    start = book.python(WORK_START)  # of each page's first run
     return {
-        "pretrain": len(preset.seeds) * sum(map(book.training, methods)),
+        "pretrain": len(methods) * start + len(preset.seeds) * sum(map(book.training, methods)),
         "linear_probe": len(preset.seeds) * sum(map(book.probes, methods)),
-        "finetune": book.finetuning(),
-        "voc": book.voc(),
-        "choice": book.choice(),
+        "finetune": start + book.finetuning(),
+        "voc": start + book.voc(),
+        "choice": start + book.choice(),
     }
 
 
