@@ -121,7 +121,7 @@ def test_faiss_and_torch_agree():
     np.testing.assert_allclose(theirs.history, ours.history, rtol=1e-4)
 
 
-@pytest.mark.parametrize("backend", ["torch", "torch-axes", "faiss"])
+@pytest.mark.parametrize("backend", ["torch", "torch-axes", "numpy", "faiss"])
 def test_float32_agrees_with_float64(backend):
     points = unit_points(500, 8)
     initial = points[:10].clone()
@@ -351,7 +351,7 @@ def test_a_donor_on_a_line_is_split_whatever_its_direction(direction):
     assert int(kmeans(points, 2, generator=rng(), initial=initial, backend="torch").counts.min()) >= 5
 
 
-@pytest.mark.parametrize("backend", ["torch", "torch-axes", "faiss"])
+@pytest.mark.parametrize("backend", ["torch", "torch-axes", "numpy", "faiss"])
 def test_fewer_distinct_points_than_clusters_end_without_an_error(backend):
     points = torch.tensor([[1.0, 0], [0, 1], [-1, 0]]).repeat(20, 1)
     result = kmeans(points, 5, generator=rng(), backend=backend)
@@ -384,9 +384,10 @@ def test_auto_takes_bfloat16_for_many_wide_centroids_in_float32_where_the_machin
     assert kmeans(points, 3, generator=rng()).backend == "torch"  # of float64
 
 
-def test_fewer_axes_need_float32_on_a_cpu():
+@pytest.mark.parametrize("backend", ["torch-axes", "numpy"])
+def test_some_ways_need_float32_on_a_cpu(backend):
     with pytest.raises(ValueError, match=r"needs float32 points on a CPU; got torch.float64 on cpu.*backend='auto'"):
-        kmeans(unit_points(50, 4), 3, generator=rng(), backend="torch-axes")
+        kmeans(unit_points(50, 4), 3, generator=rng(), backend=backend)
 
 
 def test_asking_for_a_missing_faiss_says_what_to_do(monkeypatch):
@@ -406,7 +407,7 @@ def test_asking_for_a_missing_faiss_says_what_to_do(monkeypatch):
         (
             torch.zeros(5, 2),
             {"k": 2, "backend": "scipy"},
-            "'auto', 'torch', 'torch-axes', 'torch-bf16', 'faiss'; got 'scipy'",
+            "'auto', 'torch', 'torch-axes', 'torch-bf16', 'numpy', 'faiss'; got 'scipy'",
         ),
         (torch.zeros(5, 2), {"k": 2, "initial": torch.zeros(3, 2)}, r"initial must be \(2, 2\); got \(3, 2\)"),
     ],

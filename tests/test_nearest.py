@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 from tensor_watch import MadeTensors
+from threadpoolctl import threadpool_info
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -17,7 +18,7 @@ from dclib.cluster import plain as plain_module
 from dclib.cluster.bounded import BoundedSearch
 from dclib.cluster.kmeans import assign, kmeans
 from dclib.cluster.nearest import has_bfloat16
-from dclib.cluster.plain import PlainSearch
+from dclib.cluster.plain import NumpySearch, PlainSearch
 
 needs_bfloat16 = pytest.mark.skipif(
     not has_bfloat16(torch.float32, torch.device("cpu")), reason="the CPU has no bfloat16 products"
@@ -84,7 +85,7 @@ def in_bfloat16(centroids: Tensor) -> BoundedSearch:
     return BoundedSearch(centroids, torch.bfloat16)
 
 
-SEARCHES = [PlainSearch, in_bfloat16, partial(BoundedSearch, digits=torch.float32)]
+SEARCHES = [PlainSearch, NumpySearch, in_bfloat16, partial(BoundedSearch, digits=torch.float32)]
 
 
 @pytest.fixture(params=CASES)
@@ -235,12 +236,13 @@ def test_ties_go_to_the_lower_number(search, copies):
     assert set(nearest.tolist()) <= {0, 1, 2}
 
 
+@pytest.mark.parametrize("search", [PlainSearch, NumpySearch])
 @pytest.mark.parametrize("k", [256, 257, 300, 1000])
-def test_the_minimum_by_groups_is_the_minimum(k):
+def test_the_minimum_by_groups_is_the_minimum(k, search):
     # small integers, so that every row has ties and every sum is exact
     points = torch.randint(-2, 3, (200, 6), generator=rng()).float()
     centroids = torch.randint(-2, 3, (k, 6), generator=rng(1)).float()
-    search = PlainSearch(centroids)
+    search = search(centroids)
     assert search.by_groups
     exact = torch.cdist(points.double(), centroids.double()).square().round()
     assert torch.equal(search(points)[0], exact.argmin(dim=1))
@@ -325,6 +327,24 @@ def test_points_near_many_centroids_are_told_in_every_block(monkeypatch):
     torch.testing.assert_close(squared.double(), exact.amin(dim=1), rtol=1e-5, atol=0)  # sums of 20 in float32
 
 
+def test_numpy_takes_as_many_threads_as_torch(monkeypatch):
+    seen, threads = [], torch.get_num_threads()
+    product = NumpySearch._scores
+
+    def scores(self, points, room):
+        seen.extend(i["num_threads"] for i in threadpool_info() if "numpy" in i["filepath"] and i["user_api"] == "blas")
+        return product(self, points, room)
+
+    monkeypatch.setattr(NumpySearch, "_scores", scores)
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        NumpySearch(groups(20, 4))(groups(50, 4))
+    torch.set_num_threads(threads)
+    if not seen:
+        pytest.skip("NumPy has a library whose threads cannot be told")
+    assert seen == [1, 2]
+
+
 def test_gives_up_where_nothing_can_be_told():
     points, centroids = CASES["centroids as close as float32 can tell"]()
     search = in_bfloat16(centroids)
@@ -349,7 +369,7 @@ def test_a_pass_holds_a_block_whatever_n_and_k(search, monkeypatch):
     with MadeTensors() as watch:
         ready(points)
     # n by k is 600,000; points whose call is close are gathered, n by d
-    assert watch.largest() <= (4000 + 20 * 13 if search is PlainSearch else 20_000)
+    assert watch.largest() <= (4000 + 20 * 13 if search in (PlainSearch, NumpySearch) else 20_000)
 
 
 def test_no_points_find_nothing():

@@ -29,6 +29,7 @@ MOST_POSSIBLE = 64  # centroids, or a 32nd of them, above which a product with a
 SAMPLE = 1024  # centroids whose middle is the centre; any centre gives the same answers
 SHARES = (1 / 8, 1 / 4, 3 / 8, 1 / 2)  # of the axes that are tried, the leading ones
 TRIED = 128  # points they are tried on, at least
+MOST_USED = 0.4  # share of the axes that centroids may use for fewer to be looked for
 WIDEST = 512  # columns up to which axes are looked for: of more, finding them takes too long
 PAIR = 100  # a difference in full takes as long as so many products of the same length
 BFLOAT16_PRODUCT = 0.4  # time of a product in bfloat16, in units of one in float32
@@ -152,8 +153,11 @@ def fewer_axes(points: Tensor, centroids: Tensor, product: float) -> Tensor | No
     k, d = centroids.shape
     if not len(points) or d > WIDEST or k < 2 * FEWEST_GROUPS:
         return None
-    wide = centroids.double()
-    axes = torch.linalg.eigh(wide.T @ wide).eigenvectors.flip(1).to(centroids)
+    products = centroids.T @ centroids
+    used = products.trace().square() / products.square().sum()  # axes, if all of those were used alike
+    if not used < MOST_USED * d:
+        return None
+    axes = torch.linalg.eigh(products.double()).eigenvectors.flip(1).to(centroids)
     norms = centroids.square().sum(dim=1)
     nearest = (norms - 2 * points @ centroids.T).amin(dim=1, keepdim=True)
     x, c = points @ axes, centroids @ axes

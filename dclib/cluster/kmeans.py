@@ -16,7 +16,7 @@ from dclib.cluster.nearest import SEARCHES, has_bfloat16, import_faiss
 from dclib.cluster.stored_rows import Rows
 from dclib.distributed import Team, all_reduce_max, all_reduce_sum, everyone
 
-Backend = Literal["auto", "torch", "torch-axes", "torch-bf16", "faiss"]
+Backend = Literal["auto", "torch", "torch-axes", "torch-bf16", "numpy", "faiss"]
 # rows times d, taken at once: 32 MiB in float32, and 128 on a GPU, which has to start anew for every block
 BLOCK_ELEMENTS, CUDA_BLOCK_ELEMENTS = 2**23, 2**25
 SUMMED_ELEMENTS = 2**20  # rows times d, summed at once by a CPU: 8 MiB in float64, which its caches hold
@@ -59,10 +59,11 @@ def kmeans(
         k: Clusters, 1 <= k <= n.
         generator: Draws the initial centroids, k distinct rows. A CPU generator, in the same state on every rank.
         n_iter: Updates of the centroids.
-        backend: Who finds the nearest centroids: ``"torch"``, ``"torch-axes"`` or ``"torch-bf16"`` on the device of
-            the points, ``"faiss"`` on the CPU. All find the same ones, but for ties within rounding, so what is found
-            does not depend on the machine. ``"auto"`` takes the fastest for these points on this machine, by a short
-            trial where the clustering is long (:func:`dclib.cluster.fastest.fastest_backend`); the result says which.
+        backend: Who finds the nearest centroids: ``"torch"`` or ``"torch-bf16"`` on the device of the points,
+            ``"torch-axes"``, ``"numpy"`` and ``"faiss"`` on the CPU. All find the same ones, but for ties within
+            rounding, so that what is found does not depend on the machine. ``"auto"`` takes the fastest for these
+            points, after a short trial where the clustering is long
+            (:func:`dclib.cluster.fastest.fastest_backend`); the result says which.
         initial: (k, d) centroids to start from instead.
         team: The ranks that share the points; all of them by default.
 
@@ -253,9 +254,9 @@ def _resolve(backend: Backend, points: Rows, initial: Tensor, n_iter: int) -> st
         return fastest_backend(points, initial, n_iter + 1)
     if backend not in SEARCHES:
         raise ValueError(f"backend must be one of 'auto', {', '.join(map(repr, SEARCHES))}; got {backend!r}")
-    if backend == "torch-axes" and (points.dtype != torch.float32 or points.device.type != "cpu"):
+    if backend in ("torch-axes", "numpy") and (points.dtype != torch.float32 or points.device.type != "cpu"):
         raise ValueError(
-            f"backend='torch-axes' needs float32 points on a CPU; got {points.dtype} on {points.device}: use "
+            f"backend={backend!r} needs float32 points on a CPU; got {points.dtype} on {points.device}: use "
             "backend='auto'"
         )
     if backend == "torch-bf16" and not has_bfloat16(points.dtype, points.device):

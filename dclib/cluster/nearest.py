@@ -1,8 +1,8 @@
-"""The nearest of k centroids for every point: four ways that find the same one.
+"""The nearest of k centroids for every point: five ways that find the same one.
 
 ``"torch"`` takes products in the points' own precision. ``"torch-axes"`` takes them along the centroids' leading axes
-and ``"torch-bf16"`` in bfloat16; both know how far that can be wrong, and do the close calls in full. ``"faiss"`` asks
-FAISS. None holds n by k distances.
+and ``"torch-bf16"`` in bfloat16; both know how far that can be wrong, and do the close calls in full. ``"numpy"`` is
+``"torch"`` with NumPy's library of products, and ``"faiss"`` asks FAISS. None holds n by k distances.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dclib.cluster.bounded import FLOAT32_ROUNDING, MOST_AGAIN, SAMPLE, BoundedSearch
-from dclib.cluster.plain import PlainSearch
+from dclib.cluster.plain import NumpySearch, PlainSearch
 from dclib.precision import multiplies_in_bfloat16
 
 Search = Callable[[Tensor], tuple[Tensor, Tensor]]  # of points (n, d): numbers of the nearest, squared distances
@@ -94,6 +94,7 @@ SEARCHES: dict[str, Callable[[Tensor], Search]] = {
     "torch": PlainSearch,
     "torch-axes": partial(BoundedSearch, digits=torch.float32),
     "torch-bf16": bfloat16_search,
+    "numpy": NumpySearch,
     "faiss": FaissSearch,
 }
 
