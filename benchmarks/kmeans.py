@@ -44,7 +44,7 @@ from threadpoolctl import threadpool_info
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dclib.cluster.fastest import candidates
+from dclib.cluster import fastest
 from dclib.cluster.kmeans import Backend, assign, draw_rows, kmeans, update_centroids
 from dclib.cluster.nearest import has_bfloat16
 from dclib.cluster.pseudo_labels import whiten
@@ -169,7 +169,7 @@ def means_by_loop(rows: np.ndarray, nearest: np.ndarray, centroids: np.ndarray) 
 def ways_of(k: int, used: dict[str, Any]) -> Iterator[tuple[str, Way]]:
     """Everything that is compared on k clusters, ours first."""
     has_products = has_bfloat16(torch.float32, torch.device("cpu"))
-    yield from ((b, with_backend(b, used)) for b in (OURS, *candidates(has_products)))
+    yield from ((b, with_backend(b, used)) for b in (OURS, *fastest.candidates(has_products)))
     yield from {"FAISS": by_faiss, SUPER: by_super_kmeans, "scikit-learn": with_scikit_learn(used)}.items()
     if importlib.util.find_spec("sklearnex"):
         yield "scikit-learn-intelex", with_scikit_learn(used, "sklearnex")
@@ -246,6 +246,7 @@ def main() -> None:
     records, auto_took, worst = list[Record](), dict[str, str](), 0.0
     for (name, points), k in product(sets.items(), map(int, options.k.split(","))):
         work = f"an update of {k:,} centroids by {len(points):,} points of {options.d} dimensions{name}"
+        fastest.kept.clear()  # these points may be unlike the last
         seconds, inertia = measure(points, k, options, used)
         auto_took[work] = used[OURS]
         records += records_of(work, seconds, inertia)

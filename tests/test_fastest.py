@@ -16,7 +16,7 @@ from dclib.randomness import generator
 
 @pytest.fixture(autouse=True)
 def nothing_found(monkeypatch):
-    monkeypatch.setattr(module, "_found", {})
+    monkeypatch.setattr(module, "kept", {})
 
 
 def points(n: int = 2000, d: int = 24) -> Tensor:
@@ -42,8 +42,7 @@ class Slow:
 def test_seconds_are_those_to_make_it_once_and_of_every_row(monkeypatch):
     ways = {"quick rows": partial(Slow, to_make=0.05, a_row=1e-5), "quick start": partial(Slow, to_make=0, a_row=1e-4)}
     monkeypatch.setattr(module, "SEARCHES", ways)
-    monkeypatch.setattr(module, "MOST_ROWS", 200)
-    few, many = (backend_seconds(points(n, 4), points(2, 4), list(ways)) for n in (200, 20_000))
+    few, many = (backend_seconds(points(n, 4), points(2, 4), list(ways), 200) for n in (200, 20_000))
     assert min(few, key=few.get) == "quick start"
     assert min(many, key=many.get) == "quick rows"
     # sleeping takes what it is asked for, and now and then some milliseconds more
@@ -54,7 +53,7 @@ def test_seconds_are_those_to_make_it_once_and_of_every_row(monkeypatch):
 def test_a_long_clustering_tries_once_and_keeps_the_quickest(monkeypatch):
     tried = []
 
-    def seconds(points, centroids, names):
+    def seconds(points, centroids, names, rows):
         tried.append(names)
         return {name: i for i, name in enumerate(reversed(names))}
 
@@ -88,7 +87,7 @@ def test_auto_finds_the_same_clusters_whichever_is_the_fastest(name, monkeypatch
     if name == "torch-bf16" and not has_bfloat16(torch.float32, torch.device("cpu")):
         pytest.skip("the CPU has no bfloat16 products")
     monkeypatch.setattr(module, "WORTH_TRYING", 0)
-    monkeypatch.setattr(module, "backend_seconds", lambda points, centroids, names: {n: n != name for n in names})
+    monkeypatch.setattr(module, "backend_seconds", lambda points, centroids, names, rows: {n: n != name for n in names})
     auto, plain = (
         kmeans(points(), 70, generator=generator(0, "centroids"), n_iter=6, backend=backend)
         for backend in ("auto", "torch")

@@ -12,31 +12,33 @@ from dclib.cluster.nearest import SEARCHES, has_bfloat16, import_faiss
 from dclib.cluster.stored_rows import Rows
 
 BFLOAT16_CLUSTERS, BFLOAT16_WIDTH = 512, 128  # k and d from which products in bfloat16 are faster
-WORTH_TRYING = 2**36  # products of two numbers in a whole clustering: some seconds of a core
-TRIAL = 2**31  # the same in a trial: about a tenth of a second
+WORTH_TRYING = 2**34  # products of two numbers in a whole clustering: half a second of a core, or less
+TRIAL_SHARE, LONGEST_TRIAL = 2**-7, 2**31  # of those, in a trial of one way; and at most, a tenth of a second
 MOST_ROWS = 4096  # of a trial
 TRIALS = 2  # of each way, in turn; the shorter counts
 
-_found: dict[tuple[object, ...], str] = {}  # for as long as the process lives
+kept: dict[tuple[object, ...], str] = {}  # for as long as the process lives
 
 
 def fastest_backend(points: Rows, centroids: Tensor, passes: int = 1) -> str:
     """Name of the back-end that assigns ``points`` (n, d) to ``centroids`` (k, d) soonest; any finds the same ones.
 
-    A clustering of some seconds or more on a CPU, ``passes`` assignments, is worth about a second of trials; the answer
-    is kept for problems of these sizes, within a factor of two, and this number of threads. Otherwise it is bfloat16
-    where the device has it and there is enough to multiply, else float32.
+    A long clustering on a CPU, of ``passes`` assignments, is worth trials of about a tenth of it, at most a second or
+    two; the answer is kept for problems of these sizes, within a factor of two, and this number of threads. Otherwise
+    it is bfloat16 where the device has it and there is enough to multiply, else float32.
     """
     (n, d), k = points.shape, len(centroids)
     usable = has_bfloat16(points.dtype, points.device)
-    if points.device.type != "cpu" or points.dtype != torch.float32 or n * k * d * passes < WORTH_TRYING:
+    work = n * k * d * passes
+    if points.device.type != "cpu" or points.dtype != torch.float32 or work < WORTH_TRYING:
         pays = k >= BFLOAT16_CLUSTERS and d >= BFLOAT16_WIDTH
         return "torch-bf16" if usable and pays else "torch"
     key = (n.bit_length(), k.bit_length(), d, torch.get_num_threads())
-    if key not in _found:
-        seconds = backend_seconds(points, centroids, candidates(usable))
-        _found[key] = min(seconds, key=lambda name: seconds[name])
-    return _found[key]
+    if key not in kept:
+        trial = int(min(LONGEST_TRIAL, TRIAL_SHARE * work)) // (k * d)
+        seconds = backend_seconds(points, centroids, candidates(usable), max(TRIED, min(MOST_ROWS, trial)))
+        kept[key] = min(seconds, key=lambda name: seconds[name])
+    return kept[key]
 
 
 def candidates(has_products: bool) -> list[str]:
@@ -49,10 +51,9 @@ def candidates(has_products: bool) -> list[str]:
     return found
 
 
-def backend_seconds(points: Rows, centroids: Tensor, names: list[str]) -> dict[str, float]:
-    """Seconds in which each back-end would assign all ``points``, by what it takes for a few."""
-    (n, d), k = points.shape, len(centroids)
-    few = next(iter(points.split(max(TRIED, min(MOST_ROWS, TRIAL // (k * d))))))
+def backend_seconds(points: Rows, centroids: Tensor, names: list[str], rows: int) -> dict[str, float]:
+    """Seconds in which each back-end would assign all ``points``, by what it takes for ``rows`` of them."""
+    n, few = len(points), next(iter(points.split(rows)))
     seconds = dict.fromkeys(names, float("inf"))
     for trial in range(TRIALS + 1):
         for name in names:
