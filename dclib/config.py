@@ -48,7 +48,7 @@ class ClusterConfig:
     n_iter: int = 10  # Lloyd updates per level
     reassign_every: int = 1  # epochs between two clusterings
     reassign_until: float = 1.0  # no clustering after this fraction of the epochs
-    backend: Literal["auto", "torch", "torch-bf16", "faiss"] = "auto"  # k-means implementation
+    backend: Literal["auto", "torch", "torch-axes", "torch-bf16", "numpy", "faiss"] = "auto"  # k-means implementation
     precision: Literal["float32", "float16"] = "float32"  # of features while they are kept on disk
 
     def __post_init__(self) -> None:

@@ -20,7 +20,16 @@ SMALL = {
     "whitening_memory": "--sizes 300 --width 64",
 }
 SIDE_BY_SIDE = {  # program -> the ways it compares, ours first
-    "kmeans": ["auto", "FAISS", "scikit-learn", "loop over clusters", "batches of 48", "torch", "faiss"],
+    "kmeans": [
+        "auto",
+        "FAISS",
+        "FAISS, SuperKMeans",
+        "scikit-learn",
+        "loop over clusters",
+        "batches of 48",
+        "torch",
+        "faiss",
+    ],
     "pipeline": ["ours", "an archive opened per image, torchvision", "the index, torchvision"],
     "probes": ["13 in one pass", "conv13 alone", "13 runs"],
     "training_step": ["bfloat16", "float32", "plain float32"],
@@ -92,8 +101,12 @@ def test_stages_of_the_pipeline_are_its_time(records):
 def test_kmeans_says_what_every_way_found_and_what_auto_took(records):
     inertia = {r.keys["way"]: r.value for r in select(records["kmeans"], "inertia_beside_torch")}
     assert set(SIDE_BY_SIDE["kmeans"]) <= inertia.keys()
-    assert all(abs(value) < 1e-3 for value in inertia.values())
-    assert records["kmeans"][0].card.notes["auto_took"] == "torch"  # ten clusters are few
+    # the last starts from centroids of its own and, of 600 points in ten clusters, ends within a third of the others
+    assert all(abs(value) < (0.3 if "Super" in way else 1e-3) for way, value in inertia.items())
+    notes = records["kmeans"][0].card.notes
+    assert set(notes["auto_took"].values()) == {"torch"}  # ten clusters are few
+    assert any("blas" in library for library in notes["libraries"])
+    assert notes["torch_capability"]
 
 
 def test_a_step_is_a_share_of_what_products_reach(records):

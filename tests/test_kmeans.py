@@ -8,8 +8,8 @@ import torch
 from sklearn.cluster import KMeans
 from tensor_watch import MadeTensors
 
+from dclib.cluster import fastest, plain
 from dclib.cluster import kmeans as module
-from dclib.cluster import nearest as nearest_module
 from dclib.cluster.kmeans import assign, kmeans, update_centroids
 
 
@@ -121,7 +121,7 @@ def test_faiss_and_torch_agree():
     np.testing.assert_allclose(theirs.history, ours.history, rtol=1e-4)
 
 
-@pytest.mark.parametrize("backend", ["torch", "faiss"])
+@pytest.mark.parametrize("backend", ["torch", "torch-axes", "numpy", "faiss"])
 def test_float32_agrees_with_float64(backend):
     points = unit_points(500, 8)
     initial = points[:10].clone()
@@ -252,7 +252,8 @@ def test_blocked_passes_equal_whole_ones(block, monkeypatch):
     whole = kmeans(points, 6, generator=rng(), initial=points[:6], backend="torch")
     monkeypatch.setattr(module, "BLOCK_ELEMENTS", block)
     monkeypatch.setattr(module, "SUMMED_ELEMENTS", block // 2)
-    monkeypatch.setattr(nearest_module, "CPU_SCORES", block)
+    monkeypatch.setattr(plain, "CPU_SCORES", block)
+    monkeypatch.setattr(plain, "LEAST_ROWS", 1)
     blocked = kmeans(points, 6, generator=rng(), initial=points[:6], backend="torch")
     assert torch.equal(blocked.assignments, whole.assignments)
     torch.testing.assert_close(blocked.centroids, whole.centroids, rtol=0, atol=1e-14)  # matmul of other shapes
@@ -262,7 +263,8 @@ def test_blocked_passes_equal_whole_ones(block, monkeypatch):
 def test_a_pass_holds_a_block_whatever_k_and_d(k, d, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ELEMENTS", 1000)
     monkeypatch.setattr(module, "SUMMED_ELEMENTS", 500)
-    monkeypatch.setattr(nearest_module, "CPU_SCORES", 1000)
+    monkeypatch.setattr(plain, "CPU_SCORES", 1000)
+    monkeypatch.setattr(plain, "LEAST_ROWS", 1)
     points = unit_points(2000, d)
     with MadeTensors() as watch:
         nearest, _ = assign(points, points[:k])
@@ -349,7 +351,7 @@ def test_a_donor_on_a_line_is_split_whatever_its_direction(direction):
     assert int(kmeans(points, 2, generator=rng(), initial=initial, backend="torch").counts.min()) >= 5
 
 
-@pytest.mark.parametrize("backend", ["torch", "faiss"])
+@pytest.mark.parametrize("backend", ["torch", "torch-axes", "numpy", "faiss"])
 def test_fewer_distinct_points_than_clusters_end_without_an_error(backend):
     points = torch.tensor([[1.0, 0], [0, 1], [-1, 0]]).repeat(20, 1)
     result = kmeans(points, 5, generator=rng(), backend=backend)
@@ -377,9 +379,15 @@ def test_auto_takes_bfloat16_for_many_wide_centroids_in_float32_where_the_machin
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert kmeans(points.float(), 3, generator=rng()).backend == "torch"
     for size in ("BFLOAT16_CLUSTERS", "BFLOAT16_WIDTH"):
-        monkeypatch.setattr(module, size, 0)
+        monkeypatch.setattr(fastest, size, 0)
     assert kmeans(points.float(), 3, generator=rng()).backend == ("torch-bf16" if supported else "torch")
     assert kmeans(points, 3, generator=rng()).backend == "torch"  # of float64
+
+
+@pytest.mark.parametrize("backend", ["torch-axes", "numpy"])
+def test_some_ways_need_float32_on_a_cpu(backend):
+    with pytest.raises(ValueError, match=r"needs float32 points on a CPU; got torch.float64 on cpu.*backend='auto'"):
+        kmeans(unit_points(50, 4), 3, generator=rng(), backend=backend)
 
 
 def test_asking_for_a_missing_faiss_says_what_to_do(monkeypatch):
@@ -396,7 +404,11 @@ def test_asking_for_a_missing_faiss_says_what_to_do(monkeypatch):
         (torch.zeros(5), {"k": 1}, r"\(n, d\).*\(5,\)"),
         (torch.tensor([[0.0], [float("nan")], [float("inf")]]), {"k": 2}, r"finite; rows \[1, 2\]"),
         (torch.zeros(5, 2), {"k": 2, "n_iter": 0}, "n_iter must be at least 1; got 0"),
-        (torch.zeros(5, 2), {"k": 2, "backend": "scipy"}, "'auto', 'torch', 'torch-bf16', 'faiss'; got 'scipy'"),
+        (
+            torch.zeros(5, 2),
+            {"k": 2, "backend": "scipy"},
+            "'auto', 'torch', 'torch-axes', 'torch-bf16', 'numpy', 'faiss'; got 'scipy'",
+        ),
         (torch.zeros(5, 2), {"k": 2, "initial": torch.zeros(3, 2)}, r"initial must be \(2, 2\); got \(3, 2\)"),
     ],
 )

@@ -100,7 +100,7 @@ def test_a_table_has_ours_first_and_says_what_was_wanted(records):
 
 def test_the_figure_has_a_bar_for_each_comparison_ahead_or_behind(records):
     text = repr(page.side_by_side_figure(records))
-    assert "k-means: FAISS 1.50; probes: conv13 alone 0.77" in text
+    assert "k-means, 1,000 clusters: FAISS 1.50; probes: conv13 alone 0.77" in text
     assert "torch" not in text  # which is ours too
     ax = page.plot_ratios({"k-means: FAISS": 1.5, "probes: conv13 alone": 0.5})
     assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(1, 0.5), (1, -0.5)]
@@ -113,7 +113,8 @@ def test_the_figure_has_a_bar_for_each_comparison_ahead_or_behind(records):
         ("training_step", "features: 64 images of 64 pixels, VGG-16", "features"),
         ("pipeline", "photographs of 500 x 375 pixels to crops of 224", "pipeline, 500 x 375"),
         ("whitening_memory", "whitening 8,192 features of 4,096 numbers, resident memory", "whitening, 8,192"),
-        ("kmeans", WORK, "k-means"),
+        ("kmeans", WORK, "k-means, 1,000 clusters"),
+        ("kmeans", f"{WORK}, features of rotnet of pocket", "k-means, 1,000 clusters, features"),
     ],
 )
 def test_works_of_one_program_are_told_apart(benchmark, work, name):

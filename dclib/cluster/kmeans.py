@@ -11,17 +11,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dclib.cluster.fastest import fastest_backend
 from dclib.cluster.nearest import SEARCHES, has_bfloat16, import_faiss
 from dclib.cluster.stored_rows import Rows
 from dclib.distributed import Team, all_reduce_max, all_reduce_sum, everyone
 
-Backend = Literal["auto", "torch", "torch-bf16", "faiss"]
+Backend = Literal["auto", "torch", "torch-axes", "torch-bf16", "numpy", "faiss"]
 # rows times d, taken at once: 32 MiB in float32, and 128 on a GPU, which has to start anew for every block
 BLOCK_ELEMENTS, CUDA_BLOCK_ELEMENTS = 2**23, 2**25
 SUMMED_ELEMENTS = 2**20  # rows times d, summed at once by a CPU: 8 MiB in float64, which its caches hold
 SPLIT_STEP = 1 / 16  # how far each half of a split moves, as a share of the way to the donor's farthest point
 COPIES = 1e-6  # square of the reach, in units of the points' scale, below which a cluster holds copies of one point
-BFLOAT16_CLUSTERS, BFLOAT16_WIDTH = 512, 128  # k and d from which products in bfloat16 are faster
 SETTLING_ROUNDS = 10  # at most this many repairs of empty clusters after the last update
 
 
@@ -35,7 +35,7 @@ class KMeansResult:
     inertia: float  # mean squared distance of a point to its centroid
     history: tuple[float, ...]  # the same at every pass, first to last
     n_splits: int  # empty clusters that were refilled on the way
-    backend: str  # "torch", "torch-bf16" or "faiss": what really ran
+    backend: str  # never "auto": what really ran
 
 
 def kmeans(
@@ -60,8 +60,10 @@ def kmeans(
         generator: Draws the initial centroids, k distinct rows. A CPU generator, in the same state on every rank.
         n_iter: Updates of the centroids.
         backend: Who finds the nearest centroids: ``"torch"`` or ``"torch-bf16"`` on the device of the points,
-            ``"faiss"`` on the CPU. All find the same ones, but for ties within rounding. ``"auto"`` takes the fastest
-            for problems of this size, types and machine; the result says which ran.
+            ``"torch-axes"``, ``"numpy"`` and ``"faiss"`` on the CPU. All find the same ones, but for ties within
+            rounding, so that what is found does not depend on the machine. ``"auto"`` takes the fastest for these
+            points, after a short trial where the clustering is long
+            (:func:`dclib.cluster.fastest.fastest_backend`); the result says which.
         initial: (k, d) centroids to start from instead.
         team: The ranks that share the points; all of them by default.
 
@@ -83,7 +85,7 @@ def kmeans(
         initial = rows_of(points, draw_rows(shards.total, k, generator), shards)
     elif initial.shape != (k, points.shape[1]):
         raise ValueError(f"initial must be ({k}, {points.shape[1]}); got {tuple(initial.shape)}")
-    return _lloyd(points, initial, n_iter, _resolve(backend, points, k), shards)
+    return _lloyd(points, initial, n_iter, _resolve(backend, points, initial, n_iter), shards)
 
 
 @dataclass(frozen=True)
@@ -246,19 +248,22 @@ def _rows_per_block(points: Rows) -> int:
     return max(1, (CUDA_BLOCK_ELEMENTS if points.device.type == "cuda" else BLOCK_ELEMENTS) // points.shape[1])
 
 
-def _resolve(backend: Backend, points: Rows, k: int) -> str:
+def _resolve(backend: Backend, points: Rows, initial: Tensor, n_iter: int) -> str:
     """The back-end that runs: the one asked for, or the fastest."""
-    if backend not in ("auto", *SEARCHES):
+    if backend == "auto":
+        return fastest_backend(points, initial, n_iter + 1)
+    if backend not in SEARCHES:
         raise ValueError(f"backend must be one of 'auto', {', '.join(map(repr, SEARCHES))}; got {backend!r}")
-    has_products = has_bfloat16(points.dtype, points.device)
-    if backend == "torch-bf16" and not has_products:
+    if backend in ("torch-axes", "numpy") and (points.dtype != torch.float32 or points.device.type != "cpu"):
+        raise ValueError(
+            f"backend={backend!r} needs float32 points on a CPU; got {points.dtype} on {points.device}: use "
+            "backend='auto'"
+        )
+    if backend == "torch-bf16" and not has_bfloat16(points.dtype, points.device):
         raise ValueError(
             "backend='torch-bf16' needs float32 points, on a CPU with bfloat16 instructions or a GPU of compute "
             f"capability 8.0 with Triton; got {points.dtype} on {points.device}: use backend='auto'"
         )
     if backend == "faiss":
         import_faiss()
-    if backend != "auto":
-        return backend
-    pays = k >= BFLOAT16_CLUSTERS and points.shape[1] >= BFLOAT16_WIDTH
-    return "torch-bf16" if has_products and pays else "torch"
+    return backend

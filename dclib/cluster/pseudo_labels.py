@@ -11,12 +11,13 @@ from torch import Tensor
 
 from dclib.cluster.counts import check_cluster_counts
 from dclib.cluster.kmeans import Shards, draw_rows, kmeans, rows_of
+from dclib.cluster.nearest import SEARCHES
 from dclib.cluster.stored_rows import Rows, StoredRows, some_rows
 from dclib.cluster.whitening import BLOCK_ROWS, fit_pca_whitening, l2_normalise, usable_pca_dim
 from dclib.config import ClusterConfig
 from dclib.distributed import all_reduce_sum, end_team, make_team, shard, wait_for_all, world_size
 
-BACKENDS = ("faiss", "torch", "torch-bf16")
+BACKENDS = tuple(sorted(SEARCHES))
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,9 @@ TARGETS: Mapping[tuple[str, str, str], float] = {  # program, words of the work,
 }
 OWN: Mapping[str, str] = {  # ways that are ours too, and what the page calls them
     "torch": "ours, all in float32",
+    "torch-axes": "ours, few axes first",
     "torch-bf16": "ours, bfloat16 first",
+    "numpy": "ours, NumPy multiplies",
     "faiss": "ours, FAISS searches",
     "float32": "ours, float32",
 }
@@ -137,8 +139,9 @@ def short_name(benchmark: str, work: str) -> str:
     """What a work is called beside a bar: its program, and the number or words that tell it from that one's others."""
     if benchmark == "training_step":
         return work.split(":")[0]
-    told = re.search(r"\d+ x \d+|[\d,]+(?= features)", work)
-    return f"{NAMES.get(benchmark, benchmark)}{f', {told[0]}' if told else ''}"
+    told = re.search(r"\d+ x \d+|[\d,]+ clusters|[\d,]+(?= features)", work.replace(" centroids", " clusters"))
+    network = ", features" if ", features of" in work else ""
+    return f"{NAMES.get(benchmark, benchmark)}{f', {told[0]}' if told else ''}{network}"
 
 
 def plot_ratios(times: Mapping[str, float]) -> Axes:
