@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
+from dclib.data.samplers import images_shown
 from dclib.evaluate.finetune import RECIPES, scaled_epochs
 from dclib.evaluate.finetune_runs import starts_of
 from dclib.evaluate.voc_runs import IN_TABLE, tasks_of
@@ -50,7 +50,8 @@ def test_training_steps_are_those_of_a_run() -> None:
     step = own(True, POCKET.method("rotnet").train.batch_size, "auto")
     found = stage_seconds(POCKET, ["rotnet"], machine_where({step.name: 1.0}), {})
     config = POCKET.method("rotnet").train
-    assert found["pretrain"] == pytest.approx(config.epochs * math.ceil(config.epoch_images / config.batch_size))
+    shown = images_shown(config.epoch_images, config.batch_size)
+    assert found["pretrain"] == pytest.approx(config.epochs * shown / config.batch_size)
 
 
 def test_fine_tuning_steps_are_those_of_both_recipes() -> None:

@@ -19,8 +19,12 @@ from dclib.planner.phases import UPDATE_PASSES, evaluation_phase, phases_of
 from dclib.planner.plan import workload
 from dclib.planner.workload import Workload
 
-# images for each one of the pool
-POCKET = {"objects_train": 0.3, "objects_test": 0.2, "scenes_train": 0.04, "scenes_test": 0.1}
+POCKET = {
+    "objects_train": 0.3,
+    "objects_test": 0.2,
+    "scenes_train": 0.04,
+    "scenes_test": 0.1,
+}  # of an image of the pool
 POCKET_VOC, VOC = (0.03, 0.03, 0.04), (2501, 2510, 4952)  # train, val and test: for an image of the pool; VOC2007
 POCKET_LANDMARKS, LANDMARKS = 0.036, 11_455  # images of both cities
 IN_TABLE_4 = {method for pair in TABLE4_METHODS.values() for method in pair} | {"released"}
