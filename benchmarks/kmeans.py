@@ -166,11 +166,13 @@ def means_by_loop(rows: np.ndarray, nearest: np.ndarray, centroids: np.ndarray) 
             centroids[c] = members.mean(axis=0)
 
 
-def ways_of(k: int, used: dict[str, Any]) -> Iterator[tuple[str, Way]]:
-    """Everything that is compared on k clusters, ours first."""
+def ways_of(k: int, d: int, used: dict[str, Any]) -> Iterator[tuple[str, Way]]:
+    """Everything that is compared on k clusters in d dimensions, ours first."""
     has_products = has_bfloat16(torch.float32, torch.device("cpu"))
     yield from ((b, with_backend(b, used)) for b in (OURS, *fastest.candidates(has_products)))
-    yield from {"FAISS": by_faiss, SUPER: by_super_kmeans, "scikit-learn": with_scikit_learn(used)}.items()
+    yield from {"FAISS": by_faiss, "scikit-learn": with_scikit_learn(used)}.items()
+    if d >= 2 * faiss.SuperKMeansParameters().d_prime_min:  # it refuses fewer
+        yield SUPER, by_super_kmeans
     if importlib.util.find_spec("sklearnex"):
         yield "scikit-learn-intelex", with_scikit_learn(used, "sklearnex")
     if k <= LOOP_CLUSTERS:
@@ -183,7 +185,7 @@ def measure(
     """Seconds per update of every way in every repeat, and how far its inertia is from that of plain float32."""
     initial = points[draw_rows(len(points), k, generator(options.seed, "centroids"))]
     few = points[: options.loop_points]
-    ways = dict(ways_of(k, used))
+    ways = dict(ways_of(k, options.d, used))
     centroids = dict[str, Tensor]()
 
     def run(name: str) -> None:
