@@ -453,7 +453,7 @@ def test_a_training_that_begins_anew_says_why_and_how_long_it_took(fresh, tmp_pa
 
 @pytest.mark.parametrize("call", [pretrain_method, probe_method])
 def test_unknown_method_is_refused_before_the_data_are_made(fresh, monkeypatch, call):
-    monkeypatch.setattr(train_runs, "make_pocket_world", lambda *_, **__: pytest.fail("drew the pocket world"))
+    monkeypatch.setattr(train_runs, "draw_pocket_world", lambda *_, **__: pytest.fail("drew the pocket world"))
     with pytest.raises(ValueError, match="unknown method 'rotnett' in preset 'tiny'; it has random, rotnet, deepc"):
         call(tiny_preset(Path("."), data={}), "rotnett", 0)
     assert not fresh.exists()

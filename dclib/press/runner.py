@@ -93,7 +93,7 @@ def run_preset(
     print(f"preset {preset.name}: {len(stages)} pages, up to {jobs} at once on {cores} cores", flush=True)
     for line in outlook.lines:
         print(f"  {line}", flush=True)
-    with _lock(workspace(preset)) as held_alone:
+    with lock_workspace(workspace(preset)) as held_alone:
         return run_stages(
             stages,
             keys,
@@ -163,7 +163,7 @@ def run_stages(
             if not ended:
                 time.sleep(POLL_SECONDS)
     finally:
-        _stop(running)
+        stop([child.process for child in running])
     return outcomes
 
 
@@ -208,6 +208,14 @@ def _settle(
 def _start(stage: Stage, folder: Path, threads: int, timeout: int, lock: int | None) -> _Child:
     """Start the process that executes a stage; it writes below ``work/`` only."""
     work = folder / "work"
+    job = write_job(stage, work, timeout)
+    _say("start", stage.page)
+    process = start_jobs([job], work / f"{stage.page}.log", child_environment(threads, work), lock)
+    return _Child(stage=stage, process=process, started=time.monotonic(), threads=threads)
+
+
+def write_job(stage: Stage, work: Path, timeout: int) -> Path:
+    """What a process is told that executes a stage, as a file below ``work``."""
     job = {
         "notebook": str(stage.notebook.resolve()),
         "output": str(work / f"{stage.page}.ipynb"),
@@ -218,20 +226,25 @@ def _start(stage: Stage, folder: Path, threads: int, timeout: int, lock: int | N
     }
     _clear(work, stage.page)
     write_atomically(work / f"{stage.page}.json", json.dumps(job).encode())
-    _say("start", stage.page)
-    with (work / f"{stage.page}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dclib.press.notebooks", str(work / f"{stage.page}.json")],
+    return work / f"{stage.page}.json"
+
+
+def start_jobs(
+    jobs: Sequence[Path], log: Path, environment: Mapping[str, str], lock: int | None
+) -> subprocess.Popen[bytes]:
+    """Start the process that executes some jobs, one after the other."""
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dclib.press.notebooks", *map(str, jobs)],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=file,
             stderr=subprocess.STDOUT,
-            env=_child_environment(threads, work),
+            env=environment,
             pass_fds=() if lock is None else (lock,),
         )
-    return _Child(stage=stage, process=process, started=time.monotonic(), threads=threads)
 
 
-def _child_environment(threads: int, work: Path) -> dict[str, str]:
+def child_environment(threads: int, work: Path) -> dict[str, str]:
     """This process's environment with its own kernel and dclib, and without personal start-up files."""
     environment = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "JUPYTER_PATH", "PYTHONSTARTUP")}
     package = str(Path(__file__).resolve().parent.parent.parent)
@@ -250,17 +263,23 @@ def _finish(child: _Child, keys: Mapping[str, str], folder: Path, parts: Mapping
     page, seconds = child.stage.page, time.monotonic() - child.started
     if child.process.returncode != 0:
         return Outcome(status="failed", seconds=seconds, message=_keep_failure(child, folder))
-    pages = folder / "pages"
+    put_page(child.stage, folder, seconds, child.threads, key=keys[page], parts=dict(parts))
+    _clear(folder / "failed", page)
+    return Outcome(status="done", seconds=seconds)
+
+
+def put_page(stage: Stage, folder: Path, seconds: float, threads: int, **more: Any) -> None:
+    """Move the page of a stage that ended well from ``work`` to ``pages``, with its run card."""
+    page, pages = stage.page, folder / "pages"
     card = {
         "page": page,
-        "notebook": child.stage.notebook.name,
-        "parameters": dict(child.stage.parameters),
-        "key": keys[page],
-        "parts": dict(parts),
+        "notebook": stage.notebook.name,
+        "parameters": dict(stage.parameters),
         "seconds": round(seconds, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "threads": child.threads,
+        "threads": threads,
         "versions": {**installed_versions(), "papermill": metadata.version("papermill")},
+        **more,
     }
     pages.mkdir(parents=True, exist_ok=True)
     with held(pages):  # a book that is being built has copied all of them, or waits
@@ -269,8 +288,6 @@ def _finish(child: _Child, keys: Mapping[str, str], folder: Path, parts: Mapping
         (folder / "work" / f"{page}.ipynb").replace(pages / f"{page}.ipynb")
         write_atomically(pages / f"{page}.json", json.dumps(card, indent=1).encode())
     _clear(folder / "work", page)
-    _clear(folder / "failed", page)
-    return Outcome(status="done", seconds=seconds)
 
 
 def _keep_failure(child: _Child, folder: Path) -> str:
@@ -295,24 +312,24 @@ def _keep_failure(child: _Child, folder: Path) -> str:
 
 
 def _clear(folder: Path, page: str) -> None:
-    for suffix in (".ipynb", ".json", ".log", ".error"):
+    for suffix in (".ipynb", ".json", ".log", ".error", ".seconds"):
         (folder / f"{page}{suffix}").unlink(missing_ok=True)
 
 
-def _stop(running: Sequence[_Child]) -> None:
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """End what is still at work; a kernel ends by itself when its parent has gone."""
-    for child in running:
-        child.process.terminate()
-    for child in running:
+    for process in processes:
+        process.terminate()
+    for process in processes:
         try:
-            child.process.wait(timeout=10)
+            process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            child.process.kill()
-            child.process.wait()
+            process.kill()
+            process.wait()
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[int]:
+def lock_workspace(folder: Path) -> Iterator[int]:
     """Hold the workspace alone; two runs at once would train into the same checkpoints."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
