@@ -11,7 +11,7 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -21,6 +21,7 @@ from dclib.preemption import EXIT_STATUS
 from dclib.presets import data_root, load_preset, preset_folder, project_root
 
 if TYPE_CHECKING:
+    from dclib.press.runner import Outcome
     from dclib.train.runnable import Outlook
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -60,14 +61,16 @@ def _told(error: Exception) -> str:
 def _run(options: argparse.Namespace) -> int:
     from dclib.press.runner import run_preset
 
-    outcomes = run_preset(
-        options.preset,
-        data=options.data,
-        settings=_settings(options),
-        jobs=options.jobs,
-        force=options.force,
-        **({"timeout": options.timeout} if options.timeout else {}),
-    )
+    return _report(run_preset(options.preset, data=options.data, settings=_settings(options), **_run_options(options)))
+
+
+def _run_options(options: argparse.Namespace) -> dict[str, Any]:
+    timeout = {"timeout": options.timeout} if options.timeout else {}
+    return {"jobs": options.jobs, "force": options.force, **timeout}
+
+
+def _report(outcomes: Mapping[str, Outcome]) -> int:
+    """Say which pages were not made; the exit status."""
     bad = [page for page, outcome in outcomes.items() if outcome.status in ("failed", "blocked")]
     if bad:
         print(f"dclib: {len(bad)} of {len(outcomes)} pages are missing or old: {', '.join(bad)}", file=sys.stderr)
@@ -75,18 +78,22 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _book(options: argparse.Namespace) -> int:
-    from dclib.press.site import BuildError, build_book
+    from dclib.press.book import Wanted, make_book
+    from dclib.press.site import BuildError
 
-    if not options.build_only and (status := _run(options)):
-        print("dclib: the book was not built; the last one, if any, is as it was", file=sys.stderr)
-        return status
+    wanted = Wanted(options.preset, options.data, _settings(options), options.out)
+    outcomes = {}
     try:
-        index = build_book(options.preset, data=options.data, settings=_settings(options), out=options.out)
+        if options.build_only:
+            wanted.build()
+        else:
+            outcomes = make_book(wanted, train=options.train, **_run_options(options))
     except BuildError as error:
         print(f"dclib: {error}", file=sys.stderr)
         return FAILED
-    print(f"the book: {os.path.relpath(index)}")
-    return 0
+    status = _report(outcomes)
+    print(f"the book: {os.path.relpath(wanted.html / 'index.html')}")
+    return status
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -294,6 +301,12 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="execute the notebooks of a preset that are not up to date")
     book = commands.add_parser("book", help="run, then build the book")
     book.add_argument("--out", default="", help="where the book goes (default: _build/html in the project)")
+    book.add_argument(
+        "--train",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="train and measure here; else the book is the published one (default: train)",
+    )
     book.add_argument("--build-only", action="store_true", help="build from the pages there are, run nothing")
     for command, function in ((run, _run), (book, _book)):
         _add_preset_options(command)

@@ -63,9 +63,12 @@ def _read_layers(path: Path, count: int) -> list[FirstLayer]:
     with np.load(path, allow_pickle=False) as kept:
         return [
             FirstLayer(
-                **{name: kept[f"{name}_{i}"] for name in ("gradients", "responses", "filters")},
+                gradients=kept[f"gradients_{i}"],
+                responses=kept[f"responses_{i}"],
+                filters=kept[f"filters_{i}"],
                 chosen=tuple(kept[f"chosen_{i}"].tolist()),
-                **{name: float(kept[f"{name}_{i}"]) for name in ("difference", "scale")},
+                difference=float(kept[f"difference_{i}"]),
+                scale=float(kept[f"scale_{i}"]),
             )
             for i in range(count)
         ]

@@ -21,7 +21,7 @@ from typing import Any
 
 import nbformat
 import papermill
-from jupyter_client import AsyncKernelManager
+from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell
@@ -127,7 +127,8 @@ def execute(
     """
     notebook = fill_titles(read_notebook(path), parameters)
     if kernel is not None:
-        notebook.cells.insert(0, new_code_cell(EMPTY_KERNEL, metadata={"tags": [EMPTIES]}))
+        first = new_code_cell(EMPTY_KERNEL, metadata={"tags": [EMPTIES]})  # type: ignore[no-untyped-call]
+        notebook.cells.insert(0, first)
     try:
         _execute_where_a_kernel_starts(
             notebook,

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
@@ -31,6 +31,7 @@ from dclib.records import held, installed_versions, lock, write_atomically
 MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
 CELL_TIMEOUT = 7 * 24 * 3600  # seconds; a hung cell ends some day, a long training is not cut short
 POLL_SECONDS = 0.05
+TOLD_SECONDS = 2.0  # between two times that a run says how far it is
 
 Status = Literal["done", "skipped", "failed", "blocked"]
 
@@ -54,6 +55,19 @@ class _Child:
     threads: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is."""
+
+    settled: Mapping[str, Outcome]  # page -> what became of it
+    running: tuple[str, ...]
+    waiting: tuple[str, ...]
+    seconds_left: float
+
+
+Watch = Callable[[Progress], None]
+
+
 def run_preset(
     preset_name: str,
     *,
@@ -62,6 +76,7 @@ def run_preset(
     jobs: int | None = None,
     force: bool = False,
     timeout: int = CELL_TIMEOUT,
+    watch: Watch | None = None,
 ) -> dict[str, Outcome]:
     """Execute every stage of a preset that is not up to date; see the module.
 
@@ -73,6 +88,7 @@ def run_preset(
             fills the GPU.
         force: Run up-to-date stages as well.
         timeout: Seconds one cell may take.
+        watch: Is told every few seconds how far the run is.
 
     Returns:
         What became of each page. A failed stage leaves its last good page alone and stops only what needs it.
@@ -104,6 +120,7 @@ def run_preset(
             force=force,
             timeout=timeout,
             lock=held_alone,
+            watch=watch,
         )
 
 
@@ -123,6 +140,7 @@ def run_stages(
     timeout: int = CELL_TIMEOUT,
     lock: int | None = None,
     parts: Mapping[str, Mapping[str, str]] | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Outcome]:
     """Execute ``stages`` below ``folder``, at most ``jobs`` at once, the most urgent first.
 
@@ -137,6 +155,7 @@ def run_stages(
     outcomes: dict[str, Outcome] = {}
     ready: list[Stage] = []
     running: list[_Child] = []
+    told = -TOLD_SECONDS
     try:
         while sorter.is_active():
             ready += [by_page[page] for page in sorter.get_ready()]
@@ -158,13 +177,30 @@ def run_stages(
                 sorter.done(page)
                 if outcome.status == "done":
                     forecast.learn(page, outcome.seconds)
-                at_work = {child.stage.page: time.monotonic() - child.started for child in running}
-                _announce(page, outcome, len(outcomes), len(stages), forecast.seconds_left(outcomes, at_work))
+                left = forecast.seconds_left(outcomes, _at_work(running))
+                _announce(page, outcome, len(outcomes), len(stages), left)
+            if watch and time.monotonic() - told >= TOLD_SECONDS:
+                told = time.monotonic()
+                watch(_progress(stages, outcomes, running, forecast))
             if not ended:
                 time.sleep(POLL_SECONDS)
     finally:
         stop([child.process for child in running])
     return outcomes
+
+
+def _at_work(running: Sequence[_Child]) -> dict[str, float]:
+    """Seconds since the start of each stage at work."""
+    return {child.stage.page: time.monotonic() - child.started for child in running}
+
+
+def _progress(
+    stages: Sequence[Stage], outcomes: Mapping[str, Outcome], running: Sequence[_Child], forecast: Forecast
+) -> Progress:
+    at_work = _at_work(running)
+    waiting = tuple(stage.page for stage in stages if stage.page not in {*outcomes, *at_work})
+    left = forecast.seconds_left(outcomes, at_work)
+    return Progress(settled=dict(outcomes), running=tuple(at_work), waiting=waiting, seconds_left=left)
 
 
 def read_card(folder: Path, page: str) -> dict[str, Any] | None:
