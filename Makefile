@@ -5,6 +5,8 @@
 
 PRESET ?= pocket
 DATA   ?=
+# 0 for the published book alone, without training anything: make book TRAIN=0
+TRAIN  ?= 1
 # a number of seeds, in place of the preset's own: make book SEEDS=3
 SEEDS  ?=
 # more options for `python -m dclib book`, such as ARGS="--jobs 1 --set train.epochs=2"
@@ -28,7 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: book test benchmarks format lock clean help
 
 book: $(STAMP)
-	@$(BIN)/python -m dclib book --preset "$(PRESET)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)") $(ARGS)
+	@$(BIN)/python -m dclib book --preset "$(PRESET)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(filter 0,$(TRAIN)),--no-train) $(ARGS)
 
 test: $(STAMP)
 	@echo "== ruff check"

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from dclib.preemption import EXIT_STATUS
 from dclib.presets import data_root, load_preset, preset_folder, project_root
 
 if TYPE_CHECKING:
+    from dclib.press.runner import Outcome
     from dclib.train.runnable import Outlook
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -62,14 +63,16 @@ def _told(error: Exception) -> str:
 def _run(options: argparse.Namespace) -> int:
     from dclib.press.runner import run_preset
 
-    outcomes = run_preset(
-        options.preset,
-        data=options.data,
-        settings=_settings(options),
-        jobs=options.jobs,
-        force=options.force,
-        **({"timeout": options.timeout} if options.timeout else {}),
-    )
+    return _report(run_preset(options.preset, data=options.data, settings=_settings(options), **_run_options(options)))
+
+
+def _run_options(options: argparse.Namespace) -> dict[str, Any]:
+    timeout = {"timeout": options.timeout} if options.timeout else {}
+    return {"jobs": options.jobs, "force": options.force, **timeout}
+
+
+def _report(outcomes: Mapping[str, Outcome]) -> int:
+    """Say which pages were not made; the exit status."""
     bad = [page for page, outcome in outcomes.items() if outcome.status in ("failed", "blocked")]
     if bad:
         print(f"dclib: {len(bad)} of {len(outcomes)} pages are missing or old: {', '.join(bad)}", file=sys.stderr)
@@ -77,18 +80,22 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _book(options: argparse.Namespace) -> int:
-    from dclib.press.site import BuildError, build_book
+    from dclib.press.book import Wanted, make_book
+    from dclib.press.site import BuildError
 
-    if not options.build_only and (status := _run(options)):
-        print("dclib: the book was not built; the last one, if any, is as it was", file=sys.stderr)
-        return status
+    wanted = Wanted(options.preset, options.data, _settings(options), options.out)
+    outcomes = {}
     try:
-        index = build_book(options.preset, data=options.data, settings=_settings(options), out=options.out)
+        if options.build_only:
+            wanted.build()
+        else:
+            outcomes = make_book(wanted, train=options.train, **_run_options(options))
     except BuildError as error:
         print(f"dclib: {error}", file=sys.stderr)
         return FAILED
-    print(f"the book: {os.path.relpath(index)}")
-    return 0
+    status = _report(outcomes)
+    print(f"the book: {os.path.relpath(wanted.html / 'index.html')}")
+    return status
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -303,6 +310,12 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="execute the notebooks of a preset that are not up to date")
     book = commands.add_parser("book", help="run, then build the book")
     book.add_argument("--out", default="", help="where the book goes (default: _build/html in the project)")
+    book.add_argument(
+        "--train",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="train and measure here; else the book is the published one (default: train)",
+    )
     book.add_argument("--build-only", action="store_true", help="build from the pages there are, run nothing")
     for command, function in ((run, _run), (book, _book)):
         _add_preset_options(command)
@@ -340,21 +353,27 @@ def _parser() -> argparse.ArgumentParser:
         if function is _submit:
             _add_slurm_options(command)
     plan = commands.add_parser("plan", help="estimate seconds, memory, disk and traffic before anything runs")
-    _add_preset_options(plan)
-    plan.add_argument("--method", default="", help="one of the preset's methods (default: all that train)")
-    plan.add_argument(
+    _add_plan_options(plan)
+    plan.set_defaults(command=_plan)
+    return parser
+
+
+def _add_plan_options(command: argparse.ArgumentParser) -> None:
+    _add_preset_options(command)
+    command.add_argument("--method", default="", help="one of the preset's methods (default: all that train)")
+    command.add_argument(
         "--images", type=int, default=0, metavar="N", help="images to pre-train on (default: those there are)"
     )
-    plan.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs, or processes of the CPU (default: 1)")
-    plan.add_argument(
+    command.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs, or processes of the CPU (default: 1)")
+    command.add_argument(
         "--gpu",
         default="this",
         metavar="NAME",
         help="h100, a100-80gb, ..., cpu, the one of the published record, or this (default), this machine's CPU",
     )
-    plan.add_argument("--disk", type=float, default=0.0, metavar="GB", help="room for the run's files (default: any)")
-    plan.set_defaults(command=_plan)
-    return parser
+    command.add_argument(
+        "--disk", type=float, default=0.0, metavar="GB", help="room for the run's files (default: any)"
+    )
 
 
 def _add_slurm_options(command: argparse.ArgumentParser) -> None:

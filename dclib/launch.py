@@ -29,7 +29,7 @@ from dclib.distributed import is_launched, process_group
 from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
 from dclib.preemption import LEFT, SIGNALS, PreemptedError, heed_signals
-from dclib.presets import runs_folder
+from dclib.presets import measuring, runs_folder
 
 ENGINE = ("-m", "torch.distributed.run", "--standalone")
 UNTRAINED = ("random", "released")  # methods with nothing to share out
@@ -44,6 +44,7 @@ class LaunchError(RuntimeError):
     """The processes of a training have failed; the message says what they said."""
 
 
+@measuring
 def train_network(
     preset: Preset, method: str, seed: int, *, processes: int = 1, report: Callable[[str], None] = print
 ) -> Trunk:

@@ -12,10 +12,11 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from reprlib import repr as shown  # a value from a file may be as long as it likes
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import yaml
 
@@ -38,6 +39,7 @@ from dclib.config import (
 from dclib.reading import read_text
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 SECTIONS: Mapping[str, type[Any]] = {"model": ModelConfig, "cluster": ClusterConfig, "train": TrainConfig}
 STAGES: Mapping[str, type[Any]] = {
@@ -72,6 +74,27 @@ def data_root(data: DataConfig) -> Path:
 def runs_folder() -> Path:
     """Where runs are kept: DCLIB_RUNS, else runs/ in the project."""
     return Path(os.environ.get("DCLIB_RUNS", project_root() / "runs"))
+
+
+def edition() -> Path | None:
+    """The folder of published results that pages are made from: DCLIB_EDITION; None where they show runs made here."""
+    named = os.environ.get("DCLIB_EDITION", "")
+    return project_root() / named if named else None
+
+
+def shown_folder(preset: str) -> Path:
+    """The folder whose records and pictures the pages of a preset show: the edition's, else that of its runs."""
+    return edition() or runs_folder() / preset
+
+
+def measuring(function: Callable[P, T]) -> Callable[P, T | None]:
+    """Mark what measures and writes records: where published results are shown it returns at once, for they are all."""
+
+    @wraps(function)
+    def unless_published(*arguments: P.args, **options: P.kwargs) -> T | None:
+        return function(*arguments, **options) if edition() is None else None
+
+    return unless_published
 
 
 def load_preset(name: str | Path, overrides: Mapping[str, Any] | None = None, *, weights: str = "") -> Preset:

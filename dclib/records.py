@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -102,14 +102,21 @@ def write_records(path: Path, card: RunCard, records: Sequence[Record]) -> None:
 
 def read_records(folder: Path) -> list[Record]:
     """Every record under ``folder``, in file order, each with its run card."""
-    found = []
+    found: list[Record] = []
     for path in sorted(Path(folder).rglob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not (isinstance(content, dict) and {"card", "records"} <= content.keys()):
-            raise ValueError(f"{path} is not a records file: it needs 'card' and 'records'; delete it and run again")
-        card = RunCard(**content["card"])
-        found += [Record(**row, card=card) for row in content["records"]]
+        state = path.stat()
+        found += _records_of(path, state.st_mtime_ns, state.st_size, state.st_ino)
     return found
+
+
+@lru_cache(maxsize=4096)  # a page reads them several times, and several pages may be made by one process
+def _records_of(path: Path, *state: int) -> tuple[Record, ...]:
+    """The records in a file, while it is in one ``state``."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not (isinstance(content, dict) and {"card", "records"} <= content.keys()):
+        raise ValueError(f"{path} is not a records file: it needs 'card' and 'records'; delete it and run again")
+    card = RunCard(**content["card"])
+    return tuple(Record(**row, card=card) for row in content["records"])
 
 
 def select(records: Iterable[Record], name: str, **where: str | int) -> list[Record]:

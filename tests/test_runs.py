@@ -227,7 +227,7 @@ def test_final_agreement_is_that_of_one_clustering_for_all_methods(runs, world, 
 def test_clusters_are_pictured_by_members(done, world):
     pool = open_images(world / "pool")
     folder = done / "tiny" / "pictures"
-    assert sorted(p.name for p in folder.iterdir()) == sorted(
+    assert sorted(p.name for p in folder.glob("*.json")) == sorted(
         f"clusters-{m}-s0.json" for m in METHODS if "cluster" in m
     )
     for method in ("deepcluster", "deepercluster_hierarchy"):
@@ -455,7 +455,7 @@ def test_a_training_that_begins_anew_says_why_and_how_long_it_took(fresh, tmp_pa
 
 @pytest.mark.parametrize("call", [pretrain_method, probe_method])
 def test_unknown_method_is_refused_before_the_data_are_made(fresh, monkeypatch, call):
-    monkeypatch.setattr(train_runs, "make_pocket_world", lambda *_, **__: pytest.fail("drew the pocket world"))
+    monkeypatch.setattr(train_runs, "draw_pocket_world", lambda *_, **__: pytest.fail("drew the pocket world"))
     with pytest.raises(ValueError, match="unknown method 'rotnett' in preset 'tiny'; it has random, rotnet, deepc"):
         call(tiny_preset(Path("."), data={}), "rotnett", 0)
     assert not fresh.exists()

@@ -66,8 +66,8 @@ def test_a_change_of_a_module_touches_the_pages_that_use_it(planned, monkeypatch
 def test_new_published_records_touch_the_pages_that_show_them_and_train_nothing_anew(planned, monkeypatch) -> None:
     preset, stages = planned
     before = stage_parts(stages, preset)
-    real = module._folder_stamp
-    monkeypatch.setattr(module, "_folder_stamp", lambda f: "new" if f.name == preset.name else real(f))
+    real = module.folder_stamp
+    monkeypatch.setattr(module, "folder_stamp", lambda f: "new" if f.name == preset.name else real(f))
     changed = {page: changed_parts(before[page], now) for page, now in stage_parts(stages, preset).items()}
     assert {page for page, parts in changed.items() if parts} == JUDGED | {"recipes"}
     assert {part for parts in changed.values() for part in parts} == {"published records"}

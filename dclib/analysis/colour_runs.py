@@ -14,6 +14,7 @@ from dclib.analysis.clusterings import CLUSTERING_ROOMS, analysed_clustering, fi
 from dclib.analysis.colour import ColourSpread, colour_spreads, mean_colours, spread_of
 from dclib.config import Preset, config_hash
 from dclib.data.images import ImageSet
+from dclib.presets import measuring
 from dclib.records import Record, write_atomically, write_records
 from dclib.train.runs import default_device, is_current, preset_folder, run_card
 
@@ -27,6 +28,7 @@ def colour_methods(preset: Preset) -> tuple[str, ...]:
     return tuple(method for method in METHODS if method in preset.methods)
 
 
+@measuring
 def colour_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:
     """Measure the colours of one network's clusters and write the records; nothing where they are current."""
     pixels, place = pool_pixels(preset, method), torch.device(device or default_device())

@@ -32,7 +32,7 @@ from dclib.data.folders import changed_at
 from dclib.data.images import ImageSet
 from dclib.data.metadata_table import TableFacts, import_metadata, is_large, table_facts
 from dclib.data.yfcc_metadata import MetadataTable, normalise_tag, read_metadata, table_beside
-from dclib.presets import data_root, runs_folder
+from dclib.presets import data_root, measuring, runs_folder
 from dclib.records import DATA, Record, RunCard, code_hash, write_atomically, write_records
 from dclib.train.runnable import metadata_fault
 from dclib.train.runs import default_device, device_name, is_current, prepare_data, preset_folder, run_card
@@ -60,6 +60,7 @@ def metadata_file(preset: Preset) -> Path | None:
     return None if metadata_fault(preset, pool) else table_beside(pool)
 
 
+@measuring
 def hashtag_counts(preset: Preset) -> None:
     """Count hashtags and labels and write the records of Figure 1; nothing where there is no metadata."""
     path = metadata_file(preset)
@@ -156,6 +157,7 @@ def metadata_methods(preset: Preset) -> tuple[str, ...]:
     return tuple(method for method in METHODS if method in preset.methods)
 
 
+@measuring
 def metadata_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:
     """Compare one network's clusters with the metadata and write the records; nothing where there is none."""
     path = metadata_file(preset)

@@ -16,7 +16,7 @@ from dclib.config import ChoiceConfig, MethodConfig, Preset, config_hash
 from dclib.data.contents import content_hashes
 from dclib.evaluate.validation import usable_voc_splits, validation_score
 from dclib.evaluate.voc_runs import VOC_ROOMS
-from dclib.presets import SECTIONS, build
+from dclib.presets import SECTIONS, build, measuring
 from dclib.records import Record, write_records
 from dclib.train.runnable import runnable_methods
 from dclib.train.runs import (
@@ -33,6 +33,7 @@ from dclib.train.runs import (
 CHOICE_ROOMS = (*VOC_ROOMS, "evaluate/choice", "evaluate/validation")
 
 
+@measuring
 def choose_setting(preset: Preset, seed: int, *, device: str = "") -> None:
     """Train ``preset.choice.method`` with each value of the setting, score each on VOC, and write the records.
 

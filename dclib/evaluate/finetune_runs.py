@@ -22,6 +22,7 @@ from dclib.evaluate.finetune import (
 from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
 from dclib.paper import TABLE2_METHODS
+from dclib.presets import measuring
 from dclib.records import Record, write_records
 from dclib.train.runnable import runnable_methods
 from dclib.train.runs import default_device, is_current, kept_pixels, prepare_data, preset_folder, run_card
@@ -36,6 +37,7 @@ def starts_of(preset: Preset) -> tuple[str, ...]:
     return tuple(method for method in wanted if method in there)
 
 
+@measuring
 def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:
     """Fine-tune from one trained network by both recipes and write the records of each; ``random`` is from scratch.
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from dclib.config import Preset
 from dclib.data.transforms import to_tensor
+from dclib.evaluate.networks import trained_network
 from dclib.models.folding import fold_sobel
 from dclib.models.vgg import Trunk
+from dclib.presets import edition, shown_folder
+from dclib.records import replacing
 
 LONGEST_SIDE = 512  # larger photographs are shrunk to this
 
@@ -35,6 +41,37 @@ class FirstLayer:
     chosen: tuple[int, ...]
     difference: float
     scale: float
+
+
+def look_at_images(preset: Preset, method: str, seed: int, images: Sequence[Image.Image]) -> list[FirstLayer]:
+    """What the first layer of one trained network sees of some images, kept with the run's pictures.
+
+    Where published results are shown it is read from there; empty where nothing of this network was published.
+    """
+    path = shown_folder(preset.name) / "pictures" / f"first-layer-{method}-s{seed}.npz"
+    if edition() is not None:
+        return _read_layers(path, len(images)) if path.is_file() else []
+    trunk = trained_network(preset, method, seed)
+    seen = [look_through(trunk, image) for image in images]
+    with replacing(path) as file:
+        arrays = {f"{name}_{i}": value for i, layer in enumerate(seen) for name, value in asdict(layer).items()}
+        np.savez_compressed(file, **arrays)
+    return seen
+
+
+def _read_layers(path: Path, count: int) -> list[FirstLayer]:
+    with np.load(path, allow_pickle=False) as kept:
+        return [
+            FirstLayer(
+                gradients=kept[f"gradients_{i}"],
+                responses=kept[f"responses_{i}"],
+                filters=kept[f"filters_{i}"],
+                chosen=tuple(kept[f"chosen_{i}"].tolist()),
+                difference=float(kept[f"difference_{i}"]),
+                scale=float(kept[f"scale_{i}"]),
+            )
+            for i in range(count)
+        ]
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from dclib.evaluate.retrieval import (
     learn_whitening,
     rank_queries,
 )
+from dclib.presets import measuring
 from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
 from dclib.train.runnable import CITIES, city_folders, retrieval_fault
 from dclib.train.runs import (
@@ -52,6 +53,7 @@ def open_cities(preset: Preset) -> dict[str, tuple[ImageSet, Landmarks]]:
     return {city: open_landmarks(folders[city], ignore=ignored[city]) for city in CITIES}
 
 
+@measuring
 def retrieve_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:
     """Rank both cities with one trained network and write the records.
 

@@ -12,6 +12,7 @@ from dclib.data.images import ImageSet, balanced_subset
 from dclib.data.pixels import Pixels
 from dclib.evaluate.linear_probe import OBJECTS_LR, SCENES_LR, linear_probe
 from dclib.evaluate.networks import trained_network
+from dclib.presets import measuring
 from dclib.records import Record, write_records
 from dclib.train.runs import (
     default_device,
@@ -27,6 +28,7 @@ from dclib.train.start import ROOMS
 HALVES = {"objects": OBJECTS_LR, "scenes": SCENES_LR}  # the halves of Table 1 and their learning rates
 
 
+@measuring
 def probe_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:
     """Probe the 13 layers of one trained network on every labelled set of the preset and write the records.
 

@@ -14,6 +14,7 @@ from dclib.evaluate.networks import trained_network
 from dclib.evaluate.validation import usable_voc_splits
 from dclib.evaluate.voc import Setting, VocResult, classify_voc
 from dclib.paper import TABLE4_METHODS
+from dclib.presets import measuring
 from dclib.records import Record, write_records
 from dclib.train.runs import (
     default_device,
@@ -57,6 +58,7 @@ def tasks_of(preset: Preset, method: str) -> tuple[Task, ...]:
     return (*tasks, Task("all", "test", steps)) if method in IN_TABLE else tasks
 
 
+@measuring
 def voc_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:
     """Classify VOC with one trained network and write the records of each of its tasks.
 

@@ -28,11 +28,14 @@ HIDDEN_CLASSES = "hidden_classes.tsv"
 ZIP_DATE = (2014, 6, 1, 0, 0, 0)  # fixed, so that the same seed gives the same bytes
 
 
-def plan_pool(root: Path, count: int, seed: int) -> list[Callable[[], None]]:
-    """The jobs that write the pool below ``root``: one for each zip, and one for the tables."""
+def plan_pool(root: Path, count: int, seed: int, *, drawn: bool = True) -> list[Callable[[], None]]:
+    """The jobs that write the pool below ``root``: one for each zip, and one for the tables.
+
+    Unless ``drawn``, every picture has its place and no bytes.
+    """
     photos = plan_photos(count, seed, image_numbers(count, seed))
     by_zip = groupby(sorted(photos, key=lambda p: p.number), key=lambda p: p.number // 1000)
-    jobs: list[Callable[[], None]] = [partial(write_zip, root, seed, list(group)) for _, group in by_zip]
+    jobs: list[Callable[[], None]] = [partial(write_zip, root, seed, list(group), drawn) for _, group in by_zip]
     return [partial(write_tables, root, seed, photos), *jobs]
 
 
@@ -50,16 +53,20 @@ def image_numbers(count: int, seed: int) -> list[int]:
     return [numbers[i] for i in rng.permutation(count)]
 
 
-def write_zip(root: Path, seed: int, photos: Sequence[Photo]) -> None:
+def write_zip(root: Path, seed: int, photos: Sequence[Photo], drawn: bool = True) -> None:
     """Draw the photos of one shard and store them in its zip, in order of their number."""
     folder, shard = divmod(photos[0].number // 1000, 1000)
     path = root / f"{folder:02d}" / f"{shard:03d}.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for photo in photos:
-            picture = draw_object(photo.class_name, stream(seed, "pool", photo.index), style=photo.style)
             entry = zipfile.ZipInfo(f"{photo.number % 1000:03d}.jpg", ZIP_DATE)
-            archive.writestr(entry, jpeg_bytes(picture))
+            archive.writestr(entry, photo_bytes(seed, photo) if drawn else b"")
+
+
+def photo_bytes(seed: int, photo: Photo) -> bytes:
+    """The picture of one photo."""
+    return jpeg_bytes(draw_object(photo.class_name, stream(seed, "pool", photo.index), style=photo.style))
 
 
 def write_tables(root: Path, seed: int, photos: Sequence[Photo]) -> None:

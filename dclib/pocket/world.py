@@ -75,7 +75,9 @@ def world_sizes(pool_images: int) -> WorldSizes:
     )
 
 
-def make_pocket_world(root: Path, *, pool_images: int = 10_000, seed: int = 0, processes: int | None = None) -> Path:
+def make_pocket_world(
+    root: Path, *, pool_images: int = 10_000, seed: int = 0, processes: int | None = None, outline: bool = False
+) -> Path:
     """Draw the world below ``root``, or return at once where it already is.
 
     It is drawn into a sibling folder that gets its name when all is done, so that ``root`` is complete or not
@@ -87,6 +89,8 @@ def make_pocket_world(root: Path, *, pool_images: int = 10_000, seed: int = 0, p
         pool_images: Images in the pool, at least 100; the other sets grow with it (:func:`world_sizes`).
         seed: Everything follows from it.
         processes: Drawing processes; None for one per core, 1 to draw in this one.
+        outline: Leave the pictures of the large sets empty, to be drawn when they are looked at; see
+            :mod:`dclib.pocket.outline`.
 
     Returns:
         ``root``.
@@ -98,13 +102,14 @@ def make_pocket_world(root: Path, *, pool_images: int = 10_000, seed: int = 0, p
     root = Path(root)
     if pool_images < 100 or (processes is not None and processes < 1):
         raise ValueError(f"need pool_images >= 100 and processes >= 1; got {pool_images} and {processes}")
-    description = describe_world(pool_images, seed)
+    description = describe_world(pool_images, seed) | {"outline": outline}
     if is_complete(root, description):
         return root
     partial_root = root.parent / f".{root.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         partial_root.mkdir(parents=True)
-        run_jobs(plan_world(partial_root, world_sizes(pool_images), seed), processes or count_cores())
+        jobs = plan_world(partial_root, world_sizes(pool_images), seed, drawn=not outline)
+        run_jobs(jobs, processes or count_cores())
         marker = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
         (partial_root / MARKER).write_text(marker, encoding="utf-8")
         _give_name(partial_root, root, description)
@@ -113,15 +118,19 @@ def make_pocket_world(root: Path, *, pool_images: int = 10_000, seed: int = 0, p
     return root
 
 
-def plan_world(root: Path, sizes: WorldSizes, seed: int) -> list[Callable[[], None]]:
-    """Every job that draws a part of the world; they may run in any order and in any process."""
+def plan_world(root: Path, sizes: WorldSizes, seed: int, *, drawn: bool = True) -> list[Callable[[], None]]:
+    """Every job that draws a part of the world; they may run in any order and in any process.
+
+    Unless ``drawn``, the sets of one object or scene a picture are left empty; those of several have boxes and views
+    that follow from drawing.
+    """
     splits = {"train": sizes.voc_train, "val": sizes.voc_val, "test": sizes.voc_test}
     jobs = plan_voc(root / "VOC2007", splits, seed)  # the longest jobs first
     for city in CITIES:
         jobs += plan_landmarks(root / city.folder, city, sizes.landmark_views, sizes.landmark_distractors, seed)
-    jobs += plan_pool(root / "pool", sizes.pool, seed)
-    jobs += plan_objects(root, {"train": sizes.objects_train, "val": sizes.objects_val}, seed)
-    jobs += plan_scenes(root, {"train": sizes.scenes_train, "val": sizes.scenes_val}, seed)
+    jobs += plan_pool(root / "pool", sizes.pool, seed, drawn=drawn)
+    jobs += plan_objects(root, {"train": sizes.objects_train, "val": sizes.objects_val}, seed, drawn=drawn)
+    jobs += plan_scenes(root, {"train": sizes.scenes_train, "val": sizes.scenes_val}, seed, drawn=drawn)
     return jobs
 
 

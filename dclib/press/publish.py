@@ -1,4 +1,8 @@
-"""Put a run among the published results: its records, one figure, and, where README asks for it, a table. No torch."""
+"""Put a run among the published results: all that its pages show, and, where README asks for it, a table. No torch.
+
+That is its records, the small arrays and names of images behind its pictures, the cluster of every image of its pool,
+and one figure.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ FIGURE = "accuracy.png"
 
 
 def publish(preset: Preset) -> Path:
-    """Copy a preset's records to ``results/<preset>``, draw their figure, and renew README's table of them.
+    """Copy what a preset's pages show to ``results/<preset>``, draw their figure, and renew README's table of them.
 
     Raises:
         ValueError: nothing was measured, or the records were not all made alike.
@@ -39,6 +43,8 @@ def publish(preset: Preset) -> Path:
     with replacing(readme) as table, replacing_folder(folder) as new:
         for path in record_files(preset):
             write_atomically(new / "records" / path.parent.name / path.name, path.read_bytes())
+        for path in picture_files(preset):
+            write_atomically(new / "pictures" / path.name, path.read_bytes())
         draw(records).savefig(new / FIGURE, dpi=120)
         table.write(renew_block(text, preset.name, read_records(new / "records")).encode())
         table.flush()
@@ -55,6 +61,13 @@ def record_files(preset: Preset) -> list[Path]:
         return (card["stage"], card["method"], card["seed"], card["config_hash"]) in known
 
     return [path for path in sorted(folder.glob("*/*.json")) if belongs(path)]
+
+
+def picture_files(preset: Preset) -> list[Path]:
+    """What the pictures of a preset's pages are made of, and the clusters of its pool, of its methods and seeds."""
+    known = tuple(f"-{method}-s{seed}" for method in preset.methods for seed in preset.seeds)
+    folder = runs_folder() / preset.name / "pictures"
+    return [path for path in sorted(folder.glob("*.*")) if path.stem.endswith(known)]
 
 
 def draw(records: Sequence[Record]) -> Figure:

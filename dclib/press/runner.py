@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
@@ -32,6 +32,7 @@ from dclib.records import held, installed_versions, lock, write_atomically
 MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
 CELL_TIMEOUT = 7 * 24 * 3600  # seconds; a hung cell ends some day, a long training is not cut short
 POLL_SECONDS = 0.05
+TOLD_SECONDS = 2.0  # between two times that a run says how far it is
 
 Status = Literal["done", "skipped", "failed", "blocked"]
 
@@ -55,6 +56,19 @@ class _Child:
     threads: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is."""
+
+    settled: Mapping[str, Outcome]  # page -> what became of it
+    running: tuple[str, ...]
+    waiting: tuple[str, ...]
+    seconds_left: float
+
+
+Watch = Callable[[Progress], None]
+
+
 def run_preset(
     preset_name: str,
     *,
@@ -63,6 +77,7 @@ def run_preset(
     jobs: int | None = None,
     force: bool = False,
     timeout: int = CELL_TIMEOUT,
+    watch: Watch | None = None,
 ) -> dict[str, Outcome]:
     """Execute every stage of a preset that is not up to date; see the module.
 
@@ -74,6 +89,7 @@ def run_preset(
             fills the GPU.
         force: Run up-to-date stages as well.
         timeout: Seconds one cell may take.
+        watch: Is told every few seconds how far the run is.
 
     Returns:
         What became of each page. A failed stage leaves its last good page alone and stops only what needs it.
@@ -94,7 +110,7 @@ def run_preset(
     print(f"preset {preset.name}: {len(stages)} pages, up to {jobs} at once on {cores} cores", flush=True)
     for line in outlook.lines:
         _indent(line)
-    with _lock(workspace(preset)) as held_alone:
+    with lock_workspace(workspace(preset)) as held_alone:
         cards = {stage.page: read_card(workspace(preset), stage.page) for stage in stages}
         stages, expected = price(
             stages, preset, outlook, parts, cards, jobs=jobs, cores=cores, force=force, report=_indent
@@ -110,6 +126,7 @@ def run_preset(
             force=force,
             timeout=timeout,
             lock=held_alone,
+            watch=watch,
         )
 
 
@@ -134,6 +151,7 @@ def run_stages(
     lock: int | None = None,
     parts: Mapping[str, Mapping[str, str]] | None = None,
     expected: Mapping[str, float] | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Outcome]:
     """Execute ``stages`` below ``folder``, at most ``jobs`` at once, the most urgent first.
 
@@ -149,6 +167,7 @@ def run_stages(
     outcomes: dict[str, Outcome] = {}
     ready: list[Stage] = []
     running: list[_Child] = []
+    told = -TOLD_SECONDS
     try:
         while sorter.is_active():
             ready += [by_page[page] for page in sorter.get_ready()]
@@ -170,13 +189,30 @@ def run_stages(
                 sorter.done(page)
                 if outcome.status == "done":
                     forecast.learn(page, outcome.seconds)
-                at_work = {child.stage.page: time.monotonic() - child.started for child in running}
-                _announce(page, outcome, len(outcomes), len(stages), forecast.seconds_left(outcomes, at_work))
+                left = forecast.seconds_left(outcomes, _at_work(running))
+                _announce(page, outcome, len(outcomes), len(stages), left)
+            if watch and time.monotonic() - told >= TOLD_SECONDS:
+                told = time.monotonic()
+                watch(_progress(stages, outcomes, running, forecast))
             if not ended:
                 time.sleep(POLL_SECONDS)
     finally:
-        _stop(running)
+        stop([child.process for child in running])
     return outcomes
+
+
+def _at_work(running: Sequence[_Child]) -> dict[str, float]:
+    """Seconds since the start of each stage at work."""
+    return {child.stage.page: time.monotonic() - child.started for child in running}
+
+
+def _progress(
+    stages: Sequence[Stage], outcomes: Mapping[str, Outcome], running: Sequence[_Child], forecast: Forecast
+) -> Progress:
+    at_work = _at_work(running)
+    waiting = tuple(stage.page for stage in stages if stage.page not in {*outcomes, *at_work})
+    left = forecast.seconds_left(outcomes, at_work)
+    return Progress(settled=dict(outcomes), running=tuple(at_work), waiting=waiting, seconds_left=left)
 
 
 def read_card(folder: Path, page: str) -> dict[str, Any] | None:
@@ -207,6 +243,14 @@ def _settle(
 def _start(stage: Stage, folder: Path, threads: int, timeout: int, lock: int | None) -> _Child:
     """Start the process that executes a stage; it writes below ``work/`` only."""
     work = folder / "work"
+    job = write_job(stage, work, timeout)
+    _say("start", stage.page)
+    process = start_jobs([job], work / f"{stage.page}.log", child_environment(threads, work), lock)
+    return _Child(stage=stage, process=process, started=time.monotonic(), threads=threads)
+
+
+def write_job(stage: Stage, work: Path, timeout: int) -> Path:
+    """What a process is told that executes a stage, as a file below ``work``."""
     job = {
         "notebook": str(stage.notebook.resolve()),
         "output": str(work / f"{stage.page}.ipynb"),
@@ -217,20 +261,25 @@ def _start(stage: Stage, folder: Path, threads: int, timeout: int, lock: int | N
     }
     _clear(work, stage.page)
     write_atomically(work / f"{stage.page}.json", json.dumps(job).encode())
-    _say("start", stage.page)
-    with (work / f"{stage.page}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dclib.press.notebooks", str(work / f"{stage.page}.json")],
+    return work / f"{stage.page}.json"
+
+
+def start_jobs(
+    jobs: Sequence[Path], log: Path, environment: Mapping[str, str], lock: int | None
+) -> subprocess.Popen[bytes]:
+    """Start the process that executes some jobs, one after the other."""
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dclib.press.notebooks", *map(str, jobs)],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=file,
             stderr=subprocess.STDOUT,
-            env=_child_environment(threads, work),
+            env=environment,
             pass_fds=() if lock is None else (lock,),
         )
-    return _Child(stage=stage, process=process, started=time.monotonic(), threads=threads)
 
 
-def _child_environment(threads: int, work: Path) -> dict[str, str]:
+def child_environment(threads: int, work: Path) -> dict[str, str]:
     """This process's environment with its own kernel and dclib, and without personal start-up files."""
     environment = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "JUPYTER_PATH", "PYTHONSTARTUP")}
     package = str(Path(__file__).resolve().parent.parent.parent)
@@ -249,17 +298,23 @@ def _finish(child: _Child, keys: Mapping[str, str], folder: Path, parts: Mapping
     page, seconds = child.stage.page, time.monotonic() - child.started
     if child.process.returncode != 0:
         return Outcome(status="failed", seconds=seconds, message=_keep_failure(child, folder))
-    pages = folder / "pages"
+    put_page(child.stage, folder, seconds, child.threads, key=keys[page], parts=dict(parts))
+    _clear(folder / "failed", page)
+    return Outcome(status="done", seconds=seconds)
+
+
+def put_page(stage: Stage, folder: Path, seconds: float, threads: int, **more: Any) -> None:
+    """Move the page of a stage that ended well from ``work`` to ``pages``, with its run card."""
+    page, pages = stage.page, folder / "pages"
     card = {
         "page": page,
-        "notebook": child.stage.notebook.name,
-        "parameters": dict(child.stage.parameters),
-        "key": keys[page],
-        "parts": dict(parts),
+        "notebook": stage.notebook.name,
+        "parameters": dict(stage.parameters),
         "seconds": round(seconds, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "threads": child.threads,
+        "threads": threads,
         "versions": {**installed_versions(), "papermill": metadata.version("papermill")},
+        **more,
     }
     pages.mkdir(parents=True, exist_ok=True)
     with held(pages):  # a book that is being built has copied all of them, or waits
@@ -268,8 +323,6 @@ def _finish(child: _Child, keys: Mapping[str, str], folder: Path, parts: Mapping
         (folder / "work" / f"{page}.ipynb").replace(pages / f"{page}.ipynb")
         write_atomically(pages / f"{page}.json", json.dumps(card, indent=1).encode())
     _clear(folder / "work", page)
-    _clear(folder / "failed", page)
-    return Outcome(status="done", seconds=seconds)
 
 
 def _keep_failure(child: _Child, folder: Path) -> str:
@@ -294,24 +347,24 @@ def _keep_failure(child: _Child, folder: Path) -> str:
 
 
 def _clear(folder: Path, page: str) -> None:
-    for suffix in (".ipynb", ".json", ".log", ".error"):
+    for suffix in (".ipynb", ".json", ".log", ".error", ".seconds"):
         (folder / f"{page}{suffix}").unlink(missing_ok=True)
 
 
-def _stop(running: Sequence[_Child]) -> None:
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """End what is still at work; a kernel ends by itself when its parent has gone."""
-    for child in running:
-        child.process.terminate()
-    for child in running:
+    for process in processes:
+        process.terminate()
+    for process in processes:
         try:
-            child.process.wait(timeout=10)
+            process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            child.process.kill()
-            child.process.wait()
+            process.kill()
+            process.wait()
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[int]:
+def lock_workspace(folder: Path) -> Iterator[int]:
     """Hold the workspace alone; two runs at once would train into the same checkpoints."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

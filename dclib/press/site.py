@@ -17,16 +17,18 @@ from typing import Any
 
 import yaml
 
-from dclib.config import Preset
+from dclib.config import Preset, config_hash
 from dclib.machine import cpu_name
 from dclib.presets import project_root
 from dclib.press.downloads import write_downloads
+from dclib.press.edition import Edition, find_edition
 from dclib.press.forecast import show_seconds
 from dclib.press.front import FRONT, front_html
+from dclib.press.progress import edition_html
 from dclib.press.runner import read_card, workspace
 from dclib.press.search import write_search_texts
-from dclib.press.stages import Stage, changed_parts, key_of, plan_with_outlook, stage_parts
-from dclib.records import RunCard, held, read_records, replacing_folder, write_atomically
+from dclib.press.stages import SUMMARIES, Stage, changed_parts, key_of, plan_with_outlook, stage_parts
+from dclib.records import RunCard, code_hash, held, read_records, replacing_folder, write_atomically
 from dclib.report.display import without_markup
 from dclib.report.provenance import load_records, moment
 from dclib.report.published import load_published
@@ -34,6 +36,7 @@ from dclib.report.series import title_of
 
 STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
 SHOWN_CHANGES = 6  # sources that a notice on a stale page names
+STAMP = ".made-of"  # file in a book that tells one from another
 STATUS_PAGE = "_generated/run_status"
 BUILDER = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
 # a second build over the first would not read unchanged pages again, and so not repeat their warnings
@@ -45,14 +48,21 @@ class BuildError(Exception):
 
 
 def build_book(
-    preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None, out: str | Path = ""
+    preset_name: str,
+    *,
+    data: str = "",
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path = "",
+    again: bool = True,
 ) -> Path:
     """Build the book from a preset's executed pages, from an empty folder; returns its index.html.
 
-    Warnings are errors: a broken reference or a missing picture stops the build with a message.
+    A page that this machine has not made is that of the published edition, where there is one. Warnings are errors: a
+    broken reference or a missing picture stops the build with a message.
 
     Args:
         out: Where the book goes, and takes the place of one that is there; ``_build/html`` in the project if empty.
+        again: Build it even if the one that is there was made of the same.
 
     Raises:
         ValueError: a page of the table of contents is not there, and the message says what makes it; or something
@@ -64,24 +74,44 @@ def build_book(
     root, folder = project_root().resolve(), workspace(preset)
     listed = toc_pages(root / "book" / "_toc.yml")
     html = _checked_place(Path(out).resolve() if out else root / "_build" / "html")
+    edition = find_edition(preset_name, data)
+    sources = [*([edition.folder] if edition else []), folder]
     parts = stage_parts(stages, preset)
+    stamp = _stamp(root, parts, sources)
+    if not again and (html / STAMP).is_file() and (html / STAMP).read_text(encoding="utf-8") == stamp:
+        return html / "index.html"
     with replacing_folder(html) as new:
         work = new.with_name("work")
-        _copy_run(folder, work / "run")
-        _check_pages(listed, preset, stages, work / "run", root)  # of these copies the book is made
+        _copy_run(sources, work / "run")
+        _check_pages(listed, preset, stages, [work / "run"], root)  # of these copies the book is made
         shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
-        _write_pages(preset, stages, parts, outlook.left_out, work, listed)
+        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition)
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
         if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
         new.rmdir()
         (work / "_build" / "html").rename(new)
-        write_downloads(load_records(preset), new / "data")
+        published = edition.records if edition and _from_edition(stages, work / "run") else []
+        write_downloads([*load_records(preset), *published], new / "data")
         if missing := [page for page in listed if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         write_search_texts(new, listed)
+        (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"
+
+
+def _stamp(root: Path, parts: Mapping[str, Mapping[str, str]], sources: Sequence[Path]) -> str:
+    """Hash of all that a book is made of: equal stamps, equal books."""
+    read = [root / "_config.yml", *(path for path in sorted((root / "book").rglob("*")) if path.is_file())]
+    read += [path for folder in sources for kind in ("pages", "records") for path in sorted((folder / kind).rglob("*"))]
+    states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in read if path.is_file()]
+    return config_hash(states, code_hash(), {page: dict(own) for page, own in parts.items()})
+
+
+def _from_edition(stages: Sequence[Stage], folder: Path) -> list[str]:
+    """Pages below ``folder`` that are those of the published edition."""
+    return [stage.page for stage in stages if (read_card(folder, stage.page) or {}).get("edition")]
 
 
 def _checked_place(html: Path) -> Path:
@@ -92,14 +122,19 @@ def _checked_place(html: Path) -> Path:
     return html
 
 
-def _copy_run(folder: Path, target: Path) -> None:
-    """What a book is made of, at one moment: a run that is going on waits so long with its next page."""
+def _copy_run(sources: Sequence[Path], target: Path) -> None:
+    """What a book is made of, at one moment: a run that is going on waits so long with its next page.
+
+    Of a page that several of the ``sources`` have, the last one's.
+    """
     hidden = shutil.ignore_patterns(".*")
     (target / "pages").mkdir(parents=True)
-    if (folder / "pages").is_dir():
-        with held(folder / "pages", shared=True):
-            shutil.copytree(folder / "pages", target / "pages", ignore=hidden, dirs_exist_ok=True)
-    if (folder / "records").is_dir():
+    for folder in sources:
+        if (folder / "pages").is_dir():
+            with held(folder / "pages", shared=True):
+                shutil.copytree(folder / "pages", target / "pages", ignore=hidden, dirs_exist_ok=True)
+    if (sources[-1] / "records").is_dir():
+        folder = sources[-1]
         shutil.copytree(folder / "records", target / "records", ignore=hidden)
 
 
@@ -110,6 +145,7 @@ def _write_pages(
     left_out: Mapping[str, str],
     work: Path,
     listed: Sequence[str],
+    edition: Edition | None,
 ) -> None:
     """Put the executed pages, what stands in for others, and the page of what ran into the book's source."""
     folder, book = work / "run", work / "book"
@@ -120,7 +156,11 @@ def _write_pages(
     status = status_page(preset, stages, {page: key_of(own) for page, own in parts.items()}, folder, listed)
     write_atomically(book / f"{STATUS_PAGE}.md", status.encode())
     records = load_records(preset)
-    front = front_html(preset, records, load_published(preset, records), folder / "pages")
+    published, missing = load_published(preset, records), _from_edition(stages, folder)
+    if edition and set(SUMMARIES) & set(missing):  # this run has no result as a whole yet
+        records, published = [], edition.records
+    whose = edition_html(len(stages), missing, edition.origin if edition else "")
+    front = whose + front_html(preset, records, published, folder / "pages")
     write_atomically(book / FRONT, front.encode())
 
 
@@ -186,13 +226,15 @@ def _files_below(node: Any) -> list[str]:
     return here + [page for value in node.values() for page in _files_below(value)]
 
 
-def _check_pages(listed: Sequence[str], preset: Preset, stages: Sequence[Stage], folder: Path, root: Path) -> None:
+def _check_pages(
+    listed: Sequence[str], preset: Preset, stages: Sequence[Stage], sources: Sequence[Path], root: Path
+) -> None:
     """Raise ValueError for the first listed page that is not there, saying what makes it."""
     planned = {f"{STAGES}/{stage.page}": stage for stage in stages}
     for page in listed:
         if page in planned:
             stage = planned[page]
-            if read_card(folder, stage.page) is None:
+            if all(read_card(folder, stage.page) is None for folder in sources):
                 method = f", method {stage.parameters['method']}" if "method" in stage.parameters else ""
                 raise ValueError(
                     f"the book lists {page}, which has not run (notebook {stage.notebook.name}{method}); "
@@ -212,7 +254,7 @@ def stale_pages(stages: Sequence[Stage], parts: Mapping[str, Mapping[str, str]],
     found = {}
     for stage in stages:
         card = read_card(folder, stage.page)
-        if card and card.get("key") != key_of(parts[stage.page]):
+        if card and not card.get("edition") and card.get("key") != key_of(parts[stage.page]):
             found[stage.page] = changed_parts(card.get("parts", {}), parts[stage.page])
     return found
 
@@ -227,12 +269,23 @@ def stale_notice(changed: Sequence[str]) -> str:
     )
 
 
+def published_notice(origin: str) -> str:
+    """What stands at the top of a page of the published edition, in MyST."""
+    return (
+        "```{note}\nPublished edition. What this page shows was not measured here: "
+        f"{origin}. `make book` trains on this machine and puts its own numbers in their place.\n```"
+    )
+
+
 def _copy_pages(stages: Sequence[Stage], folder: Path, book_stages: Path, stale: Mapping[str, Sequence[str]]) -> None:
     """The pages of this preset as the book's stages."""
     book_stages.mkdir(parents=True)
     for stage in stages:
-        if read_card(folder, stage.page):
+        card = read_card(folder, stage.page)
+        if card:
             shutil.copyfile(folder / "pages" / f"{stage.page}.ipynb", book_stages / f"{stage.page}.ipynb")
+        if card and card.get("edition"):
+            _put_notice(book_stages / f"{stage.page}.ipynb", published_notice(card["edition"]))
         if stage.page in stale:
             _put_notice(book_stages / f"{stage.page}.ipynb", stale_notice(stale[stage.page]))
 
@@ -252,6 +305,7 @@ def _status_row(
     threads = card["threads"]
     device = ", ".join(sorted(devices.get(method, set()))) or cpu_name(threads)
     state = "up to date" if card["key"] == key else "older than its sources"
+    state = "published edition" if card.get("edition") else state
     cells = [
         f"[](../{STAGES}/{page})" if f"{STAGES}/{page}" in listed else f"`{page}`",
         f"`{card['notebook']}`",

@@ -143,7 +143,7 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
     """
     images, results = _images_stamp(preset), project_root() / "results"
     # most pages show published records beside those of the run; three read what was measured of machines
-    stamps = {folder: _folder_stamp(results / folder) for folder in (preset.name, "benchmarks")}
+    stamps = {folder: folder_stamp(results / folder) for folder in (preset.name, "benchmarks")}
     found: dict[str, dict[str, str]] = {}
     left: dict[str, str] = {}
     for stage in in_order(stages):
@@ -265,7 +265,7 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _folder_stamp(folder: Path) -> str:
+def folder_stamp(folder: Path) -> str:
     """Hash of the records below a folder; their content, so that a fresh clone has the same."""
     files = sorted(folder.rglob("*.json"))
     return config_hash([(str(path.relative_to(folder)), path.read_text(encoding="utf-8")) for path in files])

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dclib.config import Preset
 from dclib.data.images import ImageSet
-from dclib.presets import runs_folder
+from dclib.presets import shown_folder
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.figures import SIZE, WIDTH, finish, key_below, look_of, new_axes
@@ -94,7 +94,7 @@ def spread_table(records: Sequence[Record]) -> Table:
 def uniform_clusters(preset: Preset, method: str, images: ImageSet) -> Fragment:
     """Figure 3: the most uniform clusters of a network, each with its mean colour and some of its images."""
     for seed in preset.seeds:
-        path = runs_folder() / preset.name / "pictures" / f"colour-{method}-s{seed}.json"
+        path = shown_folder(preset.name) / "pictures" / f"colour-{method}-s{seed}.json"
         if path.is_file() and method in preset.methods:
             clusters = json.loads(path.read_text(encoding="utf-8"))["clusters"]
             if clusters:

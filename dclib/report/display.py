@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from PIL import Image
 
-from dclib.presets import project_root, runs_folder
+from dclib.presets import project_root, shown_folder
 from dclib.records import Record, RunCard, read_records
 
 PIXELS_PER_INCH = 96  # a CSS inch
@@ -197,7 +197,7 @@ def _pretraining_before(cards: Sequence[RunCard]) -> list[RunCard]:
     """The pre-trainings of the networks that some runs look at, and of those they start from; not those among them."""
     found = {}
     for preset in sorted({card.preset for card in cards}):
-        for record in read_records(runs_folder() / preset / "records" / "pretrain"):
+        for record in read_records(shown_folder(preset) / "records" / "pretrain"):
             if record.card is not None:
                 found[preset, record.card.method, record.card.seed] = record.card
     wanted = [(card.preset, card.method, card.seed) for card in cards]

@@ -21,7 +21,7 @@ from dclib.data.folders import open_folder
 from dclib.data.images import ImageSet
 from dclib.data.yfcc_metadata import PhotoMetadata, photos_by_image, read_metadata, table_beside
 from dclib.paper import Half
-from dclib.presets import runs_folder
+from dclib.presets import shown_folder
 from dclib.records import Record, select
 from dclib.report import figures, pictures
 from dclib.report.display import Fragment, say, show, show_photographs, show_side_by_side
@@ -224,7 +224,7 @@ def cluster_sizes(records: Sequence[Record], method: str, published: Sequence[Re
 
 def cluster_mosaics(preset: Preset, method: str, images: ImageSet) -> Fragment:
     """Pictures of some clusters of the first seed that has them."""
-    folder = runs_folder() / preset.name / "pictures"
+    folder = shown_folder(preset.name) / "pictures"
     found = [(seed, folder / f"clusters-{method}-s{seed}.json") for seed in preset.seeds]
     for seed, path in found:
         if path.is_file():

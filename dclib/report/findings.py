@@ -17,7 +17,7 @@ from dclib.records import Record
 from dclib.report.display import Fragment
 from dclib.report.margins import Check
 from dclib.report.provenance import load_records
-from dclib.report.published import load_published
+from dclib.report.published import label_of, load_published
 from dclib.report.scorecard import MARKS, Verdict, judge, tally
 from dclib.report.series import listed, plural, seeds_of, spread
 
@@ -35,6 +35,7 @@ class Finding:
     run: Verdict
     published: Verdict | None = None
     seeds: int = 0  # published ones
+    own: str = "this run"  # whose records those of the page are
 
     @property
     def best(self) -> Verdict:
@@ -46,7 +47,7 @@ class Finding:
         """Whose verdict that is, in words."""
         if self.best.found.exact:
             return "counted over the images"
-        return plural(self.seeds, "published seed") if self.best is self.published else "this run"
+        return plural(self.seeds, "published seed") if self.best is self.published else self.own
 
 
 def anchor_of(claim: Claim) -> str:
@@ -124,7 +125,9 @@ def find(preset: Preset, exhibit: str, records: Sequence[Record], *, method: str
     own = [v if not (method and v.found.missing) else judge([], [v.claim])[0] for v in judge(here, claims)]
     judged = judge(others, claims) if others else [None] * len(claims)
     n = len(seeds_of(others))
-    found = [Finding(c, run, published, n) for c, run, published in zip(claims, own, judged, strict=True)]
+    found = [
+        Finding(c, run, published, n, label_of(records)) for c, run, published in zip(claims, own, judged, strict=True)
+    ]
     return sorted(found, key=lambda f: (not f.claim.is_the_papers, ORDER.index(f.best.outcome)))
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from dclib.config import DataConfig, Preset
 from dclib.data.images import ImageSet
-from dclib.presets import runs_folder
+from dclib.presets import shown_folder
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.figures import finish, key_below, look_of, new_axes
@@ -111,7 +111,7 @@ def describe_agreement(records: Sequence[Record]) -> str:
 def cluster_pages(preset: Preset, method: str, images: ImageSet, field: str) -> Fragment:
     """Clusters in which one hashtag, camera or place is common, with nine images each and who took them."""
     for seed in preset.seeds:
-        path = runs_folder() / preset.name / "pictures" / f"metadata-{method}-s{seed}.json"
+        path = shown_folder(preset.name) / "pictures" / f"metadata-{method}-s{seed}.json"
         if path.is_file() and method in preset.methods:
             found = json.loads(path.read_text(encoding="utf-8"))["clusters"]
             chosen = [cluster for cluster in found if cluster["field"] == field]

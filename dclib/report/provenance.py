@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from html import escape
 
 from dclib.config import Preset
-from dclib.presets import runs_folder
+from dclib.presets import edition, shown_folder
 from dclib.records import DATA, Record, RunCard, read_records
 from dclib.report.display import Fragment
 from dclib.report.series import order_methods, plural, title_of
 
+CODE_SHOWN = 7  # digits of a hash that tell one code from another
 VARIANTS = ("recipe", "setting", "split")  # keys by which runs of one method and stage are meant to differ
 
 
@@ -20,7 +21,7 @@ def load_records(preset: Preset) -> list[Record]:
 
     Those about the images themselves, whatever the network, have ``DATA`` for a method and come too.
     """
-    found = read_records(runs_folder() / preset.name / "records")
+    found = read_records(shown_folder(preset.name) / "records")
     known = {*preset.methods, DATA}
     wanted = (r for r in found if r.card and r.card.method in known)
     return [r for r in wanted if r.card and (r.card.seed in preset.seeds or r.card.method == DATA)]
@@ -58,7 +59,7 @@ def under(records: Sequence[Record], *names: str) -> Fragment | None:
 
 def under_pictures(preset: Preset, stage: str, method: str, seed: int) -> Fragment | None:
     """The strip of one run whose pictures are shown; None where its records are gone."""
-    found = read_records(runs_folder() / preset.name / "records" / stage)
+    found = read_records(shown_folder(preset.name) / "records" / stage)
     used = [r for r in found if r.card and (r.card.method, r.card.seed) == (method, seed)]
     return strip(used) if used else None
 
@@ -116,15 +117,31 @@ def _differences(cards: Sequence[RunCard], who: str, hash_of: Callable[[RunCard]
 
 
 def _summary(cards: Sequence[RunCard]) -> str:
-    seeds = sorted({card.seed for card in cards})
     return " · ".join(
         [
+            origin(cards),
             f"preset {_listed(card.preset for card in cards)}",
-            f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
             plural(len(cards), "run"),
-            _listed(card.device for card in cards),
             duration(sum(card.seconds for card in cards)),
+        ]
+    )
+
+
+def origin(cards: Sequence[RunCard], *, published: bool | None = None) -> str:
+    """Whose numbers these are: ``published: seeds 0, 1, 2, cpu (1 thread), 2026-01-02, code 0123abc``, or yours.
+
+    By default as the pages that are being made are those of an edition or not.
+    """
+    published = edition() is not None if published is None else published
+    seeds = sorted({card.seed for card in cards})
+    codes = list(dict.fromkeys(card.code_hash[:CODE_SHOWN] for card in cards))
+    return ", ".join(
+        [
+            f"{'published' if published else 'yours'}: "
+            f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
+            _listed(card.device for card in cards),
             max(card.created for card in cards)[:10],
+            f"code {codes[0]}" if len(codes) == 1 else f"code of {len(codes)} stages",
         ]
     )
 

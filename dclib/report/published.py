@@ -13,8 +13,9 @@ from dataclasses import replace
 from matplotlib.axes import Axes
 
 from dclib.config import Preset
-from dclib.presets import project_root
+from dclib.presets import edition, project_root
 from dclib.records import DATA, Record, read_records
+from dclib.report.provenance import cards_of, origin
 from dclib.report.series import listed, over_seeds, plural, seeds_of
 from dclib.report.tables import NO_VALUE, Row, Table
 
@@ -26,8 +27,11 @@ LONG_TITLE = 16  # characters of a panel's title that leave room for whose it is
 def load_published(preset: Preset, records: Sequence[Record], *, all_methods: bool = False) -> list[Record]:
     """The published records of the stages, and unless ``all_methods`` of the networks, that some records are about.
 
-    None where they have no more seeds than the run itself, which then shows its own spread.
+    None where they have no more seeds than the run itself, which then shows its own spread; so none in the published
+    edition, which shows them alone.
     """
+    if edition() is not None:
+        return []
     about = {(r.card.stage, "" if all_methods else r.card.method) for r in records if r.card}
     found = [
         r
@@ -37,8 +41,15 @@ def load_published(preset: Preset, records: Sequence[Record], *, all_methods: bo
     return found if len(seeds_of(found)) > len(seeds_of(records)) else []
 
 
+def label_of(records: Sequence[Record]) -> str:
+    """Whose the records of a page are, to stand above what is made of them."""
+    return "this run" if edition() is None else plural(len(seeds_of(records)), "published seed")
+
+
 def whose(published: Sequence[Record], records: Sequence[Record]) -> str:
     """Whose these records are, in a sentence; empty where there are none."""
+    if edition() is not None:
+        return f"Numbers: {origin(cards_of(records))}." if cards_of(records) else ""
     cards = [record.card for record in published if record.card]
     if not cards:
         return ""
@@ -67,7 +78,7 @@ def with_published(
     """The table that ``make`` makes of this run's records, under each row that of the published ones."""
     table = make(records)
     if not published:
-        return table
+        return replace(table, notes=tuple(filter(None, (*table.notes, whose((), records)))))
     theirs = make(published)
     if len(theirs.groups) != len(table.groups):  # one of them is empty and says so
         return table

@@ -17,7 +17,7 @@ from dclib.config import DataConfig, Preset
 from dclib.data.images import ImageSet
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
 from dclib.paper import TABLE3, TABLE3_COLUMNS, TABLE3_METHODS
-from dclib.presets import runs_folder
+from dclib.presets import shown_folder
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.figures import PANEL, SIZE, WIDTH, finish, look_of, new_axes
@@ -120,7 +120,7 @@ def describe_bars(records: Sequence[Record], city: str, names: SetNames) -> str:
 def neighbours(preset: Preset, root: Path, method: str) -> Fragment:
     """Queries of both cities and what one network ranks first, framed by whether it is right."""
     for seed in preset.seeds:
-        path = runs_folder() / preset.name / "pictures" / f"retrieval-{method}-s{seed}.json"
+        path = shown_folder(preset.name) / "pictures" / f"retrieval-{method}-s{seed}.json"
         if path.is_file():
             shown = json.loads(path.read_text(encoding="utf-8"))
             folders = {"oxford": root / preset.data.oxford, "paris": root / preset.data.paris}

@@ -13,6 +13,7 @@ from statistics import mean
 from typing import Literal
 
 from dclib.paper import CLAIMS, Claim
+from dclib.presets import edition
 from dclib.records import Record
 from dclib.report.display import Fragment, say
 from dclib.report.evidence import gather
@@ -129,6 +130,8 @@ def scorecard_table(
 
 def published_scorecard(published: Sequence[Record]) -> Fragment | Table:
     """Verdicts on the paper's claims from the records that come with the project, where they have more seeds."""
+    if edition() is not None:
+        return say("The verdicts of this page are those of the published seeds.")
     if not published:
         return say("No published records of this preset have more seeds than this run.")
     verdicts = judge(published, [claim for claim in CLAIMS if claim.is_the_papers])

@@ -23,6 +23,7 @@ from dclib.report.findings import (
     published_check,
 )
 from dclib.report.margins import Check
+from dclib.report.published import label_of
 from dclib.report.scorecard import OUTCOMES, Outcome, Verdict, judge
 from dclib.report.series import listed, plural, seeds_of
 
@@ -79,7 +80,7 @@ class Lane:
 
 def lanes_of(records: Sequence[Record], published: Sequence[Record], claims: Sequence[Claim]) -> list[Lane]:
     """This run judged, and beside it the published records where there are any."""
-    lanes = [Lane("this run", _seeds(records), judge(records, claims))]
+    lanes = [Lane(label_of(records), _seeds(records), judge(records, claims))] if records or not published else []
     if published:
         label = plural(len(seeds_of(published)), "published seed")
         lanes.append(Lane(label, _seeds(published), judge(published, claims)))

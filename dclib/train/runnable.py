@@ -17,7 +17,9 @@ from dclib.data.layouts import find_split, open_split
 from dclib.data.unreadable import unreadable_fault
 from dclib.data.voc import check_classes, open_voc
 from dclib.data.yfcc_metadata import read_metadata, table_beside, text_bytes
+from dclib.pocket.world import make_pocket_world
 from dclib.presets import data_root, runs_folder
+from dclib.records import code_hash
 
 CITIES = ("oxford", "paris")
 HALVES = ("objects", "scenes")
@@ -29,6 +31,16 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "retrieval": ("retrieval",),
     "metadata": ("hashtags", "metadata"),
 }  # what is looked for -> pages that show nothing without it
+
+
+def draw_pocket_world(preset: Preset, *, outline: bool = False) -> Path:
+    """The folder of a preset's pocket world, drawn where it is not yet; its drawing code is part of the name.
+
+    In ``outline`` most pictures are empty: see :func:`dclib.pocket.world.make_pocket_world`.
+    """
+    data, kind = preset.data, "outline" if outline else "world"
+    root = runs_folder() / f"pocket-{kind}-{data.pocket_images}-{data.pocket_seed}-{code_hash('pocket')[:6]}"
+    return make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed, outline=outline)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash
+from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import images_shown
@@ -18,20 +19,21 @@ from dclib.distributed import from_main, is_main, main_first
 from dclib.machine import cpu_name
 from dclib.models.released import file_digest, load_released
 from dclib.models.vgg import Trunk
-from dclib.pocket.world import make_pocket_world
+from dclib.pocket.outline import FolderDrawer, PoolDrawer
 from dclib.precision import chosen_precision
-from dclib.presets import data_root, runs_folder
+from dclib.presets import data_root, edition, runs_folder
 from dclib.randomness import generator
-from dclib.records import Record, RunCard, code_hash, write_atomically, write_records
+from dclib.records import Record, RunCard, code_hash, replacing, write_atomically, write_records
 from dclib.train.chance import TASKS
 from dclib.train.clustering import cluster_images, remove_stored
 from dclib.train.health import clustering_values
 from dclib.train.pretrain import pretrain
-from dclib.train.runnable import learns_from_objects, method_fault, open_labelled, open_pool
+from dclib.train.runnable import draw_pocket_world, learns_from_objects, method_fault, open_labelled, open_pool
 from dclib.train.start import ROOMS, Validator, check_start, same_network
 from dclib.train.state import State
 
 PRETRAIN_ROOMS = (*ROOMS, "train/health", "train/runs")  # whose code decides the records of a pre-training
+KEPT_ASSIGNMENTS = 100_000  # images of a pool whose final clusters are kept: 2 bytes each
 PICTURED_CLUSTERS = 8  # clusters shown as mosaics on a page
 PICTURED_IMAGES = 9  # images of each, as in the paper's cluster figure
 UNITS = {
@@ -62,21 +64,23 @@ def prepare_data(preset: Preset) -> Data:
     Raises:
         ValueError: a set that the preset needs is not there or holds no images.
     """
-    data = preset.data
-    root = data_root(data) if data.root else pocket_world_folder(preset)
-    if not data.root:
-        with main_first():
-            make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed)
-    with main_first():  # an index of archives is made once
+    data, outline = preset.data, edition() is not None and not preset.data.root
+    with main_first():  # a world is drawn and an index of archives made once
+        root = data_root(data) if data.root else draw_pocket_world(preset, outline=outline)
         labelled = open_labelled(preset, root)
         pool = open_pool(preset, root, labelled)
+    if outline:  # published results are shown: nothing is measured, and few pictures are looked at
+        pool = replace(pool, reader=PoolDrawer(root / data.pool, data.pocket_images, data.pocket_seed))
+        labelled = replace(labelled, sets={name: _drawn(images, preset) for name, images in labelled.sets.items()})
     return Data(root, pool, **labelled.sets, faults=labelled.faults)
 
 
-def pocket_world_folder(preset: Preset) -> Path:
-    """Where the pocket world of this size and seed is kept; its drawing code is part of the name."""
-    data = preset.data
-    return runs_folder() / f"pocket-world-{data.pocket_images}-{data.pocket_seed}-{code_hash('pocket')[:6]}"
+def _drawn(images: ImageSet | None, preset: Preset) -> ImageSet | None:
+    """A labelled set of a world in outline, whose pictures are drawn when they are looked at."""
+    if images is None:
+        return None
+    assert isinstance(images.reader, FolderReader)
+    return replace(images, reader=FolderDrawer(images.reader.root, preset.data.pocket_seed))
 
 
 def preset_folder(preset: Preset) -> Path:
@@ -271,7 +275,10 @@ def history_records(state: State, config: MethodConfig, n_images: int) -> list[R
 
 
 def final_records(preset: Preset, state: State, pool: Pixels, seed: int, folder: Path) -> list[Record]:
-    """How well the finished features cluster: the same k-means for every method, against labels where there are any."""
+    """How well the finished features cluster: the same k-means for every method, against labels where there are any.
+
+    The cluster of each image, (n,) in [0, k), is kept with the run's pictures.
+    """
     cluster = common_clustering(preset)
     if pool.images.labels is None or cluster is None:
         return []
@@ -279,6 +286,13 @@ def final_records(preset: Preset, state: State, pool: Pixels, seed: int, folder:
     clustering = cluster_images(state.trunk, pool, cluster, generator(seed, "final clustering"), stored)
     remove_stored(stored)
     values = clustering_values(clustering, None, torch.from_numpy(pool.images.labels))
+    if is_main() and len(pool) <= KEPT_ASSIGNMENTS:
+        clusters = clustering.labels.clusters.numpy()
+        kind = np.int16 if clusters.max() <= np.iinfo(np.int16).max else np.int32
+        with replacing(
+            preset_folder(preset) / "pictures" / f"assignments-{folder.name.rpartition('-')[0]}.npy"
+        ) as file:
+            np.save(file, clusters.astype(kind))
     return [
         Record(name=f"final_{name}", value=values[name], unit="1", n=len(pool)) for name in ("nmi_labels", "ami_labels")
     ]

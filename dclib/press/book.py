@@ -1,0 +1,142 @@
+"""The whole way to a book: readable at once from what is published, then page after page this machine's own.
+
+Until its own pages are there, a book shows those of the published edition; while a run goes on it is built anew in
+the background, and each time takes the place of the last one whole. Ended at any moment, a book is there, and the same
+command goes on. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dclib.presets import project_root
+from dclib.press.edition import Edition, find_edition, make_edition
+from dclib.press.progress import ended_state, running_state, write_state
+from dclib.press.runner import Outcome, Progress, read_card, run_preset, stop, workspace
+from dclib.press.site import build_book
+
+REBUILD_SECONDS = 120.0  # at least between two builds while a run goes on: each takes half a minute from it
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which book: of what, and where."""
+
+    preset: str
+    data: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    out: str = ""
+
+    @property
+    def html(self) -> Path:
+        """The folder of the book."""
+        return Path(self.out).resolve() if self.out else project_root().resolve() / "_build" / "html"
+
+    def build(self) -> Path:
+        """Build it, unless the one that is there was made of the same; returns its index.html."""
+        return build_book(self.preset, data=self.data, settings=self.settings, out=self.out, again=False)
+
+
+def make_book(wanted: Wanted, *, train: bool = True, **options: Any) -> dict[str, Outcome]:
+    """Make the published edition where pages are missing, then run what is not up to date, and build.
+
+    Args:
+        train: Whether anything is trained and measured here; otherwise the book is that of what there is.
+        options: Of :func:`dclib.press.runner.run_preset`.
+
+    Returns:
+        What became of each page that was to run. Where one failed and nothing stands in for it, the book is as it was.
+
+    Raises:
+        ValueError, BuildError, OSError: as :func:`run_preset` and :func:`dclib.press.site.build_book`.
+    """
+    edition = find_edition(wanted.preset, wanted.data)
+    if edition:
+        show_edition(edition, wanted)
+    elif not train:
+        raise ValueError(
+            f"need published results to make a book without training; there are none of preset {wanted.preset!r} "
+            "below results/: leave TRAIN=0 out"
+        )
+    if not train:
+        return {}
+    background = Background(wanted, can_build=edition is not None)
+    try:
+        outcomes = run_preset(
+            wanted.preset, data=wanted.data, settings=wanted.settings, watch=background.watch, **options
+        )
+    except BaseException:
+        background.say("A run was interrupted; the command make book goes on with it.")
+        raise
+    finally:
+        background.end()
+    bad = [page for page, outcome in outcomes.items() if outcome.status in ("failed", "blocked")]
+    if edition or not bad:
+        wanted.build()
+    background.say(f"A run ended with pages missing: {', '.join(bad)}." if bad else "")
+    return outcomes
+
+
+def show_edition(edition: Edition, wanted: Wanted) -> None:
+    """Make the pages that this machine has not made, and the book with them, and say where it is."""
+    own = workspace(edition.preset)
+    needed = [stage.page for stage in edition.stages if read_card(own, stage.page) is None]
+    if not needed:
+        return
+    for page, why in make_edition(edition, needed).items():
+        print(f"  without {page}: {why.splitlines()[0]}", flush=True)
+    print(f"readable now: {os.path.relpath(wanted.build())}", flush=True)
+
+
+class Background:
+    """Builds the book anew while a run goes on, when there are new pages, and says on its front page how far it is."""
+
+    def __init__(self, wanted: Wanted, *, can_build: bool) -> None:
+        self.wanted, self.can_build = wanted, can_build
+        self.process: subprocess.Popen[bytes] | None = None
+        self.built, self.pages = time.monotonic(), 0
+
+    def watch(self, progress: Progress) -> None:
+        """Tell the front page, and start a build if pages have come and the last build is long enough ago."""
+        self.say(running_state(progress))
+        pages = sum(outcome.status == "done" for outcome in progress.settled.values())
+        idle = self.process is None or self.process.poll() is not None
+        if self.can_build and idle and pages > self.pages and time.monotonic() - self.built >= REBUILD_SECONDS:
+            self.process, self.built, self.pages = self._start(), time.monotonic(), pages
+
+    def say(self, state: str | Mapping[str, object]) -> None:
+        """Put a state on the front page; a sentence is how a run ended."""
+        write_state(self.wanted.html, ended_state(state) if isinstance(state, str) else state)
+
+    def end(self) -> None:
+        """End a build that goes on: the last one comes after the run."""
+        if self.process is not None:
+            stop([self.process])
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        options = [f"--set={key}={json.dumps(value)}" for key, value in self.wanted.settings.items()]
+        more = [f"--data={self.wanted.data}", f"--out={self.wanted.out}", *options]
+        log = workspace_log(self.wanted)
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dclib", "book", "--build-only", "--preset", self.wanted.preset, *more],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                preexec_fn=lambda: os.nice(10),  # the run comes first
+            )
+
+
+def workspace_log(wanted: Wanted) -> Path:
+    """Where a build in the background says what it says."""
+    edition = find_edition(wanted.preset, wanted.data)
+    assert edition is not None
+    return edition.folder / "build.log"

@@ -1,0 +1,131 @@
+"""The published edition: the pages of a book made from the results that come with the project, without training.
+
+Its pages are executed with DCLIB_EDITION naming the folder of these results, below ``runs/<preset>/published``, and
+stand in the book until this machine has made its own. No torch here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dclib.config import Preset
+from dclib.machine import count_cores
+from dclib.presets import project_root
+from dclib.press.forecast import show_seconds
+from dclib.press.runner import (
+    CELL_TIMEOUT,
+    child_environment,
+    lock_workspace,
+    put_page,
+    read_card,
+    start_jobs,
+    stop,
+    workspace,
+    write_job,
+)
+from dclib.press.stages import Stage, folder_stamp, key_of, plan_stages, stage_parts
+from dclib.records import DATA, Record, read_records
+from dclib.report.provenance import cards_of, origin
+from dclib.train.runnable import draw_pocket_world
+
+PUBLISHED = "published"  # folder of the edition below a preset's runs
+KERNELS = 2  # more of them compete for memory, and each pays for its imports
+
+
+@dataclass(frozen=True)
+class Edition:
+    """Published results of a preset, and the stages that make their pages."""
+
+    results: Path
+    preset: Preset  # with the seeds of the results
+    stages: Sequence[Stage]
+    folder: Path  # of its pages
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """All that is published."""
+        return read_records(self.results / "records")
+
+    @cached_property
+    def origin(self) -> str:
+        """Whose numbers these are, in words."""
+        return origin([card for card in cards_of(self.records) if card.stage == "pretrain"], published=True)
+
+    @cached_property
+    def parts(self) -> dict[str, dict[str, str]]:
+        """For each page, what it depends on by name, and a hash of each."""
+        return {
+            page: {**parts, "results": self._stamp} for page, parts in stage_parts(self.stages, self.preset).items()
+        }
+
+    @cached_property
+    def _stamp(self) -> str:
+        return folder_stamp(self.results)
+
+
+def find_edition(preset_name: str, data: str = "") -> Edition | None:
+    """The published edition of a preset; None where nothing of it is published, or its images are others."""
+    results = project_root() / "results" / Path(preset_name).name
+    if data or not (results / "records").is_dir():
+        return None
+    seeds = sorted({r.card.seed for r in read_records(results / "records") if r.card and r.card.method != DATA})
+    preset, stages = plan_stages(preset_name, settings={"seeds": seeds})
+    return Edition(results, preset, stages, workspace(preset) / PUBLISHED)
+
+
+def make_edition(edition: Edition, needed: Sequence[str]) -> dict[str, str]:
+    """Execute those of the ``needed`` pages that are not up to date; returns why pages failed, by their names.
+
+    Raises:
+        ValueError: a run of the preset is at work.
+        OSError: the runs folder cannot be written.
+    """
+    keys = {page: key_of(parts) for page, parts in edition.parts.items()}
+    cards = {page: read_card(edition.folder, page) for page in needed}
+    wanted = [stage for stage in edition.stages if stage.page in cards]
+    wanted = [stage for stage in wanted if (cards[stage.page] or {}).get("key") != keys[stage.page]]
+    if not wanted:
+        return {}
+    started = time.monotonic()
+    with lock_workspace(workspace(edition.preset)) as lock:
+        print(f"the published edition: {len(wanted)} pages ({edition.origin})", flush=True)
+        if edition.preset.data.is_drawn:
+            draw_pocket_world(edition.preset, outline=True)
+            print(f"  drawn, {show_seconds(time.monotonic() - started)}", flush=True)
+        failed = _execute(edition, wanted, keys, lock)
+    print(f"  executed, {show_seconds(time.monotonic() - started)} in all", flush=True)
+    return failed
+
+
+def _execute(edition: Edition, wanted: Sequence[Stage], keys: Mapping[str, str], lock: int | None) -> dict[str, str]:
+    """Run the stages side by side, each kernel its share of them one after the other."""
+    work, cores = edition.folder / "work", count_cores()
+    kernels = min(KERNELS, cores, len(wanted))
+    named = {"DCLIB_EDITION": str(edition.results.relative_to(project_root()))}
+    environment = child_environment(max(1, cores // kernels), work) | named
+    jobs = [write_job(stage, work, CELL_TIMEOUT) for stage in wanted]
+    children: list[subprocess.Popen[bytes]] = []
+    failed, left = {}, {stage.page: stage for stage in wanted}
+    try:
+        for i in range(kernels):
+            children.append(start_jobs(jobs[i::kernels], work / f"kernel-{i}.log", environment, lock))
+        at_work = True
+        while at_work:
+            at_work = any(child.poll() is None for child in children)
+            time.sleep(0.1 if at_work else 0.0)
+            for page in [page for page in left if (work / f"{page}.seconds").is_file()]:
+                seconds = float((work / f"{page}.seconds").read_text(encoding="utf-8") or 0)
+                more: dict[str, Any] = {"key": keys[page], "parts": edition.parts[page], "edition": edition.origin}
+                put_page(left.pop(page), edition.folder, seconds, 1, **more)
+    finally:
+        stop(children)
+    for page in left:
+        error = work / f"{page}.error"
+        failed[page] = error.read_text(encoding="utf-8") if error.is_file() else f"see {work}"
+    return failed
