@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from markdown_it import MarkdownIt
@@ -30,6 +32,7 @@ from dclib.data.metadata_table import import_metadata, table_facts
 from dclib.data.pixels import load_pixels
 from dclib.data.voc import open_voc
 from dclib.data.yfcc_metadata import read_metadata
+from dclib.reading import LARGEST_TEXT, load_array, read_text
 from dclib.report.display import linked, say, show_photographs, without_markup
 from dclib.train.checkpoints import load_checkpoint
 from tests.malformed import ARCHIVES, GOOD, LISTS, Malformed, all_malformed, malformed_words
@@ -171,6 +174,26 @@ def test_a_file_too_large_for_memory_is_not_read(tmp_path):
     archive = TarReader(tmp_path / "none.tar", {"odd.png": (0, LARGEST_FILE + 1)})
     with pytest.raises(ValueError, match="make it smaller"):
         archive.read("odd.png")
+
+
+def test_no_memory_is_asked_for_by_an_array_that_is_not_there(tmp_path):
+    """A head of a hundred bytes may declare any size."""
+    path = tmp_path / "numbers.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**9,)})
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"it is cut short: .* has 8,000,000,000 bytes, here are 0; save it anew"):
+        load_array(path)
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+def test_a_text_too_large_for_memory_is_not_read(tmp_path):
+    path = tmp_path / "list.txt"
+    path.touch()
+    os.truncate(path, LARGEST_TEXT + 1)
+    with pytest.raises(ValueError, match=r"need a text file, got .*list\.txt of 268,435,457 bytes; at most"):
+        read_text(path)
 
 
 # --- words on their way to a page

@@ -21,7 +21,7 @@ from dclib.analysis.metadata_runs import clustered_photos, ranked_tags
 from dclib.data import metadata_table
 from dclib.data.images import ImageSet, NumberedIds
 from dclib.data.metadata_table import connect, import_metadata, is_large, table_facts
-from dclib.data.yfcc_metadata import PhotoMetadata, read_metadata
+from dclib.data.yfcc_metadata import PhotoMetadata, parse_metadata, read_metadata
 from dclib.presets import load_preset
 
 FIELDS_OF_A_LINE = (
@@ -110,6 +110,11 @@ def assert_same_as_in_memory(source: Path, folder: Path, *, max_bad: float = 0.0
 
 
 # 25 columns
+
+
+def test_what_no_page_shows_leaves_the_words_of_people():
+    photo = parse_metadata(line_with({6: "a%00b%1Bc%0Ad%7F", 8: "cat%08s,dog"}))
+    assert (photo.title, photo.user_tags) == ("a b c\nd ", ("cat s", "dog"))
 
 
 def test_a_table_with_line_numbers_and_hashes_is_the_same_table(tmp_path):

@@ -18,7 +18,7 @@ from torch import Tensor
 from dclib.__main__ import main
 from dclib.config import ModelConfig
 from dclib.data.layouts import open_images
-from dclib.models.released import LICENCE, describe, load_released
+from dclib.models.released import LICENCE, OWN_LICENCE, UNKNOWN_LICENCE, describe, load_released
 from dclib.models.sobel import IMAGENET_MEAN, IMAGENET_STD, SOBEL_KERNELS
 from dclib.models.vgg import Trunk
 from dclib.presets import load_preset
@@ -243,6 +243,7 @@ def test_files_of_others_and_ones_own_are_read_and_not_called_the_authors(build,
     images = torch.rand(2, 3, 32, 32, generator=generator(3))
     assert torch.equal(found.trunk(images), trunk(images))
     assert "CC BY-NC" not in describe(found)
+    assert (OWN_LICENCE if layout == "own" else UNKNOWN_LICENCE) in describe(found)
 
 
 def test_the_checkpoint_of_a_run_is_read_as_the_network_it_is(tmp_path: Path) -> None:

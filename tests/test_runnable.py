@@ -181,7 +181,7 @@ class SomeUnreadable(NoReader):
 )
 def test_a_look_at_some_images_refuses_what_is_beyond_chance(n: int, every: int, limit: float, said: str) -> None:
     ids = [f"{i:05d}" for i in range(n)]
-    order = np.random.default_rng(1).permutation(n)  # no pattern that a sample could share
+    order = np.random.default_rng(0).permutation(n)  # no pattern that a sample could share
     reader = SomeUnreadable({ids[i] for i in order[: n // every]})
     assert said in unreadable_fault(ImageSet("many", ids, reader), limit)
     assert bool(unreadable_fault(ImageSet("many", ids, reader), limit)) == bool(said)
