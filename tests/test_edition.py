@@ -171,6 +171,21 @@ def test_pictures_of_an_outline_are_those_of_the_world(tmp_path, monkeypatch):
             assert (outline.root / name).read_bytes() == path.read_bytes(), name
 
 
+def test_what_a_first_layer_sees_is_published_as_it_was_computed(tmp_path, monkeypatch):
+    preset = load_preset("smoke")
+    trunk = Trunk(method_config("rotnet").model, generator(0)).eval()
+    monkeypatch.setattr(first_layer, "trained_network", lambda *_: trunk)
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path))
+    images = [picture("stripes", i) for i in range(2)]
+    seen = first_layer.look_at_images(preset, "rotnet", 0, images)
+    monkeypatch.setenv("DCLIB_EDITION", str(tmp_path / preset.name))
+    read = first_layer.look_at_images(preset, "rotnet", 0, images)
+    for ours, theirs in zip(map(asdict, seen), map(asdict, read), strict=True):
+        for name, value in ours.items():
+            np.testing.assert_array_equal(value, theirs[name])
+    assert first_layer.look_at_images(preset, "random", 0, images) == []
+
+
 # --- the book with it
 
 STAND_IN = """

@@ -68,6 +68,7 @@ def make_book(wanted: Wanted, *, train: bool = True, **options: Any) -> dict[str
             "below results/: leave TRAIN=0 out"
         )
     if not train:
+        wanted.build()
         return {}
     background = Background(wanted, can_build=edition is not None)
     try:
