@@ -7,6 +7,7 @@ that the book builds where torch is absent.
 from __future__ import annotations
 
 import ast
+import ctypes
 import errno
 import fcntl
 import glob
@@ -32,6 +33,7 @@ VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow"
 # what a disk without locks answers, and (EBADF) NFS where a folder is to be locked
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 ELSEWHERE = "choose a folder that can be written (for runs by the environment variable DCLIB_RUNS, for a book by --out)"
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2: names as seen from here, and each takes the other's place
 PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves
 
@@ -283,7 +285,12 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _swap(new: Path, path: Path, around: Path) -> None:
-    """``new`` in the place of ``path``, and what was there below ``around``; back again if that cannot be."""
+    """``new`` in the place of ``path``, and what was there below ``around``; back again if that cannot be.
+
+    Where the system can exchange two names there is no moment without a ``path``.
+    """
+    if _exchanged(new, path):
+        return
     for attempt in itertools.count():
         before = around / f"old{attempt}"
         if path.exists():
@@ -296,6 +303,12 @@ def _swap(new: Path, path: Path, around: Path) -> None:
                 with suppress(OSError):
                     before.rename(path)
                 raise
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether two files or folders that are there have changed their names in one step, which Linux can."""
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    return bool(exchange) and exchange(AT_FDCWD, bytes(one), AT_FDCWD, bytes(other), RENAME_EXCHANGE) == 0
 
 
 def _unwritten(path: Path, error: OSError) -> UnwrittenError:

@@ -39,7 +39,7 @@ def test_records_of_the_presets_methods_and_seeds_are_read(
 
 def test_the_strip_says_where_everything_came_from() -> None:
     text = str(provenance.strip(make_probes({"rotnet": FLAT, "random": FLAT})))
-    assert "preset made-up · seeds 0, 1, 2 · 6 runs · cpu (2 threads) · 3 min · 2026-01-02" in text
+    assert "yours: seeds 0, 1, 2, cpu (2 threads), 2026-01-02, code code · preset made-up · 6 runs · 3 min" in text
     assert "RotNet config-rotnet, Random config-random" in text
     assert "python 3.12.0, torch 2.14.0" in text
     assert "Mind" not in text

@@ -23,6 +23,7 @@ from dclib.press.progress import ended_state, running_state, write_state
 from dclib.press.runner import Outcome, Progress, read_card, run_preset, stop, workspace
 from dclib.press.site import build_book
 
+COMMAND = (sys.executable, "-m", "dclib")
 REBUILD_SECONDS = 120.0  # at least between two builds while a run goes on: each takes half a minute from it
 
 
@@ -67,6 +68,7 @@ def make_book(wanted: Wanted, *, train: bool = True, **options: Any) -> dict[str
             "below results/: leave TRAIN=0 out"
         )
     if not train:
+        wanted.build()
         return {}
     background = Background(wanted, can_build=edition is not None)
     try:
@@ -127,7 +129,7 @@ class Background:
         log = workspace_log(self.wanted)
         with log.open("wb") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "dclib", "book", "--build-only", "--preset", self.wanted.preset, *more],
+                [*COMMAND, "book", "--build-only", "--preset", self.wanted.preset, *more],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -35,6 +35,7 @@ from dclib.report.provenance import cards_of, origin
 from dclib.train.runnable import draw_pocket_world
 
 PUBLISHED = "published"  # folder of the edition below a preset's runs
+PATIENCE = 30.0  # seconds that the pages of a killed edition, which end by themselves, are waited for
 KERNELS = 2  # more of them compete for memory, and each pays for its imports
 
 
@@ -93,13 +94,10 @@ def make_edition(edition: Edition, needed: Sequence[str]) -> dict[str, str]:
     if not wanted:
         return {}
     started = time.monotonic()
-    with lock_workspace(workspace(edition.preset)) as lock:
+    with lock_workspace(workspace(edition.preset), patience=PATIENCE) as lock:
         print(f"the published edition: {len(wanted)} pages ({edition.origin})", flush=True)
-        if edition.preset.data.is_drawn:
-            draw_pocket_world(edition.preset, outline=True)
-            print(f"  drawn, {show_seconds(time.monotonic() - started)}", flush=True)
         failed = _execute(edition, wanted, keys, lock)
-    print(f"  executed, {show_seconds(time.monotonic() - started)} in all", flush=True)
+    print(f"  made in {show_seconds(time.monotonic() - started)}", flush=True)
     return failed
 
 
@@ -115,6 +113,8 @@ def _execute(edition: Edition, wanted: Sequence[Stage], keys: Mapping[str, str],
     try:
         for i in range(kernels):
             children.append(start_jobs(jobs[i::kernels], work / f"kernel-{i}.log", environment, lock))
+        if edition.preset.data.is_drawn:  # while the kernels start; a page that needs pictures waits for them
+            draw_pocket_world(edition.preset, outline=True)
         at_work = True
         while at_work:
             at_work = any(child.poll() is None for child in children)

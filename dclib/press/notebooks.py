@@ -258,8 +258,10 @@ def _written(notebook: Any) -> bytes:
 
 def _main(job_paths: Sequence[Path]) -> int:
     """Execute the jobs described in files; returns 1 if one failed. One alone has a kernel of its own."""
-    kernel, failed = _new_kernel(job_paths), False
+    kernel, failed, parent = _new_kernel(job_paths), False, os.getppid()
     for path in job_paths:
+        if os.getppid() != parent:
+            break  # it was killed, and nobody waits for the others
         if not _execute_job(path, kernel):
             failed = True
             _end_kernel(kernel)  # a notebook that failed may have left anything behind

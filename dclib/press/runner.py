@@ -364,8 +364,11 @@ def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 @contextlib.contextmanager
-def lock_workspace(folder: Path) -> Iterator[int]:
-    """Hold the workspace alone; two runs at once would train into the same checkpoints."""
+def lock_workspace(folder: Path, *, patience: float = 0.0) -> Iterator[int]:
+    """Hold the workspace alone; two runs at once would train into the same checkpoints.
+
+    Another one is waited for as many seconds as ``patience``.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         own = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -374,7 +377,7 @@ def lock_workspace(folder: Path) -> Iterator[int]:
             f"cannot write to {folder}: {error.strerror}; set DCLIB_RUNS to a folder that can be written"
         ) from None
     try:
-        if not lock(own, wait=False):
+        if not _locked(own, patience):
             print(f"{folder} is on a disk without locks: start no second run of this preset meanwhile", flush=True)
         yield own
     except BlockingIOError:
@@ -383,6 +386,18 @@ def lock_workspace(folder: Path) -> Iterator[int]:
         ) from None
     finally:
         os.close(own)
+
+
+def _locked(descriptor: int, patience: float) -> bool:
+    """As :func:`dclib.records.lock` without waiting, after some tries."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return lock(descriptor, wait=False)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(POLL_SECONDS)
 
 
 def _announce(page: str, outcome: Outcome, settled: int, total: int, left: float) -> None:

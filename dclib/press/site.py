@@ -83,7 +83,8 @@ def build_book(
     with replacing_folder(html) as new:
         work = new.with_name("work")
         _copy_run(sources, work / "run")
-        _check_pages(listed, preset, stages, [work / "run"], root)  # of these copies the book is made
+        if edition is None:
+            _check_pages(listed, preset, stages, [work / "run"], root)  # of these copies the book is made
         shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
         _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition)
@@ -153,6 +154,9 @@ def _write_pages(
     for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
         if page.startswith(f"{STAGES}/"):
             write_atomically(book / f"{page}.md", absent_page(page, preset, left_out).encode())
+    for stage in stages:
+        if read_card(folder, stage.page) is None and f"{STAGES}/{stage.page}" in listed:
+            write_atomically(book / STAGES / f"{stage.page}.md", missing_page(stage.page).encode())
     status = status_page(preset, stages, {page: key_of(own) for page, own in parts.items()}, folder, listed)
     write_atomically(book / f"{STATUS_PAGE}.md", status.encode())
     records = load_records(preset)
@@ -214,6 +218,12 @@ def absent_page(page: str, preset: Preset, left_out: Mapping[str, str]) -> str:
     method = page.removeprefix(f"{STAGES}/pretraining_")
     why = left_out.get(page.removeprefix(f"{STAGES}/"), f"preset {preset.name} has no method of that name")
     return f"# Pre-training: {title_of(method)}\n\nThis network was not trained for this book: {without_markup(why)}.\n"
+
+
+def missing_page(page: str) -> str:
+    """What stands in for a page that could not be made, in MyST."""
+    title = page.replace("_", " ")
+    return f"# {title[:1].upper()}{title[1:]}\n\nThis page has not been made: `make book` says why it could not be.\n"
 
 
 def _files_below(node: Any) -> list[str]:

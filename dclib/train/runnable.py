@@ -19,7 +19,7 @@ from dclib.data.voc import check_classes, open_voc
 from dclib.data.yfcc_metadata import read_metadata, table_beside, text_bytes
 from dclib.pocket.world import make_pocket_world
 from dclib.presets import data_root, runs_folder
-from dclib.records import code_hash
+from dclib.records import code_hash, held, make_folder
 
 CITIES = ("oxford", "paris")
 HALVES = ("objects", "scenes")
@@ -40,7 +40,9 @@ def draw_pocket_world(preset: Preset, *, outline: bool = False) -> Path:
     """
     data, kind = preset.data, "outline" if outline else "world"
     root = runs_folder() / f"pocket-{kind}-{data.pocket_images}-{data.pocket_seed}-{code_hash('pocket')[:6]}"
-    return make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed, outline=outline)
+    make_folder(root.parent)
+    with held(root.parent):  # several pages at once need it, and one of them draws it
+        return make_pocket_world(root, pool_images=data.pocket_images, seed=data.pocket_seed, outline=outline)
 
 
 @dataclass(frozen=True)
