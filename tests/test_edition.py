@@ -11,14 +11,19 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from screenshots import BROWSERS, open_browser
 from synthetic_records import make_card, make_probes
+from tiny_images import CLASSES, draw_shape, method_config
 
+from dclib.evaluate import first_layer
+from dclib.models.vgg import Trunk
 from dclib.presets import edition, load_preset, measuring
 from dclib.press import edition as published
 from dclib.press import site, stages
@@ -28,6 +33,7 @@ from dclib.press.progress import edition_html, ended_state, running_state, write
 from dclib.press.runner import Outcome, Progress, read_card
 from dclib.press.site import build_book, toc_pages
 from dclib.press.stages import EVALUATIONS, SUMMARIES
+from dclib.randomness import generator
 from dclib.records import replacing_folder, write_records
 from dclib.report.published import label_of, load_published, whose
 from dclib.train.runs import prepare_data
@@ -176,7 +182,7 @@ def test_what_a_first_layer_sees_is_published_as_it_was_computed(tmp_path, monke
     trunk = Trunk(method_config("rotnet").model, generator(0)).eval()
     monkeypatch.setattr(first_layer, "trained_network", lambda *_: trunk)
     monkeypatch.setenv("DCLIB_RUNS", str(tmp_path))
-    images = [picture("stripes", i) for i in range(2)]
+    images = [draw_shape(kind, np.random.default_rng(0)) for kind in CLASSES[:2]]
     seen = first_layer.look_at_images(preset, "rotnet", 0, images)
     monkeypatch.setenv("DCLIB_EDITION", str(tmp_path / preset.name))
     read = first_layer.look_at_images(preset, "rotnet", 0, images)

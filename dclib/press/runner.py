@@ -32,6 +32,8 @@ from dclib.records import held, installed_versions, lock, write_atomically
 MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
 CELL_TIMEOUT = 7 * 24 * 3600  # seconds; a hung cell ends some day, a long training is not cut short
 POLL_SECONDS = 0.05
+# of the caller, which would change what a page is
+FOREIGN = ("MPLBACKEND", "JUPYTER_PATH", "PYTHONSTARTUP", "DCLIB_EDITION")
 TOLD_SECONDS = 2.0  # between two times that a run says how far it is
 
 Status = Literal["done", "skipped", "failed", "blocked"]
@@ -281,7 +283,7 @@ def start_jobs(
 
 def child_environment(threads: int, work: Path) -> dict[str, str]:
     """This process's environment with its own kernel and dclib, and without personal start-up files."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "JUPYTER_PATH", "PYTHONSTARTUP")}
+    environment = {k: v for k, v in os.environ.items() if k not in FOREIGN}
     package = str(Path(__file__).resolve().parent.parent.parent)
     return environment | {
         "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
