@@ -189,14 +189,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     try:
         _remove_leftovers(path)
-        around = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
+        around, descriptor = _locked_folder(path)
         try:
-            with held(around):
-                around.chmod(0o755)
-                (around / "new").mkdir()
-                yield around / "new"
-                _swap(around / "new", path, around)
+            around.chmod(0o755)
+            (around / "new").mkdir()
+            yield around / "new"
+            _swap(around / "new", path, around)
         finally:
+            os.close(descriptor)
             if path.exists() or not any(around.glob("old*")):  # else it holds the only one there is
                 shutil.rmtree(around, ignore_errors=True)
     except UnwrittenError:
@@ -267,6 +267,18 @@ def _locked_file(path: Path) -> IO[bytes]:
         if os.fstat(new.fileno()).st_nlink:
             return new
         new.close()
+
+
+def _locked_folder(path: Path) -> tuple[Path, int]:
+    """A new folder beside ``path`` and what holds it locked; as with :func:`_locked_file`."""
+    while True:
+        around = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
+        with suppress(FileNotFoundError):
+            descriptor = os.open(around, os.O_RDONLY)
+            lock(descriptor)
+            if around.exists():
+                return around, descriptor
+            os.close(descriptor)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -290,3 +291,20 @@ def test_a_folder_that_can_be_put_neither_in_place_nor_back_is_kept_for_the_next
         raise KeyError
     assert (folder / "page").read_text() == "old"
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_new_folder_that_another_writer_takes_for_a_leftover_is_made_anew(tmp_path, monkeypatch):
+    make, made = tempfile.mkdtemp, []
+
+    def make_and_lose(**options: str) -> str:
+        made.append(make(**options))
+        if len(made) == 1:
+            module._remove_leftovers(tmp_path / "book")  # what another does that comes before it is locked
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose)
+    with replacing_folder(tmp_path / "book") as new:
+        (new / "page").write_text("whole")
+    assert len(made) == 2
+    assert (tmp_path / "book" / "page").read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [tmp_path / "book"]
