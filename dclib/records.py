@@ -301,7 +301,7 @@ def _swap(new: Path, path: Path, around: Path) -> None:
 def _exchanged(one: Path, other: Path) -> bool:
     """Whether two files or folders that are there have changed their names in one step, which Linux can."""
     exchange = getattr(ctypes.CDLL(None), "renameat2", None)
-    return bool(exchange) and exchange(AT_FDCWD, bytes(one), AT_FDCWD, bytes(other), RENAME_EXCHANGE) == 0
+    return exchange is not None and exchange(AT_FDCWD, bytes(one), AT_FDCWD, bytes(other), RENAME_EXCHANGE) == 0
 
 
 def _unwritten(path: Path, error: OSError) -> OSError:
