@@ -102,7 +102,7 @@ def test_a_failing_drawing_leaves_nothing(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(folder_sets, "jpeg_bytes", fail)
-    monkeypatch.setattr(world, "plan_pool", lambda *_: [])
+    monkeypatch.setattr(world, "plan_pool", lambda *_, **__: [])
     monkeypatch.setattr(world, "plan_voc", lambda *_: [])
     monkeypatch.setattr(world, "plan_landmarks", lambda *_: [])
     with pytest.raises(OSError, match="disk full"):
@@ -112,11 +112,12 @@ def test_a_failing_drawing_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_caller_who_finishes_second_takes_the_first_ones_world(drawn, tmp_path, monkeypatch):
     root, rival = tmp_path / "root", b"the first one's"
+    marker = (drawn / "pocket_world.json").read_bytes()
 
-    def plan(partial_root, sizes, seed):
+    def plan(partial_root, sizes, seed, **_):
         def finish_first():
             root.mkdir()
-            (root / "pocket_world.json").write_bytes((drawn / "pocket_world.json").read_bytes())
+            (root / "pocket_world.json").write_bytes(marker)
             (root / "picture.jpg").write_bytes(rival)
 
         return [finish_first]

@@ -222,12 +222,15 @@ def test_final_agreement_is_that_of_one_clustering_for_all_methods(runs, world, 
         expected = normalized_mutual_info_score(pool.labels, clustering.labels.clusters)
         (record,) = select(records_of(runs, method, "pretrain"), "final_nmi_labels")
         assert (record.value, record.n) == (pytest.approx(expected), N_POOL)
+        kept = np.load(runs / "tiny" / "pictures" / f"assignments-{method}-s0.npy")
+        assert kept.dtype == np.int16
+        assert kept.tolist() == clustering.labels.clusters.tolist()
 
 
 def test_clusters_are_pictured_by_members(done, world):
     pool = open_images(world / "pool")
     folder = done / "tiny" / "pictures"
-    assert sorted(p.name for p in folder.glob("*.json")) == sorted(
+    assert sorted(p.name for p in folder.glob("clusters-*")) == sorted(
         f"clusters-{m}-s0.json" for m in METHODS if "cluster" in m
     )
     for method in ("deepcluster", "deepercluster_hierarchy"):

@@ -6,6 +6,10 @@
   const SILENT = 60; // seconds without a word: the run was ended from outside
   const place = document.getElementById("dclib-progress");
 
+  function named(pages) {
+    return pages.map(function (page) { return page.replace(/_/g, " "); }).join(", ");
+  }
+
   function told(state) {
     if (state.ended) return state.ended;
     if (!state.total) return "";
@@ -14,15 +18,21 @@
     if (age > SILENT) return "A run was interrupted: " + done + ". The command make book goes on with it.";
     return [
       "A run is going on: " + done,
-      state.running.length ? "at work on " + state.running.join(", ") : "",
-      state.waiting.length ? state.waiting.length + " waiting: " + state.waiting.join(", ") : "",
-      state.failed.length ? "failed: " + state.failed.join(", ") : "",
+      state.running.length ? "at work on " + named(state.running) : "",
+      state.waiting.length ? state.waiting.length + " waiting: " + named(state.waiting) : "",
+      state.failed.length ? "failed: " + named(state.failed) : "",
       state.left ? "about " + state.left + " left" : "",
     ].filter(Boolean).join("; ") + ". Load this page again to see new ones.";
   }
 
   window.dclibProgress = function (state) {
     place.textContent = told(state);
+    if (!state.total) return;
+    const bar = document.createElement("progress");
+    bar.max = state.total;
+    bar.value = state.done.length;
+    bar.setAttribute("aria-label", "pages done");
+    place.prepend(bar, document.createElement("br"));
   };
 
   function load() {
