@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from dclib.planner.hardware import CPU, Hardware
 from dclib.planner.pages import page_costs, stage_seconds
 from dclib.planner.passes import Pass, passes_of
 from dclib.pocket.world import world_sizes
-from dclib.presets import load_preset
+from dclib.presets import load_preset, preset_folder
 from dclib.press.stages import plan_stages
 
 FAST = 1e30
@@ -84,6 +85,16 @@ def test_more_seeds_cost_more_and_what_is_left_out_nothing() -> None:
     assert page_costs(POCKET, NAMES, CPU, {}, left_out=["voc"])["voc"].work == 0
     drawn = [page_costs(POCKET, NAMES, CPU, {}, drawers=n)["data"].work - start for n in (1, 4)]
     assert drawn[0] == pytest.approx(4 * drawn[1])
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(preset_folder().glob("*.yaml"))])
+@pytest.mark.parametrize("counts", [{"pool": 3000}, {"pool": 60, "objects_train": 60, "objects_test": 40}])
+def test_every_page_of_every_preset_has_a_price(name: str, counts: Mapping[str, int]) -> None:
+    """Also where a set is missing, and where analyses have no number of clusters of their own."""
+    preset = load_preset(name)
+    names = [*(page for page in NAMES if not page.startswith("pre")), *(f"pretraining_{m}" for m in preset.methods)]
+    costs = page_costs(preset, names, CPU, counts)
+    assert all(0 <= cost.shown < math.inf and 0 <= cost.work < math.inf for cost in costs.values())
 
 
 def test_a_folder_s_own_counts_are_taken() -> None:

@@ -204,7 +204,8 @@ class _Book:
         common = self._common_clustering()
         if common is None:
             return 0.0
-        cluster = replace(common.cluster, n_super=1, n_sub=self.preset.analysis.clusters)
+        n_sub = self.preset.analysis.clusters  # 0: as the methods do
+        cluster = replace(common.cluster, n_super=1, n_sub=n_sub) if n_sub else common.cluster
         one = replace(common, cluster=cluster)
         return len(self.preset.seeds) * sum(self._grouping(method, one) for method in self.methods[:ANALYSED])
 
