@@ -48,9 +48,10 @@ def test_the_strip_says_where_everything_came_from() -> None:
 def test_under_an_exhibit_stands_only_what_it_was_made_of() -> None:
     records = make_probes({"rotnet": FLAT}) + make_training("random", 7)
     text = str(provenance.under(records, "top1"))
-    assert "seeds 0, 1, 2 · 3 runs" in text
+    assert "seeds 0, 1, 2, " in text
+    assert " · 3 runs · " in text
     assert "Random" not in text
-    assert "seed 7 · 1 run ·" in str(provenance.under(records, "loss"))
+    assert "yours: seed 7, " in str(provenance.under(records, "loss"))
     assert provenance.under(records, "nmi_labels") is None
 
 
@@ -59,7 +60,8 @@ def test_under_pictures_stands_their_run(preset: Preset, tmp_path: Path, monkeyp
     for method, seed in (("rotnet", 0), ("rotnet", 1), ("random", 1)):
         write(tmp_path, method, seed)
     text = str(provenance.under_pictures(preset, "linear_probe", "rotnet", 1))
-    assert "seed 1 · 1 run ·" in text
+    assert "yours: seed 1, " in text
+    assert " · 1 run · " in text
     assert "RotNet config-rotnet" in text
     assert provenance.under_pictures(preset, "linear_probe", "rotnet", 2) is None
     assert provenance.under_pictures(preset, "colour", "rotnet", 1) is None
@@ -117,4 +119,4 @@ def test_times_are_written_to_be_read() -> None:
 
 @pytest.mark.parametrize(("seconds", "words"), [(90.0, "90 s"), (600.0, "10 min"), (9000.0, "2.5 h")])
 def test_durations_read_well(seconds: float, words: str) -> None:
-    assert f"· {words} ·" in str(provenance.strip(make_curve("rotnet", 0, FLAT, seconds=seconds)))
+    assert f"· {words}\n" in str(provenance.strip(make_curve("rotnet", 0, FLAT, seconds=seconds)))
