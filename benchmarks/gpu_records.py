@@ -106,9 +106,9 @@ def publish_parts(work: Path) -> list[Path]:
 
 
 def write_archive(work: Path) -> Path:
-    """All records of the work folder in one file, ``records.tar``, to bring home or to go on from elsewhere."""
+    """What is published of the work folder in one file, ``records.tar``, to bring home or to go on from elsewhere."""
     target = work / "records.tar"
-    found = [*work.glob("benchmarks/*.json"), *work.glob("runs/*/records/*/*.json")]
+    found = [*work.glob("benchmarks/*.json"), *work.glob("runs/*/records/*/*.json"), *work.glob("runs/*/pictures/*")]
     with replacing(target) as file, tarfile.open(fileobj=file, mode="w") as archive:
         for path in sorted(found):
             archive.add(path, path.relative_to(work).as_posix())

@@ -107,8 +107,8 @@ def book_table(preset: Preset, records: Sequence[Record]) -> Table | Fragment:
         if cards:
             devices = ", ".join(dict.fromkeys(card.device for card in cards))
             pair = planned[stage], sum(card.seconds for card in cards)
-            cells = (*(Cell(duration(value)) for value in pair), Cell(f"{pair[0] / pair[1] - 1:+.0%}"), Cell(devices))
-            rows.append(Row(title, cells if pair[1] else (*cells[:2], Cell(NO_VALUE), cells[3])))
+            off = f"{pair[0] / pair[1] - 1:+.0%}" if pair[1] else NO_VALUE
+            rows.append(Row(title, (*(Cell(duration(value)) for value in pair), Cell(off), Cell(devices))))
     return Table(
         caption="This book: all runs of a stage together",
         columns=("Stage", "planned", "took", "off by", "took it on"),

@@ -67,7 +67,7 @@ def open_labelled(preset: Preset, root: Path) -> Labelled:
             sets[name], fault = _open(preset, root, name)
             faults |= {half: fault} if fault else {}
         train, test = (sets[name] for name in names)
-        if fault := faults.get(half) or _half_fault(train, test, preset.data.max_unreadable):
+        if fault := faults.get(half) or _half_fault(preset, train, test):
             sets[names[1]], faults[half] = None, fault
     return Labelled(sets, faults)
 
@@ -82,11 +82,16 @@ def _open(preset: Preset, root: Path, name: str) -> tuple[ImageSet | None, str]:
         return None, str(error)
 
 
-def _half_fault(train: ImageSet | None, test: ImageSet | None, limit: float) -> str:
+def _unreadable(preset: Preset, images: ImageSet) -> str:
+    """Why too many images of a set cannot be read; of drawings all can, and in outline they are not there yet."""
+    return "" if preset.data.is_drawn else unreadable_fault(images, preset.data.max_unreadable)
+
+
+def _half_fault(preset: Preset, train: ImageSet | None, test: ImageSet | None) -> str:
     """Why classifiers cannot be trained on one set and tested on the other; empty where they can, or have neither."""
     there = [images for images in (train, test) if images is not None]
     for images in there:
-        if fault := labels_fault(images) or unreadable_fault(images, limit):
+        if fault := labels_fault(images) or _unreadable(preset, images):
             return fault
     if train is None or test is None:
         here, gone = ("train", "test") if test is None else ("test", "train")
@@ -128,7 +133,7 @@ def voc_fault(preset: Preset, root: Path, splits: tuple[str, str] = ("trainval",
         check_classes(*opened)
     except (ValueError, OSError) as error:
         return str(error)
-    return next(filter(None, (unreadable_fault(voc.images, preset.data.max_unreadable) for voc in opened)), "")
+    return next(filter(None, (_unreadable(preset, voc.images) for voc in opened)), "")
 
 
 def retrieval_fault(preset: Preset, root: Path) -> str:
@@ -143,7 +148,7 @@ def retrieval_fault(preset: Preset, root: Path) -> str:
         opened = [open_landmarks(f, ignore=CORRUPTED_PARIS if c == "paris" else ())[0] for c, f in folders.items()]
     except (ValueError, OSError) as error:
         return str(error)
-    return next(filter(None, (unreadable_fault(images, preset.data.max_unreadable) for images in opened)), "")
+    return next(filter(None, (_unreadable(preset, images) for images in opened)), "")
 
 
 def city_folders(preset: Preset, root: Path) -> dict[str, Path]:
@@ -202,7 +207,7 @@ def look_ahead(preset: Preset) -> Outlook:
     root = data_root(preset.data)
     labelled = open_labelled(preset, root)
     pool = open_pool(preset, root, labelled)
-    if fault := unreadable_fault(pool, preset.data.max_unreadable):
+    if fault := _unreadable(preset, pool):
         raise ValueError(fault)
     faults = {**labelled.faults, "voc": voc_fault(preset, root), "retrieval": retrieval_fault(preset, root)}
     faults["metadata"] = metadata_fault(preset, pool)
@@ -244,7 +249,7 @@ def method_fault(preset: Preset, method: str, objects: ImageSet | None) -> str:
     if config.method == "supervised" or (config.images == "objects" and objects is None):
         fault = labels_fault(objects)
     if not fault and learns_from_objects(config) and objects is not None:
-        fault = unreadable_fault(objects, preset.data.max_unreadable)
+        fault = _unreadable(preset, objects)
     return fault or (method_fault(preset, config.init, objects) if config.init else "")
 
 
