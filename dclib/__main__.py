@@ -73,7 +73,7 @@ def _run_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def _report(outcomes: Mapping[str, Outcome]) -> int:
     """Say which pages were not made; the exit status."""
-    bad = [page for page, outcome in outcomes.items() if outcome.status in ("failed", "blocked")]
+    bad = [page for page, outcome in outcomes.items() if outcome.is_missing]
     if bad:
         print(f"dclib: {len(bad)} of {len(outcomes)} pages are missing or old: {', '.join(bad)}", file=sys.stderr)
     return FAILED if bad else 0

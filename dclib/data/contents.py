@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dclib.data.images import FileReader, ImageSet, UnreadableImageError
+from dclib.machine import count_cores
 from dclib.reading import read_text
 from dclib.records import make_folder, write_atomically
 
@@ -34,7 +34,7 @@ def content_hash(images: ImageSet, cache: Path | None = None) -> str:
         if kept.is_file() and re.fullmatch(r"[0-9a-f]{12}", found := read_text(kept)):
             return found
     digest = hashlib.sha256()
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         for part in pool.map(lambda start: _digests(images, start), range(0, len(images), AT_ONCE)):
             digest.update(part)
     found = digest.hexdigest()[:12]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dclib.data.images import ImageSet, UnreadableImageError
+from dclib.machine import count_cores
 
 NAMED_FAILURES = 5  # unreadable images that are named in a message
 SAMPLE = 400  # images of a set that are opened
@@ -23,7 +23,7 @@ def unreadable_fault(images: ImageSet, limit: float) -> str:
     A small set is looked at whole. What a sample says of a large one must be beyond chance; a run counts them all.
     """
     rows = np.unique(np.linspace(0, len(images) - 1, SAMPLE).round().astype(np.int64))
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow lets go of the interpreter while it decodes
+    with ThreadPoolExecutor(count_cores()) as pool:  # Pillow lets go of the interpreter while it decodes
         readable = list(pool.map(partial(_is_readable, images), rows.tolist()))
     failed = [at for at, is_read in enumerate(readable) if not is_read]
     n, chance, name = len(rows), 0.0, images.name

@@ -20,29 +20,8 @@ from dclib.pocket.pool_set import image_numbers, photo_bytes
 KEPT = 4096  # pictures; a page opens most of its own twice
 
 
-class PoolDrawer:
-    """Draws the photos of the pool by their number; ``root`` is where its tables are."""
-
-    def __init__(self, root: Path, count: int, seed: int) -> None:
-        self.root, self.count, self.seed = root, count, seed
-        self.read = lru_cache(KEPT)(self._draw)
-
-    @cached_property
-    def photos(self) -> dict[int, Photo]:
-        """What is to be drawn for each number."""
-        planned = plan_photos(self.count, self.seed, image_numbers(self.count, self.seed))
-        return {photo.number: photo for photo in planned}
-
-    def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
-        """Bytes of each picture, (n,): to know them is to draw it."""
-        return np.array([len(self.read(image_id)) for image_id in image_ids], dtype=np.int64)
-
-    def _draw(self, image_id: str) -> bytes:
-        return photo_bytes(self.seed, self.photos[int(image_id)])
-
-
-class FolderDrawer:
-    """Draws the pictures of one split of the objects or scenes by their path below ``root``."""
+class _Drawer:
+    """Draws a picture when it is read, and keeps the last ones; ``root`` is the folder of its set."""
 
     def __init__(self, root: Path, seed: int) -> None:
         self.root, self.seed = root, seed
@@ -51,6 +30,30 @@ class FolderDrawer:
     def sizes(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
         """Bytes of each picture, (n,): to know them is to draw it."""
         return np.array([len(self.read(image_id)) for image_id in image_ids], dtype=np.int64)
+
+    def _draw(self, image_id: str) -> bytes:
+        raise NotImplementedError
+
+
+class PoolDrawer(_Drawer):
+    """Draws the photos of the pool by their number; ``root`` is where its tables are."""
+
+    def __init__(self, root: Path, count: int, seed: int) -> None:
+        super().__init__(root, seed)
+        self.count = count
+
+    @cached_property
+    def photos(self) -> dict[int, Photo]:
+        """What is to be drawn for each number."""
+        planned = plan_photos(self.count, self.seed, image_numbers(self.count, self.seed))
+        return {photo.number: photo for photo in planned}
+
+    def _draw(self, image_id: str) -> bytes:
+        return photo_bytes(self.seed, self.photos[int(image_id)])
+
+
+class FolderDrawer(_Drawer):
+    """Draws the pictures of one split of the objects or scenes by their path below ``root``."""
 
     def _draw(self, image_id: str) -> bytes:
         name, _, index = PurePosixPath(image_id).stem.rpartition("_")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from dclib.machine import count_cores
 from dclib.pocket.folder_sets import plan_objects, plan_scenes
 from dclib.pocket.landmark_set import CITIES, plan_landmarks
 from dclib.pocket.pictures import CLASSES, draw_object
@@ -149,11 +149,6 @@ def run_jobs(jobs: Sequence[Callable[[], None]], processes: int) -> None:
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
-
-
-def count_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_world(pool_images: int, seed: int) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dclib.presets import project_root
 from dclib.press.edition import Edition, find_edition, make_edition
 from dclib.press.progress import ended_state, running_state, write_state
 from dclib.press.runner import Outcome, Progress, read_card, run_preset, stop, workspace
-from dclib.press.site import build_book
+from dclib.press.site import book_folder, build_book
 
 COMMAND = (sys.executable, "-m", "dclib")
+LOG = "build.log"  # beside the edition's pages: what a build in the background says
 REBUILD_SECONDS = 120.0  # at least between two builds while a run goes on: each takes half a minute from it
 
 
@@ -39,7 +39,7 @@ class Wanted:
     @property
     def html(self) -> Path:
         """The folder of the book."""
-        return Path(self.out).resolve() if self.out else project_root().resolve() / "_build" / "html"
+        return book_folder(self.out)
 
     def build(self) -> Path:
         """Build it, unless the one that is there was made of the same; returns its index.html."""
@@ -70,7 +70,7 @@ def make_book(wanted: Wanted, *, train: bool = True, **options: Any) -> dict[str
     if not train:
         wanted.build()
         return {}
-    background = Background(wanted, can_build=edition is not None)
+    background = Background(wanted, edition)
     try:
         outcomes = run_preset(
             wanted.preset, data=wanted.data, settings=wanted.settings, watch=background.watch, **options
@@ -80,7 +80,7 @@ def make_book(wanted: Wanted, *, train: bool = True, **options: Any) -> dict[str
         raise
     finally:
         background.end()
-    bad = [page for page, outcome in outcomes.items() if outcome.status in ("failed", "blocked")]
+    bad = [page for page, outcome in outcomes.items() if outcome.is_missing]
     if edition or not bad:
         wanted.build()
     background.say(f"A run ended with pages missing: {', '.join(bad)}." if bad else "")
@@ -101,8 +101,8 @@ def show_edition(edition: Edition, wanted: Wanted) -> None:
 class Background:
     """Builds the book anew while a run goes on, when there are new pages, and says on its front page how far it is."""
 
-    def __init__(self, wanted: Wanted, *, can_build: bool) -> None:
-        self.wanted, self.can_build = wanted, can_build
+    def __init__(self, wanted: Wanted, edition: Edition | None) -> None:
+        self.wanted, self.edition = wanted, edition
         self.process: subprocess.Popen[bytes] | None = None
         self.built, self.pages = time.monotonic(), 0
 
@@ -111,8 +111,8 @@ class Background:
         self.say(running_state(progress))
         pages = sum(outcome.status == "done" for outcome in progress.settled.values())
         idle = self.process is None or self.process.poll() is not None
-        if self.can_build and idle and pages > self.pages and time.monotonic() - self.built >= REBUILD_SECONDS:
-            self.process, self.built, self.pages = self._start(), time.monotonic(), pages
+        if self.edition and idle and pages > self.pages and time.monotonic() - self.built >= REBUILD_SECONDS:
+            self.process, self.built, self.pages = self._start(self.edition.folder / LOG), time.monotonic(), pages
 
     def say(self, state: str | Mapping[str, object]) -> None:
         """Put a state on the front page; a sentence is how a run ended."""
@@ -123,10 +123,9 @@ class Background:
         if self.process is not None:
             stop([self.process])
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, log: Path) -> subprocess.Popen[bytes]:
         options = [f"--set={key}={json.dumps(value)}" for key, value in self.wanted.settings.items()]
         more = [f"--data={self.wanted.data}", f"--out={self.wanted.out}", *options]
-        log = workspace_log(self.wanted)
         with log.open("wb") as file:
             return subprocess.Popen(
                 [*COMMAND, "book", "--build-only", "--preset", self.wanted.preset, *more],
@@ -135,10 +134,3 @@ class Background:
                 stderr=subprocess.STDOUT,
                 preexec_fn=lambda: os.nice(10),  # the run comes first
             )
-
-
-def workspace_log(wanted: Wanted) -> Path:
-    """Where a build in the background says what it says."""
-    edition = find_edition(wanted.preset, wanted.data)
-    assert edition is not None
-    return edition.folder / "build.log"

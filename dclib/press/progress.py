@@ -48,7 +48,7 @@ def running_state(progress: Progress) -> dict[str, object]:
     return {
         "running": list(progress.running),
         "done": [page for page, outcome in progress.settled.items() if outcome.status in ("done", "skipped")],
-        "failed": [page for page, outcome in progress.settled.items() if outcome.status in ("failed", "blocked")],
+        "failed": [page for page, outcome in progress.settled.items() if outcome.is_missing],
         "waiting": list(progress.waiting),
         "total": len(counts) + len(progress.running) + len(progress.waiting),
         "left": show_seconds(progress.seconds_left) if progress.seconds_left >= 1 else "",

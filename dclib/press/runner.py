@@ -47,6 +47,11 @@ class Outcome:
     seconds: float = 0.0
     message: str = ""
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether the page was to be made and was not."""
+        return self.status in ("failed", "blocked")
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Child:
@@ -233,7 +238,7 @@ def _settle(
     stage: Stage, keys: Mapping[str, str], folder: Path, outcomes: Mapping[str, Outcome], force: bool
 ) -> Outcome | None:
     """The outcome of a stage that need not or cannot run, else None."""
-    missing = [page for page in stage.needs if outcomes[page].status in ("failed", "blocked")]
+    missing = [page for page in stage.needs if outcomes[page].is_missing]
     if missing:
         return Outcome(status="blocked", message=f"needs {', '.join(missing)}")
     card = read_card(folder, stage.page)

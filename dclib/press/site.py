@@ -73,7 +73,7 @@ def build_book(
     preset, stages, outlook = plan_with_outlook(preset_name, data=data, settings=settings)
     root, folder = project_root().resolve(), workspace(preset)
     listed = toc_pages(root / "book" / "_toc.yml")
-    html = _checked_place(Path(out).resolve() if out else root / "_build" / "html")
+    html = _checked_place(book_folder(out))
     edition = find_edition(preset_name, data)
     sources = [*([edition.folder] if edition else []), folder]
     parts = stage_parts(stages, preset)
@@ -100,6 +100,11 @@ def build_book(
         write_search_texts(new, listed)
         (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"
+
+
+def book_folder(out: str | Path = "") -> Path:
+    """Where a book goes: ``out``, or ``_build/html`` in the project."""
+    return Path(out).resolve() if out else project_root().resolve() / "_build" / "html"
 
 
 def _stamp(root: Path, parts: Mapping[str, Mapping[str, str]], sources: Sequence[Path]) -> str:
