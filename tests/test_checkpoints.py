@@ -315,6 +315,7 @@ def test_identity_covers_the_source_of_all_that_computes(pixels, monkeypatch):
     no_weight = {
         "data/contents",  # its hash is in the identity
         "data/unreadable",
+        "machine",
         "reading",
         "records",
         "train/chance",
