@@ -2,10 +2,10 @@
 
     python benchmarks/neighbours.py
 
-A process whose threads spin while they wait keeps a core from its neighbour. Training steps of a quarter-width network
-and steps of k-means run alone and two side by side, with a thread for each core, under several ways to wait, and with
-one thread each. Every way takes its turn. The record goes to ``results/benchmarks/neighbours.json``. Nothing else
-should be running.
+A process whose threads spin while they wait keeps a core from its neighbour. Training steps of a quarter-width network,
+in every precision that the CPU has instructions for, and steps of k-means run alone and two side by side, with a thread
+for each core and with one thread each, waiting in both ways. Every way takes its turn. The record goes to
+``results/benchmarks/neighbours.json``. Nothing else should be running.
 """
 
 from __future__ import annotations
@@ -21,17 +21,13 @@ from statistics import median
 
 from measuring import benchmark_card, record_path
 
-from dclib.machine import OWN_WAYS, QUIET, count_cores, cpu_name
+from dclib.machine import OWN_WAYS, QUIET, count_cores, cpu_name, has_bfloat16
 from dclib.records import Record, write_records
 
-# as libgomp does where nothing is said; spinning a little before sleeping; and what dclib sets
-WAITS: Mapping[str, Mapping[str, str]] = {
-    "libgomp's default": {"GOMP_SPINCOUNT": "300000"},
-    "10,000 spins": {"GOMP_SPINCOUNT": "10000"},
-    "dclib": QUIET,
-}
-WORKS = ("training", "k-means")
-UNITS = {"training": "images/s", "k-means": "points/s"}
+# as libgomp does where nothing is said, and what dclib sets where products are made in float32
+WAITS: Mapping[str, Mapping[str, str]] = {"spinning": {"GOMP_SPINCOUNT": "300000"}, "asleep": QUIET}
+TRAININGS = {f"training in {precision}": precision for precision in ("bfloat16", "float32")}
+WORKS = (*TRAININGS, "k-means")
 BATCH, POINTS, DIMENSIONS, CENTROIDS = 64, 20_000, 64, 500
 READY = "ready"
 
@@ -44,9 +40,9 @@ def work_for(seconds: float, work: str) -> None:
     from dclib.config import ModelConfig
     from dclib.train.speed import pass_work
 
-    if work == "training":
+    if work in TRAININGS:
         model = ModelConfig(image_size=32, width=0.25, hidden_dim=128, feature_dim=256, dropout=0.0)
-        step, size = pass_work(model, BATCH, "auto", True, torch.device("cpu")), BATCH
+        step, size = pass_work(model, BATCH, TRAININGS[work], True, torch.device("cpu")), BATCH
     else:
         rng = torch.Generator().manual_seed(0)
         points, centroids = (torch.randn(n, DIMENSIONS, generator=rng) for n in (POINTS, CENTROIDS))
@@ -99,7 +95,13 @@ def compare(work: str, waits: Sequence[str], threads: Sequence[int], repeats: in
     for (name, number), companies in found.items():
         for company, values in companies.items():
             keys: dict[str, str | int] = {"work": work, "wait": name, "threads": number, "company": company}
-            record = Record(name="neighbours_rate", value=median(values), unit=UNITS[work], n=repeats, keys=keys)
+            record = Record(
+                name="neighbours_rate",
+                value=median(values),
+                unit="images/s" if work in TRAININGS else "points/s",
+                n=repeats,
+                keys=keys,
+            )
             print(f"{work}, {name}, threads {number}, {company}: {record.value:,.0f} {record.unit}")
             records.append(record)
     return records
@@ -109,8 +111,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--works", nargs="*", default=list(WORKS), choices=WORKS, help="default: both")
-    parser.add_argument("--waits", nargs="*", default=list(WAITS), choices=list(WAITS), help="default: all")
+    possible = [work for work in WORKS if has_bfloat16() or TRAININGS.get(work) != "bfloat16"]
+    parser.add_argument("--works", nargs="*", default=possible, choices=WORKS, help="default: all this CPU is made for")
+    parser.add_argument("--waits", nargs="*", default=list(WAITS), choices=list(WAITS), help="default: both")
     parser.add_argument("--threads", nargs="*", type=int, default=[count_cores(), 1], help="default: all cores, and 1")
     parser.add_argument("--child", choices=WORKS, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=record_path("neighbours"))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dclib import machine
+from dclib.precision import multiplies_in_bfloat16
 from dclib.train.runs import device_name
 
 INTEL = "processor\t: 0\nmodel\t\t: 85\nmodel name\t: Intel(R) Xeon(R) Gold 6230 CPU @ 2.10GHz\ncache size\t: 1 KB\n"
@@ -57,17 +58,37 @@ def started(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env={**known, **environment}, capture_output=True, text=True, check=True)
 
 
-def test_threads_wait_asleep_and_what_the_user_says_wins():
+FLOAT32 = {"ONEDNN_MAX_CPU_ISA": "AVX2"}  # products without bfloat16, whatever the CPU has
+
+
+def test_threads_wait_asleep_in_float32_and_what_the_user_says_wins():
     show = "import dclib, os; print(os.environ.get('OMP_WAIT_POLICY'))"
-    assert started(show).stdout.strip() == "PASSIVE"
-    assert started(show, OMP_WAIT_POLICY="ACTIVE").stdout.strip() == "ACTIVE"
-    assert started(show, GOMP_SPINCOUNT="7").stdout.strip() == "None"
+    assert started(show, **FLOAT32).stdout.strip() == "PASSIVE"
+    assert started(show, **FLOAT32, OMP_WAIT_POLICY="ACTIVE").stdout.strip() == "ACTIVE"
+    assert started(show, **FLOAT32, GOMP_SPINCOUNT="7").stdout.strip() == "None"
+
+
+@pytest.mark.parametrize("flags", ["fpu avx512_bf16 avx2", "amx_bf16"])
+def test_threads_spin_where_products_are_made_in_bfloat16(facts, monkeypatch, flags):
+    monkeypatch.setattr(os, "environ", {})
+    facts.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    machine.wait_quietly()
+    assert "OMP_WAIT_POLICY" not in os.environ
+    facts.write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512f\nbugs\t\t: avx512_bf16\n")
+    machine.wait_quietly()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+@pytest.mark.parametrize("limit", ["", "AVX2", "avx512_core", "AVX512_CORE_BF16"])
+def test_torch_says_the_same_of_bfloat16(limit, monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert machine.has_bfloat16() == multiplies_in_bfloat16(torch.device("cpu"))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere torch comes with another OpenMP")
 def test_openmp_heeds_it():
     """What libgomp itself says it goes by, once it is loaded."""
-    said = started("import dclib, torch", OMP_DISPLAY_ENV="true").stderr
+    said = started("import dclib, torch", OMP_DISPLAY_ENV="true", **FLOAT32).stderr
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
 
 

@@ -25,8 +25,7 @@ def neighbours_table(records: Sequence[Record]) -> Table | Fragment:
         columns=("How threads wait", *COMPANIES, "side by side, of one after the other"),
         groups=tuple(Group(work, _rows([r for r in found if r.keys["work"] == work])) for work in works),
         notes=(
-            "Side by side: both together. A thread that spins while it waits for another keeps its core from the "
-            "neighbour. A book's stages have one thread each where there are as many as cores. "
+            "Side by side: both together. A book's stages have one thread each where there are as many as cores. "
             f"{origin(found, PROGRAM)}",
         ),
     )
