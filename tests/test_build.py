@@ -21,7 +21,7 @@ import pytest
 from failing_disk import each_failure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from dclib.press import runner, site
+from dclib.press import site
 from dclib.press.front import NOTHING
 from dclib.press.site import BuildError, build_book, toc_pages
 from dclib.press.stages import EVALUATIONS, SUMMARIES
@@ -188,10 +188,10 @@ RUN = """
 import itertools, sys, time
 from pathlib import Path
 from types import SimpleNamespace as Of
-import {module} as runner
+from dclib.press import runner, workers
 
 folder, stuck, pages = Path(sys.argv[1]), sys.argv[2] == "stuck", sys.argv[3:]
-texts = {{page: (folder / "pages" / f"{{page}}.ipynb").read_text() for page in pages}}
+texts = {page: (folder / "pages" / f"{page}.ipynb").read_text() for page in pages}
 (folder / "work").mkdir()
 
 def wait(path, content):
@@ -200,20 +200,20 @@ def wait(path, content):
 
 for number in itertools.count():
     for page in pages:
-        text = texts[page].replace(f"Page {{page}}", f"Round {{number}}")
-        (folder / "work" / f"{{page}}.ipynb").write_text(text)
-        stage = Of(page=page, notebook=Path("n.ipynb"), parameters={{}})
-        child = Of(stage=stage, process=Of(returncode=0), started=time.monotonic(), threads=1)
+        text = texts[page].replace(f"Page {page}", f"Round {number}")
+        (folder / "work" / f"{page}.ipynb").write_text(text)
+        stage = Of(page=page, notebook=Path("n.ipynb"), parameters={})
+        ended = workers.Ended(stage=stage, seconds=1.0, threads=1)
         if stuck and number == 1 and page == pages[1]:
-            runner.write_atomically = wait
-        runner._finish(child, {{page: f"round-{{number}}"}}, folder, {{}})
+            workers.write_atomically = wait
+        runner._finish(ended, {page: f"round-{number}"}, folder, {})
     print(number, flush=True)
 """
 
 
 def start_run(project: Path, how: str) -> subprocess.Popen[str]:
     """A run that finishes pages without end, or is stuck between a page and its card, in its second round."""
-    command = [sys.executable, "-c", RUN.format(module=runner.__name__), str(project / "runs" / "tiny"), how, *PAGES]
+    command = [sys.executable, "-c", RUN, str(project / "runs" / "tiny"), how, *PAGES]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

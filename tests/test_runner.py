@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -326,6 +327,48 @@ def test_a_success_clears_the_failure_before_it_and_two_runs_compare(project):
     assert card["key"] == "k"
     assert card["seconds"] > 0
     assert {"python", "papermill"} <= set(card["versions"])
+
+
+KERNEL = """\
+import os
+from pathlib import Path
+with Path("kernels").open("a") as file:
+    file.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {globals().get('left', 'nothing')}\\n")
+left = "something" """
+
+
+def test_stages_share_a_kernel_without_what_others_left_until_one_fails_or_needs_other_threads(project):
+    more = {"failing": ["1 / 0"]}
+    ways = {"alone": (), "failing": ("alone",), "second": ("alone",), "third": ("second",), "beside": ("alone",)}
+    costs = {"failing": 9.0, "beside": 20.0}
+    beside = "import time\ntime.sleep(6)"  # its kernel is not free for any other
+    some = [
+        replace(
+            single(project, page, *([beside] if page == "beside" else [KERNEL, *more.get(page, [])]), needs=needs),
+            cost=costs.get(page, 1.0),
+        )
+        for page, needs in ways.items()
+    ]
+    outcomes = run_stages(some, keys_of(some), project / "runs" / "tiny", jobs=2, cores=3)
+    assert statuses(outcomes) == dict.fromkeys(ways, "done") | {"failing": "failed"}
+    kernels, threads, left = zip(*map(str.split, (project / "kernels").read_text().splitlines()), strict=True)
+    assert threads == ("3", "1", "1", "1")  # alone, failing, second, third
+    assert set(left) == {"nothing"}
+    assert len(set(kernels)) == 3
+    assert kernels[2] == kernels[3]
+
+
+def test_a_run_that_was_killed_leaves_nobody_and_the_same_command_goes_on(project, monkeypatch):
+    keep_calibration(monkeypatch)
+    sleep = "import os, time\nfrom pathlib import Path\nPath('pid').write_text(str(os.getpid()))\ntime.sleep(60)"
+    write_notebook(project / "notebooks" / "01_data.ipynb", sleep)
+    command = [sys.executable, "-m", "dclib", "run", "--preset", "tiny"]
+    with subprocess.Popen(command, cwd=project, env=with_package(), stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: (project / "pid").is_file() and (project / "pid").read_text())
+        process.kill()
+    write_notebook(project / "notebooks" / "01_data.ipynb", "1")
+    assert set(statuses(run_preset("tiny")).values()) == {"done"}
+    assert not is_alive(int((project / "pid").read_text()))
 
 
 def test_an_interrupted_run_ends_its_kernels(project, monkeypatch):

@@ -19,12 +19,13 @@ from typing import Any
 
 from dclib.press.edition import Edition, find_edition, make_edition
 from dclib.press.progress import ended_state, running_state, write_state
-from dclib.press.runner import Outcome, Progress, read_card, run_preset, stop, workspace
+from dclib.press.runner import Outcome, Progress, read_card, run_preset, workspace
 from dclib.press.site import book_folder, build_book
+from dclib.press.workers import stop
 
 COMMAND = (sys.executable, "-m", "dclib")
 LOG = "build.log"  # beside the edition's pages: what a build in the background says
-REBUILD_SECONDS = 120.0  # at least between two builds while a run goes on: each takes half a minute from it
+REBUILD_SECONDS = 240.0  # at least between two builds while a run goes on: each takes half a minute from it
 
 
 @dataclass(frozen=True)

@@ -6,36 +6,24 @@ stand in the book until this machine has made its own. No torch here.
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from dclib.config import Preset
 from dclib.machine import count_cores
 from dclib.presets import project_root
 from dclib.press.forecast import show_seconds
-from dclib.press.runner import (
-    CELL_TIMEOUT,
-    child_environment,
-    lock_workspace,
-    put_page,
-    read_card,
-    start_jobs,
-    stop,
-    workspace,
-    write_job,
-)
+from dclib.press.runner import CELL_TIMEOUT, POLL_SECONDS, lock_workspace, read_card, workspace
 from dclib.press.stages import Stage, folder_stamp, key_of, plan_stages, stage_parts
+from dclib.press.workers import Workers, put_page
 from dclib.records import DATA, Record, read_records
 from dclib.report.provenance import cards_of, origin
 from dclib.train.runnable import draw_pocket_world
 
 PUBLISHED = "published"  # folder of the edition below a preset's runs
-PATIENCE = 30.0  # seconds that the pages of a killed edition, which end by themselves, are waited for
 KERNELS = 2  # more of them compete for memory, and each pays for its imports
 
 
@@ -94,7 +82,7 @@ def make_edition(edition: Edition, needed: Sequence[str]) -> dict[str, str]:
     if not wanted:
         return {}
     started = time.monotonic()
-    with lock_workspace(workspace(edition.preset), patience=PATIENCE) as lock:
+    with lock_workspace(workspace(edition.preset)) as lock:
         print(f"the published edition: {len(wanted)} pages ({edition.origin})", flush=True)
         failed = _execute(edition, wanted, keys, lock)
     print(f"  made in {show_seconds(time.monotonic() - started)}", flush=True)
@@ -102,30 +90,26 @@ def make_edition(edition: Edition, needed: Sequence[str]) -> dict[str, str]:
 
 
 def _execute(edition: Edition, wanted: Sequence[Stage], keys: Mapping[str, str], lock: int | None) -> dict[str, str]:
-    """Run the stages side by side, each kernel its share of them one after the other."""
-    work, cores = edition.folder / "work", count_cores()
-    kernels = min(KERNELS, cores, len(wanted))
+    """Run the stages side by side, whatever they need: nothing is trained."""
+    kernels = min(KERNELS, count_cores(), len(wanted))
     named = {"DCLIB_EDITION": str(edition.results.relative_to(project_root()))}
-    environment = child_environment(max(1, cores // kernels), work) | named
-    jobs = [write_job(stage, work, CELL_TIMEOUT) for stage in wanted]
-    children: list[subprocess.Popen[bytes]] = []
-    failed, left = {}, {stage.page: stage for stage in wanted}
+    workers = Workers(edition.folder, timeout=CELL_TIMEOUT, lock=lock, environment=named)
+    waiting, failed = list(wanted), dict[str, str]()
     try:
-        for i in range(kernels):
-            children.append(start_jobs(jobs[i::kernels], work / f"kernel-{i}.log", environment, lock))
-        if edition.preset.data.is_drawn:  # while the kernels start; a page that needs pictures waits for them
-            draw_pocket_world(edition.preset, outline=True)
-        at_work = True
-        while at_work:
-            at_work = any(child.poll() is None for child in children)
-            time.sleep(0.1 if at_work else 0.0)
-            for page in [page for page in left if (work / f"{page}.seconds").is_file()]:
-                seconds = float((work / f"{page}.seconds").read_text(encoding="utf-8") or 0)
-                more: dict[str, Any] = {"key": keys[page], "parts": edition.parts[page], "edition": edition.origin}
-                put_page(left.pop(page), edition.folder, seconds, 1, **more)
+        drawn = not edition.preset.data.is_drawn
+        while waiting or workers.at_work:
+            while waiting and len(workers.at_work) < kernels:
+                workers.start(waiting.pop(0), max(1, count_cores() // kernels))
+            if not drawn:  # while the kernels start; a page that needs pictures waits for them
+                draw_pocket_world(edition.preset, outline=True)
+                drawn = True
+            for ended in workers.ended():
+                page = ended.stage.page
+                if ended.error:
+                    failed[page] = ended.error
+                else:
+                    put_page(ended, edition.folder, key=keys[page], parts=edition.parts[page], edition=edition.origin)
+            time.sleep(POLL_SECONDS)
     finally:
-        stop(children)
-    for page in left:
-        error = work / f"{page}.error"
-        failed[page] = error.read_text(encoding="utf-8") if error.is_file() else f"see {work}"
+        workers.stop()
     return failed

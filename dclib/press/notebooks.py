@@ -2,8 +2,7 @@
 
 Papermill only warns about a mistyped parameter, and saves a notebook that looks finished when its kernel was
 killed. Here the first is an error before anything runs, and the second an error before anything is published.
-As a program (``python -m dclib.press.notebooks job.json ...``) it is the process in which a stage executes, or several
-one after the other in one kernel, which is quicker by the start of a kernel and its imports.
+As a program it is the process in which stages execute, told which by :mod:`dclib.press.workers`, a line each.
 """
 
 from __future__ import annotations
@@ -12,9 +11,12 @@ import ast
 import difflib
 import json
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,16 @@ KERNEL = "python3"  # every environment with ipykernel has it: nothing needs reg
 KERNEL_STARTS = 3
 KERNEL_DIED = "Kernel died before replying to kernel_info"  # what jupyter_client says, as a plain RuntimeError
 EMPTIES = "empties-the-kernel"  # tag of the cell that does, which is not published
-EMPTY_KERNEL = "get_ipython().reset()\nimport matplotlib.pyplot\nmatplotlib.pyplot.close('all')"
+EMPTY_KERNEL = """\
+get_ipython().reset()
+import sys
+if "matplotlib.pyplot" in sys.modules:
+    sys.modules["matplotlib.pyplot"].close("all")
+if "torch" in sys.modules:
+    sys.modules["torch"].cuda.empty_cache()  # for others; without effect where there is no GPU
+del sys
+"""
+PARENT_SECONDS = 0.5  # between two looks whether the parent is there
 INJECTED_ID = "injected-parameters"  # papermill would draw a new cell id at every run
 TYPES: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
@@ -256,25 +267,19 @@ def _written(notebook: Any) -> bytes:
     return text.encode()
 
 
-def _main(job_paths: Sequence[Path]) -> int:
-    """Execute the jobs described in files; returns 1 if one failed. One alone has a kernel of its own."""
-    kernel, failed, parent = _new_kernel(job_paths), False, os.getppid()
-    for path in job_paths:
-        if os.getppid() != parent:
-            break  # it was killed, and nobody waits for the others
-        if not _execute_job(path, kernel):
-            failed = True
-            _end_kernel(kernel)  # a notebook that failed may have left anything behind
-            kernel = _new_kernel(job_paths)
-    _end_kernel(kernel)
-    return int(failed)
+def _main(jobs: Iterable[str]) -> None:
+    """Execute the jobs that come, a line each, one after the other in one kernel; after a failure in a new one."""
+    kernels = [AsyncKernelManager(kernel_name=KERNEL)]
+    threading.Thread(target=_leave_with_parent, args=(kernels, os.getppid()), daemon=True).start()
+    for job in jobs:
+        if not _execute_job(json.loads(job), kernels[-1]):
+            _end_kernel(kernels[-1])  # a notebook that failed may have left anything behind
+            kernels.append(AsyncKernelManager(kernel_name=KERNEL))
 
 
-def _execute_job(job_path: Path, kernel: AsyncKernelManager | None) -> bool:
-    """Whether a job was executed to its end; its ``error`` says why not, its ``seconds`` how long it took."""
-    job = json.loads(job_path.read_text(encoding="utf-8"))
+def _execute_job(job: Mapping[str, Any], kernel: AsyncKernelManager) -> bool:
+    """Whether a job was executed to its end; its file ``error`` says why not, its file ``done`` that it was."""
     os.chdir(job["cwd"])
-    started = time.monotonic()
     try:
         execute(
             Path(job["notebook"]),
@@ -285,21 +290,27 @@ def _execute_job(job_path: Path, kernel: AsyncKernelManager | None) -> bool:
             kernel=kernel,
         )
     except (NotebookError, ValueError, OSError) as error:
-        Path(job["error"]).write_text(str(error), encoding="utf-8")
+        write_atomically(Path(job["error"]), str(error).encode())
         return False
-    if kernel is not None:
-        write_atomically(job_path.with_suffix(".seconds"), f"{time.monotonic() - started:.1f}".encode())
+    write_atomically(Path(job["done"]), b"")
     return True
 
 
-def _new_kernel(job_paths: Sequence[Path]) -> AsyncKernelManager | None:
-    return AsyncKernelManager(kernel_name=KERNEL) if len(job_paths) > 1 else None
-
-
-def _end_kernel(kernel: AsyncKernelManager | None) -> None:
-    if kernel is not None and kernel.has_kernel:
+def _end_kernel(kernel: AsyncKernelManager) -> None:
+    if kernel.has_kernel:
         run_sync(kernel.shutdown_kernel)(now=True)
 
 
+def _leave_with_parent(kernels: Sequence[AsyncKernelManager], parent: int) -> None:
+    """End this process, and its last kernel with what that has started, once the parent has gone: nobody waits."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    kernel = kernels[-1]
+    if kernel.provisioner is not None and kernel.has_kernel:
+        with suppress(OSError):
+            os.killpg(kernel.provisioner.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    os._exit(1)
+
+
 if __name__ == "__main__":
-    sys.exit(_main([Path(argument) for argument in sys.argv[1:]]))
+    _main(sys.stdin)

@@ -1,8 +1,7 @@
 """From a preset to executed pages: stages side by side, each after what it needs, and only those that changed.
 
-Each stage is one notebook run by papermill in its own process, so that a kernel killed for memory takes
-nothing else down. A page appears under ``runs/<preset>/pages`` whole or not at all, with a card beside it
-that says from what it was made. No torch here.
+Each stage is one notebook run by papermill. A page appears under ``runs/<preset>/pages`` whole or not at all, with a
+card beside it that says from what it was made. No torch here.
 """
 
 from __future__ import annotations
@@ -10,30 +9,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from graphlib import TopologicalSorter
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from dclib.config import Preset
 from dclib.machine import count_cores
-from dclib.presets import project_root, runs_folder
+from dclib.presets import runs_folder
 from dclib.press.forecast import Forecast, price, show_seconds
 from dclib.press.notebooks import check_parameters
 from dclib.press.stages import Stage, alone, key_of, plan_with_outlook, stage_parts, urgency
-from dclib.records import held, installed_versions, lock, write_atomically
+from dclib.press.workers import Ended, Workers, clear, put_page
+from dclib.records import lock
 
 MAX_JOBS = 4  # more trainings at once than this compete for memory rather than cores
 CELL_TIMEOUT = 7 * 24 * 3600  # seconds; a hung cell ends some day, a long training is not cut short
 POLL_SECONDS = 0.05
-# of the caller, which would change what a page is
-FOREIGN = ("MPLBACKEND", "JUPYTER_PATH", "PYTHONSTARTUP", "DCLIB_EDITION")
+PATIENCE = 5.0  # seconds that the processes of a killed run, which end by themselves, are waited for
 TOLD_SECONDS = 2.0  # between two times that a run says how far it is
 
 Status = Literal["done", "skipped", "failed", "blocked"]
@@ -51,16 +46,6 @@ class Outcome:
     def is_missing(self) -> bool:
         """Whether the page was to be made and was not."""
         return self.status in ("failed", "blocked")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Child:
-    """A stage at work."""
-
-    stage: Stage
-    process: subprocess.Popen[bytes]
-    started: float
-    threads: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,50 +158,44 @@ def run_stages(
     forecast = Forecast(stages, expected or {stage.page: stage.cost for stage in stages}, jobs)
     outcomes: dict[str, Outcome] = {}
     ready: list[Stage] = []
-    running: list[_Child] = []
+    workers = Workers(folder, timeout=timeout, lock=lock)
     told = -TOLD_SECONDS
     try:
         while sorter.is_active():
             ready += [by_page[page] for page in sorter.get_ready()]
             ready.sort(key=lambda stage: -longest[stage.page])
             ended: dict[str, Outcome] = {}
-            while ready and len(running) < jobs:
+            while ready and len(workers.at_work) < jobs:
                 stage = ready.pop(0)
                 settled = _settle(stage, keys, folder, outcomes, force)
                 if settled:
                     ended[stage.page] = settled
                     continue
                 threads = cores if stage.page in unaccompanied else max(1, cores // jobs)
-                running.append(_start(stage, folder, threads, timeout, lock))
-            for child in [child for child in running if child.process.poll() is not None]:
-                running.remove(child)
-                ended[child.stage.page] = _finish(child, keys, folder, (parts or {}).get(child.stage.page, {}))
+                _say("start", stage.page)
+                workers.start(stage, threads)
+            for one in workers.ended():
+                ended[one.stage.page] = _finish(one, keys, folder, (parts or {}).get(one.stage.page, {}))
             outcomes.update(ended)
             for page, outcome in ended.items():
                 sorter.done(page)
                 if outcome.status == "done":
                     forecast.learn(page, outcome.seconds)
-                left = forecast.seconds_left(outcomes, _at_work(running))
+                left = forecast.seconds_left(outcomes, workers.at_work)
                 _announce(page, outcome, len(outcomes), len(stages), left)
             if watch and time.monotonic() - told >= TOLD_SECONDS:
                 told = time.monotonic()
-                watch(_progress(stages, outcomes, running, forecast))
+                watch(_progress(stages, outcomes, workers.at_work, forecast))
             if not ended:
                 time.sleep(POLL_SECONDS)
     finally:
-        stop([child.process for child in running])
+        workers.stop()
     return outcomes
 
 
-def _at_work(running: Sequence[_Child]) -> dict[str, float]:
-    """Seconds since the start of each stage at work."""
-    return {child.stage.page: time.monotonic() - child.started for child in running}
-
-
 def _progress(
-    stages: Sequence[Stage], outcomes: Mapping[str, Outcome], running: Sequence[_Child], forecast: Forecast
+    stages: Sequence[Stage], outcomes: Mapping[str, Outcome], at_work: Mapping[str, float], forecast: Forecast
 ) -> Progress:
-    at_work = _at_work(running)
     waiting = tuple(stage.page for stage in stages if stage.page not in {*outcomes, *at_work})
     left = forecast.seconds_left(outcomes, at_work)
     return Progress(settled=dict(outcomes), running=tuple(at_work), waiting=waiting, seconds_left=left)
@@ -247,135 +226,18 @@ def _settle(
     return None
 
 
-def _start(stage: Stage, folder: Path, threads: int, timeout: int, lock: int | None) -> _Child:
-    """Start the process that executes a stage; it writes below ``work/`` only."""
-    work = folder / "work"
-    job = write_job(stage, work, timeout)
-    _say("start", stage.page)
-    process = start_jobs([job], work / f"{stage.page}.log", child_environment(threads, work), lock)
-    return _Child(stage=stage, process=process, started=time.monotonic(), threads=threads)
-
-
-def write_job(stage: Stage, work: Path, timeout: int) -> Path:
-    """What a process is told that executes a stage, as a file below ``work``."""
-    job = {
-        "notebook": str(stage.notebook.resolve()),
-        "output": str(work / f"{stage.page}.ipynb"),
-        "error": str(work / f"{stage.page}.error"),
-        "parameters": dict(stage.parameters),
-        "cwd": str(project_root().resolve()),
-        "timeout": timeout,
-    }
-    _clear(work, stage.page)
-    write_atomically(work / f"{stage.page}.json", json.dumps(job).encode())
-    return work / f"{stage.page}.json"
-
-
-def start_jobs(
-    jobs: Sequence[Path], log: Path, environment: Mapping[str, str], lock: int | None
-) -> subprocess.Popen[bytes]:
-    """Start the process that executes some jobs, one after the other."""
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dclib.press.notebooks", *map(str, jobs)],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            pass_fds=() if lock is None else (lock,),
-        )
-
-
-def child_environment(threads: int, work: Path) -> dict[str, str]:
-    """This process's environment with its own kernel and dclib, and without personal start-up files."""
-    environment = {k: v for k, v in os.environ.items() if k not in FOREIGN}
-    package = str(Path(__file__).resolve().parent.parent.parent)
-    return environment | {
-        "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's python3 before one the user registered
-        "IPYTHONDIR": str(work / "ipython"),
-        "OMP_NUM_THREADS": str(threads),
-        "DCLIB_ROOT": str(project_root().resolve()),
-        "DCLIB_RUNS": str(runs_folder().resolve()),
-    }
-
-
-def _finish(child: _Child, keys: Mapping[str, str], folder: Path, parts: Mapping[str, str]) -> Outcome:
-    """Publish the page of a stage that ended well; keep the notebook of one that did not."""
-    page, seconds = child.stage.page, time.monotonic() - child.started
-    if child.process.returncode != 0:
-        return Outcome(status="failed", seconds=seconds, message=_keep_failure(child, folder))
-    put_page(child.stage, folder, seconds, child.threads, key=keys[page], parts=dict(parts))
-    _clear(folder / "failed", page)
-    return Outcome(status="done", seconds=seconds)
-
-
-def put_page(stage: Stage, folder: Path, seconds: float, threads: int, **more: Any) -> None:
-    """Move the page of a stage that ended well from ``work`` to ``pages``, with its run card."""
-    page, pages = stage.page, folder / "pages"
-    card = {
-        "page": page,
-        "notebook": stage.notebook.name,
-        "parameters": dict(stage.parameters),
-        "seconds": round(seconds, 1),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "threads": threads,
-        "versions": {**installed_versions(), "papermill": metadata.version("papermill")},
-        **more,
-    }
-    pages.mkdir(parents=True, exist_ok=True)
-    with held(pages):  # a book that is being built has copied all of them, or waits
-        # the card goes first and comes last: between the two no card vouches for either page
-        (pages / f"{page}.json").unlink(missing_ok=True)
-        (folder / "work" / f"{page}.ipynb").replace(pages / f"{page}.ipynb")
-        write_atomically(pages / f"{page}.json", json.dumps(card, indent=1).encode())
-    _clear(folder / "work", page)
-
-
-def _keep_failure(child: _Child, folder: Path) -> str:
-    """Move what a failed stage left to ``failed/``; returns why it failed and where to look."""
-    page, work, failed = child.stage.page, folder / "work", folder / "failed"
-    failed.mkdir(parents=True, exist_ok=True)
-    _clear(failed, page)
-    for suffix in (".ipynb", ".log"):
-        if (work / f"{page}{suffix}").is_file():
-            (work / f"{page}{suffix}").replace(failed / f"{page}{suffix}")
-    error = work / f"{page}.error"
-    if error.is_file():
-        reason = error.read_text(encoding="utf-8").strip()
-    elif child.process.returncode < 0:
-        reason = f"its process was ended by signal {-child.process.returncode}; 9 most often means out of memory"
-    else:
-        log = (failed / f"{page}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        reason = f"its process ended with status {child.process.returncode}: {log[-1] if log else 'no message'}"
-    _clear(work, page)
-    kept = sorted(path.name for path in failed.glob(f"{page}.*"))
-    return f"{reason}\nkept in {failed}: {', '.join(kept)}"
-
-
-def _clear(folder: Path, page: str) -> None:
-    for suffix in (".ipynb", ".json", ".log", ".error", ".seconds"):
-        (folder / f"{page}{suffix}").unlink(missing_ok=True)
-
-
-def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End what is still at work; a kernel ends by itself when its parent has gone."""
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def _finish(ended: Ended, keys: Mapping[str, str], folder: Path, parts: Mapping[str, str]) -> Outcome:
+    """Publish the page of a stage that ended well."""
+    if ended.error:
+        return Outcome(status="failed", seconds=ended.seconds, message=ended.error)
+    put_page(ended, folder, key=keys[ended.stage.page], parts=dict(parts))
+    clear(folder / "failed", ended.stage.page)
+    return Outcome(status="done", seconds=ended.seconds)
 
 
 @contextlib.contextmanager
-def lock_workspace(folder: Path, *, patience: float = 0.0) -> Iterator[int]:
-    """Hold the workspace alone; two runs at once would train into the same checkpoints.
-
-    Another one is waited for as many seconds as ``patience``.
-    """
+def lock_workspace(folder: Path) -> Iterator[int]:
+    """Hold the workspace alone; two runs at once would train into the same checkpoints."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         own = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -384,7 +246,7 @@ def lock_workspace(folder: Path, *, patience: float = 0.0) -> Iterator[int]:
             f"cannot write to {folder}: {error.strerror}; set DCLIB_RUNS to a folder that can be written"
         ) from None
     try:
-        if not _locked(own, patience):
+        if not _locked(own):
             print(f"{folder} is on a disk without locks: start no second run of this preset meanwhile", flush=True)
         yield own
     except BlockingIOError:
@@ -395,9 +257,9 @@ def lock_workspace(folder: Path, *, patience: float = 0.0) -> Iterator[int]:
         os.close(own)
 
 
-def _locked(descriptor: int, patience: float) -> bool:
+def _locked(descriptor: int) -> bool:
     """As :func:`dclib.records.lock` without waiting, after some tries."""
-    until = time.monotonic() + patience
+    until = time.monotonic() + PATIENCE
     while True:
         try:
             return lock(descriptor, wait=False)
