@@ -334,7 +334,9 @@ import os
 from pathlib import Path
 with Path("kernels").open("a") as file:
     file.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {globals().get('left', 'nothing')}\\n")
-left = "something" """
+left = "something"
+import multiprocessing
+assert multiprocessing.get_context("spawn").Pool(1).map(abs, [-1]) == [1]"""
 
 
 def test_stages_share_a_kernel_without_what_others_left_until_one_fails_or_needs_other_threads(project):

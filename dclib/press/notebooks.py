@@ -38,6 +38,7 @@ KERNEL_DIED = "Kernel died before replying to kernel_info"  # what jupyter_clien
 EMPTIES = "empties-the-kernel"  # tag of the cell that does, which is not published
 EMPTY_KERNEL = """\
 get_ipython().reset()
+__spec__ = None  # which a process that is started from here asks for
 import sys
 if "matplotlib.pyplot" in sys.modules:
     sys.modules["matplotlib.pyplot"].close("all")
