@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "growth": "--share 0.01 --repeats 1",
     "kmeans": "--n 600 --d 128 --k 10 --iterations 2 --loop-points 600 --repeats 2",
-    "neighbours": "--seconds 0.05 --repeats 1 --works training --waits dclib --threads 1",
+    "neighbours": "--seconds 0.05 --repeats 1 --works k-means --waits asleep --threads 1",
     "pipeline": "--archives 2 --per-archive 3 --pictures 2 --reads 4 --batch 2 --repeats 2",
     "probes": "--width 0.03125 --size 32 --classes 3 --batch 4 --steps 1 --repeats 1",
     "training_step": "--width 0.03125 --side 32 --batch 16 --n-sub 5 --repeats 2",
