@@ -1,10 +1,10 @@
-"""Measure what two processes on the same cores cost each other, by how threads wait for each other.
+"""Measure what two processes on the same cores cost each other, by how threads wait and what becomes of freed memory.
 
     python benchmarks/neighbours.py
 
 A process whose threads spin while they wait keeps a core from its neighbour. Training steps of a quarter-width network,
 in every precision that the CPU has instructions for, and steps of k-means run alone and two side by side, with a thread
-for each core and with one thread each, waiting in both ways. Every way takes its turn. The record goes to
+for each core and with one thread each. Every way takes its turn. The record goes to
 ``results/benchmarks/neighbours.json``. Nothing else should be running.
 """
 
@@ -24,8 +24,14 @@ from measuring import benchmark_card, record_path
 from dclib.machine import OWN_WAYS, QUIET, count_cores, cpu_name, has_bfloat16
 from dclib.records import Record, write_records
 
-# as libgomp does where nothing is said, and what dclib sets where products are made in float32
-WAITS: Mapping[str, Mapping[str, str]] = {"spinning": {"GOMP_SPINCOUNT": "300000"}, "asleep": QUIET}
+# as libgomp does where nothing is said, and what dclib sets where products are made in float32; and the first without
+# what dclib does to malloc, for which glibc's own default is named
+SPINNING = {"GOMP_SPINCOUNT": "300000"}
+WAITS: Mapping[str, Mapping[str, str]] = {
+    "spinning": SPINNING,
+    "asleep": QUIET,
+    "spinning, freed memory given back": {**SPINNING, "GLIBC_TUNABLES": "glibc.malloc.arena_test=8"},
+}
 TRAININGS = {f"training in {precision}": precision for precision in ("bfloat16", "float32")}
 WORKS = (*TRAININGS, "k-means")
 BATCH, POINTS, DIMENSIONS, CENTROIDS = 64, 20_000, 64, 500
@@ -113,7 +119,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     possible = [work for work in WORKS if has_bfloat16() or TRAININGS.get(work) != "bfloat16"]
     parser.add_argument("--works", nargs="*", default=possible, choices=WORKS, help="default: all this CPU is made for")
-    parser.add_argument("--waits", nargs="*", default=list(WAITS), choices=list(WAITS), help="default: both")
+    parser.add_argument("--waits", nargs="*", default=list(WAITS), choices=list(WAITS), help="default: all")
     parser.add_argument("--threads", nargs="*", type=int, default=[count_cores(), 1], help="default: all cores, and 1")
     parser.add_argument("--child", choices=WORKS, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=record_path("neighbours"))

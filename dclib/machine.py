@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -21,6 +22,24 @@ BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # instructions that multiply in it, as L
 # oneDNN, which makes the products on a CPU, can be told to go without instructions that are there
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+
+# of glibc's malloc: what is freed is kept for the next step, up to so many bytes, instead of being given back at once;
+# larger pieces are given back. By the numbers of mallopt, and the names by which a user sets them
+KEPT = {-3: ("MALLOC_MMAP_THRESHOLD_", 2**28), -1: ("MALLOC_TRIM_THRESHOLD_", 2**29), -2: ("MALLOC_TOP_PAD_", 2**26)}
+
+
+def keep_memory() -> None:
+    """Let this process keep memory that it has freed, where C's library is glibc, unless the environment tunes that.
+
+    A step of training frees some hundred megabytes and asks for them again. To have the system give them anew, page by
+    page, took a fifth of a step's time (``benchmarks/neighbours.py``).
+    """
+    if "GLIBC_TUNABLES" in os.environ or any(name in os.environ for name, _ in KEPT.values()):
+        return
+    if platform.libc_ver()[0] == "glibc":
+        tune = ctypes.CDLL(None).mallopt
+        for parameter, (_, size) in KEPT.items():
+            tune(parameter, size)
 
 
 def wait_quietly() -> None:

@@ -22,7 +22,7 @@ def neighbours_table(records: Sequence[Record]) -> Table | Fragment:
     works = dict.fromkeys(str(record.keys["work"]) for record in found)
     return Table(
         caption="Two at once on the same cores",
-        columns=("How threads wait", *COMPANIES, "side by side, of one after the other"),
+        columns=("How threads wait, and threads", *COMPANIES, "side by side, of one after the other"),
         groups=tuple(Group(work, _rows([r for r in found if r.keys["work"] == work])) for work in works),
         notes=(
             "Side by side: both together. A book's stages have one thread each where there are as many as cores. "
