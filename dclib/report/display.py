@@ -131,10 +131,10 @@ def show_side_by_side(
     html = (
         f'<figure{anchor} class="dclib-figure" style="margin:1em 0">'
         f'<div style="display:flex;flex-wrap:wrap;gap:.5em">{images}</div>'
-        f"<figcaption>{linked(caption)}</figcaption></figure>"
+        f"<figcaption>{linked(caption)}</figcaption>{source.html if source else ''}</figure>"
     )
-    shown = Fragment(html, "\n\n".join([f"[Figure] {caption}", *(alt for _, alt in drawings)]))
-    return shown + source if source else shown
+    text = [f"[Figure] {caption}", *(alt for _, alt in drawings), *([source.text] if source else [])]
+    return Fragment(html, "\n\n".join(text))
 
 
 def show_photographs(

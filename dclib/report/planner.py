@@ -117,6 +117,7 @@ def book_table(preset: Preset, records: Sequence[Record]) -> Table | Fragment:
             f"Planned for {machine.name}, as it was measured before the first run. Runs that shared their cores with "
             "other programs took longer than planned.",
         ),
+        source=[record for record in records if record.card in runs],
     )
 
 

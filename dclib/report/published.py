@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from dclib.config import Preset
 from dclib.presets import edition, project_root
 from dclib.records import DATA, Record, read_records
-from dclib.report.provenance import cards_of, origin
+from dclib.report.display import Fragment, show_side_by_side
+from dclib.report.provenance import under
 from dclib.report.series import listed, over_seeds, plural, seeds_of
 from dclib.report.tables import NO_VALUE, Row, Table
 
@@ -48,8 +49,6 @@ def label_of(records: Sequence[Record]) -> str:
 
 def whose(published: Sequence[Record], records: Sequence[Record]) -> str:
     """Whose these records are, in a sentence; empty where there are none."""
-    if edition() is not None:
-        return f"Numbers: {origin(cards_of(records))}." if cards_of(records) else ""
     cards = [record.card for record in published if record.card]
     if not cards:
         return ""
@@ -78,7 +77,7 @@ def with_published(
     """The table that ``make`` makes of this run's records, under each row that of the published ones."""
     table = make(records)
     if not published:
-        return replace(table, notes=tuple(filter(None, (*table.notes, whose((), records)))))
+        return table
     theirs = make(published)
     if len(theirs.groups) != len(table.groups):  # one of them is empty and says so
         return table
@@ -87,7 +86,7 @@ def with_published(
         replace(ours, rows=tuple(row for own in ours.rows for row in (own, *_beside(own, other.rows, label))))
         for ours, other in zip(table.groups, theirs.groups, strict=True)
     )
-    return replace(table, groups=groups, notes=(*table.notes, whose(published, records)))
+    return replace(table, groups=groups, notes=(*table.notes, whose(published, records)), beside=theirs.source)
 
 
 def _beside(own: Row, rows: Sequence[Row], label: str) -> list[Row]:
@@ -127,6 +126,18 @@ def panels(
     return [(here, f"This run. {describe(records)}"), (there, f"Published seeds. {describe(published)}")]
 
 
-def caption_with(caption: str, records: Sequence[Record], published: Sequence[Record]) -> str:
-    """A figure's caption with whose records the panel beside it shows."""
-    return " ".join(filter(None, (caption, whose(published, records))))
+def show_both(
+    drawings: Drawings,
+    caption: str,
+    records: Sequence[Record],
+    published: Sequence[Record],
+    *names: str,
+    anchor: str = "",
+) -> Fragment:
+    """Panels under one caption, which says whose records those beside show, and the strip of those called ``names``."""
+    return show_side_by_side(
+        drawings,
+        caption=" ".join(filter(None, (caption, whose(published, records)))),
+        name=anchor,
+        source=under(records, *names, published=published),
+    )

@@ -7,7 +7,7 @@ from statistics import mean
 
 from dclib.paper import SCALES, Claim, Scale
 from dclib.records import Record, RunCard, select
-from dclib.report.provenance import under
+from dclib.report.provenance import named
 from dclib.report.series import spread
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
@@ -29,7 +29,7 @@ def scale_table(records: Sequence[Record]) -> Table:
             f"of an image, width of the network. Then it counts as reached within {TOLERANCE:g} point (D15, D16, D27, "
             "D28, D29, D34).",
         ),
-        source=under(ours, "loss", *(scale.record for scale in SCALES)),
+        source=named(ours, "loss", *(scale.record for scale in SCALES)),
     )
 
 

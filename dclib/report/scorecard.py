@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Literal
 
@@ -108,7 +108,7 @@ def scorecard_table(
     verdicts: Sequence[Verdict],
     *,
     caption: str = "The paper's claims, judged from records",
-    source: Fragment | None = None,
+    source: Sequence[Record] = (),
 ) -> Table:
     """The verdicts as a table for the page: a group per claim, a line per thing that it is about."""
     return Table(
@@ -135,7 +135,8 @@ def published_scorecard(published: Sequence[Record]) -> Fragment | Table:
     if not published:
         return say("No published records of this preset have more seeds than this run.")
     verdicts = judge(published, [claim for claim in CLAIMS if claim.is_the_papers])
-    return scorecard_table(verdicts, caption=f"Published records, {plural(len(seeds_of(published)), 'seed')}")
+    table = scorecard_table(verdicts, caption=f"Published records, {plural(len(seeds_of(published)), 'seed')}")
+    return replace(table, beside=published)
 
 
 def tally(verdicts: Sequence[Verdict], whose: str = "") -> str:

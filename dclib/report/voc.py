@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from dclib.config import DataConfig
 from dclib.paper import TABLE4, TABLE4_COLUMNS, TABLE4_METHODS
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show_side_by_side
+from dclib.report.display import Fragment, say
 from dclib.report.figures import WIDTH, finish, key_below, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import Values, lead
 from dclib.report.names import names_in
-from dclib.report.provenance import under
-from dclib.report.published import caption_with, panels
+from dclib.report.provenance import named
+from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
@@ -52,7 +52,7 @@ def sobel_table(records: Sequence[Record], data: DataConfig) -> Table:
             f"Ours: {over_seeds(records)}. Italics: published numbers, which are on the validation split of the real "
             "VOC2007; the supplement has no other (D29, D34).",
         ),
-        source=under(records, "voc_map"),
+        source=named(records, "voc_map"),
     )
 
 
@@ -68,7 +68,7 @@ def every_network(records: Sequence[Record]) -> Table:
         columns=("Network", *(f"{setting.upper()}, {SPLITS[split]}" for setting, split in MEASURED)),
         groups=(Group("", rows, "" if rows else EMPTY),),
         notes=(f"Values: {over_seeds(records)} (D29, D34).",) if rows else (),
-        source=under(records, "voc_map"),
+        source=named(records, "voc_map"),
     )
 
 
@@ -89,7 +89,7 @@ def class_table(records: Sequence[Record], setting: str = "fc68") -> Table:
         columns=("Class", "test images", *(title_of(m) for m in methods)),
         groups=(Group("", tuple(rows), "" if rows else EMPTY),),
         notes=(left_out_sentence(records),) if rows else (),
-        source=under(select(records, "voc_ap", setting=setting), "voc_ap"),
+        source=named(select(records, "voc_ap", setting=setting), "voc_ap"),
     )
 
 
@@ -110,11 +110,8 @@ def class_bars(records: Sequence[Record], published: Sequence[Record] = (), *, s
         f"Average precision of each class, convolutions frozen; bars: {over_seeds(used)}. Look for classes that "
         "colour alone gives away, and for those that need shape (D29, D34)."
     )
-    return show_side_by_side(
-        panels(partial(plot_classes, setting=setting), partial(describe_classes, setting=setting), used, beside),
-        caption=caption_with(caption, used, beside),
-        source=under(used, "voc_ap"),
-    )
+    plot, describe = partial(plot_classes, setting=setting), partial(describe_classes, setting=setting)
+    return show_both(panels(plot, describe, used, beside), caption, used, beside, "voc_ap")
 
 
 def plot_classes(records: Sequence[Record], setting: str) -> Axes:
