@@ -21,7 +21,8 @@ from dclib.data.folders import open_folder
 from dclib.data.images import ImageSet
 from dclib.data.yfcc_metadata import PhotoMetadata, photos_by_image, read_metadata, table_beside
 from dclib.paper import Half
-from dclib.presets import shown_folder
+from dclib.pocket.outline import GroupDrawer
+from dclib.presets import edition, shown_folder
 from dclib.records import Record, select
 from dclib.report import figures, pictures
 from dclib.report.display import Fragment, say, show, show_photographs
@@ -128,7 +129,8 @@ def other_sets(root: Path, data: DataConfig) -> Fragment:
     return sum(sheets[1:], start=sheets[0])
 
 
-_LAYOUTS = (("scenes with several objects", "JPEGImages"), ("landmarks", "jpg"))
+GROUPS = "scenes with several objects"
+_LAYOUTS = ((GROUPS, "JPEGImages"), ("landmarks", "jpg"))
 
 
 def _folders_named(root: Path, name: str) -> list[Path]:
@@ -142,7 +144,9 @@ def _unlabelled_sheet(kind: str, folder: Path, data: DataConfig) -> Fragment:
         images = open_folder(folder, whole=True)
     except ValueError as error:
         return say(f"{folder.parent.name}: {error}.")
-    plain = ImageSet(name, images.ids, images.reader)
+    in_outline = data.is_drawn and edition() is not None and kind == GROUPS
+    reader = GroupDrawer(folder, data.pocket_images, data.pocket_seed) if in_outline else images.reader
+    plain = ImageSet(name, images.ids, reader)
     rows = pictures.sample_rows(plain, n_rows=2, per_row=6)
     return show(
         pictures.draw_contact_sheet(plain, rows),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from statistics import mean
 
 from dclib.paper import SCALES, Claim, Scale
@@ -33,14 +33,19 @@ def scale_table(records: Sequence[Record]) -> Table:
     )
 
 
-def comparability(claim: Claim, records: Sequence[Record]) -> str:
-    """Whether this run's values may be set beside those of a claim's tables; :func:`scale_table` says why not."""
+def small_tables(records: Sequence[Record]) -> set[int]:
+    """The paper's tables whose values this run's may not be compared with; :func:`scale_table` says why."""
+    ours = [record for record in records if record.card and record.card.method == METHOD]
+    return {scale.table for scale in SCALES if shortfalls(ours, scale)}
+
+
+def comparability(claim: Claim, small: Container[int]) -> str:
+    """Whether this run's values may be set beside those of a claim's tables, of which some are those of ``small``."""
     tables = sorted({number.table for number in claim.numbers})
     if not tables:
         return "values: the paper gives none"
-    small = any(shortfalls(records, scale) for scale in SCALES if scale.table in tables)
     listed = " and ".join(f"Table {table}" for table in tables)
-    return f"values: {'not to be' if small else 'may be'} compared with {listed}"
+    return f"values: {'not to be' if any(t in small for t in tables) else 'may be'} compared with {listed}"
 
 
 def shortfalls(records: Sequence[Record], scale: Scale) -> list[str]:

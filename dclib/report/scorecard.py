@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import mean
 from typing import Literal
 
@@ -19,7 +20,7 @@ from dclib.report.display import Fragment, say
 from dclib.report.evidence import gather
 from dclib.report.finder import published_records
 from dclib.report.margins import Check, Evidence, precision
-from dclib.report.scale import comparability
+from dclib.report.scale import comparability, small_tables
 from dclib.report.series import listed, plural, seeds_of, spread
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
@@ -100,8 +101,14 @@ def judge(records: Sequence[Record], claims: Sequence[Claim] = CLAIMS) -> list[V
     task it was trained on, where something that the claim presupposes is not so, and where the spread over seeds is
     too large for any margin to tell.
     """
-    found, published = gather(records), gather(published_records())
-    return [Verdict(c, found[c.id], published[c.id], comparability(c, records)) for c in claims]
+    found, published, small = gather(records), _papers(), small_tables(records)
+    return [Verdict(c, found[c.id], published[c.id], comparability(c, small)) for c in claims]
+
+
+@cache
+def _papers() -> Mapping[str, Evidence]:
+    """What the paper's own numbers say about each claim."""
+    return gather(published_records())
 
 
 def scorecard_table(
