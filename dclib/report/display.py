@@ -118,15 +118,17 @@ def show_side_by_side(
     name: str = "",
     pictures: bool = False,
     source: Fragment | None = None,
+    wide: bool = False,
 ) -> Fragment:
-    """Several figures under one caption, each with its words; on a narrow page one below the other.
+    """Several figures under one caption, each with its words; on a narrow page, or if ``wide``, one below the other.
 
     See :func:`show`, which is the case of one.
     """
+    wide = wide or len(drawings) == 1
     for _, alt in drawings:
         if not alt.strip() or not caption.strip():
             raise ValueError(f"a figure needs alternative text and a caption; got alt {alt!r} and caption {caption!r}")
-    images = "".join(_image(_figure_of(drawing), alt, pictures, alone=len(drawings) == 1) for drawing, alt in drawings)
+    images = "".join(_image(_figure_of(drawing), alt, pictures, alone=wide) for drawing, alt in drawings)
     anchor = f' id="{escape(name)}"' if name else ""
     html = (
         f'<figure{anchor} class="dclib-figure" style="margin:1em 0">'

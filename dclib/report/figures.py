@@ -97,7 +97,7 @@ def plot_variants(
 
     A curve that leaves the axes is named at the edge where it does, with its last value.
     """
-    ax = new_axes(*PANEL) if ax is None else ax
+    ax = new_axes(WIDTH, PANEL[1]) if ax is None else ax
     for method, seeds in _measured(records, half).items():
         if task_of(method) == method:
             ax.plot(DEPTHS, mean_curve(seeds)[0], color="#c4c4c4", linewidth=1.5, zorder=1)

@@ -18,11 +18,12 @@ from dclib.records import DATA, Record, read_records
 from dclib.report.display import Fragment, show_side_by_side
 from dclib.report.provenance import under
 from dclib.report.series import listed, over_seeds, plural, seeds_of
-from dclib.report.tables import NO_VALUE, Row, Table
+from dclib.report.tables import NO_VALUE, Cell, Row, Table
 
 HASHES = {"config_hash": "settings", "data_hash": "images", "code_hash": "code"}  # of a run card, and their names
 
 LONG_TITLE = 16  # characters of a panel's title that leave room for whose it is
+LONG_CELL = 20  # characters of a cell that are not said twice
 
 
 def load_published(preset: Preset, records: Sequence[Record], *, all_methods: bool = False) -> list[Record]:
@@ -93,7 +94,14 @@ def _beside(own: Row, rows: Sequence[Row], label: str) -> list[Row]:
     """The row of published records that corresponds to one of this run, under a label that says so."""
     found = [row for row in rows if not row.paper and not own.paper and _name(row) == _name(own)]
     measured = [row for row in found if any(cell.text not in ("", NO_VALUE) for cell in row.cells)]
-    return [replace(row, label=f"{_name(row)}, {label}") for row in measured[:1]]
+    return [
+        replace(row, label=f"{_name(row)}, {label}", cells=tuple(map(_said_once, row.cells, own.cells)))
+        for row in measured[:1]
+    ]
+
+
+def _said_once(cell: Cell, above: Cell) -> Cell:
+    return Cell("as above", words=True) if cell == above and len(cell.text) > LONG_CELL else cell
 
 
 def _name(row: Row) -> str:
@@ -133,6 +141,7 @@ def show_both(
     published: Sequence[Record],
     *names: str,
     anchor: str = "",
+    wide: bool = False,
 ) -> Fragment:
     """Panels under one caption, which says whose records those beside show, and the strip of those called ``names``."""
     return show_side_by_side(
@@ -140,4 +149,5 @@ def show_both(
         caption=" ".join(filter(None, (caption, whose(published, records)))),
         name=anchor,
         source=under(records, *names, published=published),
+        wide=wide,
     )
