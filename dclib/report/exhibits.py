@@ -292,7 +292,7 @@ def accuracy_against_depth(records: Sequence[Record], half: Half, published: Seq
         "those of the methods above, which are grey here; an arrow down stands where a curve leaves them."
     )
     drawings = panels(plot, partial(describe, variants=True), used, beside)
-    return methods + show_both(drawings, caption, used, beside, "top1", wide=True)
+    return methods + show_both(drawings, caption, used, beside, "top1")
 
 
 def network_inputs(preset: Preset) -> Fragment:

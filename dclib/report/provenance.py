@@ -115,7 +115,8 @@ def cards_of(records: Iterable[Record]) -> list[RunCard]:
 
 def _data_mismatches(records: Sequence[Record]) -> list[str]:
     groups: dict[str, list[RunCard]] = {}
-    for record in records:
+    of_each = {(id(r.card), r.keys.get("dataset"), r.keys.get("split")): r for r in records}  # a run has thousands
+    for record in of_each.values():
         if record.card is not None:
             half, split = record.keys.get("dataset"), record.keys.get("split")
             seeds = f"{record.card.stage}: the seeds of {title_of(record.card.method)}{f', {split}' if split else ''}"

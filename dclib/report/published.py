@@ -141,7 +141,6 @@ def show_both(
     published: Sequence[Record],
     *names: str,
     anchor: str = "",
-    wide: bool = False,
 ) -> Fragment:
     """Panels under one caption, which says whose records those beside show, and the strip of those called ``names``."""
     return show_side_by_side(
@@ -149,5 +148,4 @@ def show_both(
         caption=" ".join(filter(None, (caption, whose(published, records)))),
         name=anchor,
         source=under(records, *names, published=published),
-        wide=wide,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from statistics import mean
 
@@ -106,7 +107,7 @@ class Table:
         box = f'<div class="dclib-table" {label}>{table}</div>'
         return f"{STYLE}{box if bodies else ''}{notes}{self._strip.html if self._strip else ''}"
 
-    @property
+    @cached_property
     def _strip(self) -> Fragment | None:
         return strip(self.source, self.beside) if self.source or self.beside else None
 
@@ -301,7 +302,7 @@ def _run_row(records: Sequence[Record], method: str) -> Row:
         Cell(f"{mean(last):.2f}", f"± {spread(last):.2f}" if len(last) > 1 else "") if last else Cell(NO_VALUE),
         Cell(f"{mean(mean(ys) for _, ys in speeds.values()):,.0f}" if speeds else NO_VALUE),
         Cell(f"{mean(seconds.values()):,.0f}" if seconds else NO_VALUE),
-        Cell(", ".join(sorted({card.device for card in cards}))),
+        Cell(", ".join(sorted({card.device for card in cards})), words=True),
     )
     return Row(title_of(method), cells)
 
