@@ -118,3 +118,10 @@ def test_fragments_add_up() -> None:
     both = display.say("one") + display.say("two")
     assert both.html == "<p>one</p>\n<p>two</p>"
     assert repr(both) == "one\n\ntwo"
+
+
+def test_an_image_takes_half_of_the_line_only_if_it_was_drawn_for_it() -> None:
+    drawings = [(figures.new_axes(width, 1), "words") for width in (4.0, 6.0)]
+    half, whole = BeautifulSoup(display.show_side_by_side(drawings, caption="both").html, "html.parser").find_all("img")
+    assert "50%" in half["style"]
+    assert "50%" not in whole["style"]

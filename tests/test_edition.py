@@ -4,7 +4,6 @@ import ast
 import importlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -22,8 +21,10 @@ from screenshots import BROWSERS, open_browser
 from synthetic_records import make_card, make_probes
 from tiny_images import CLASSES, draw_shape, method_config
 
+from dclib.data.folders import open_folder
 from dclib.evaluate import first_layer
 from dclib.models.vgg import Trunk
+from dclib.pocket.outline import GroupDrawer
 from dclib.presets import edition, load_preset, measuring
 from dclib.press import edition as published
 from dclib.press import site, stages
@@ -35,7 +36,8 @@ from dclib.press.site import build_book, toc_pages
 from dclib.press.stages import EVALUATIONS, SUMMARIES
 from dclib.randomness import generator
 from dclib.records import replacing_folder, write_records
-from dclib.report.published import label_of, load_published, whose
+from dclib.report.provenance import strip
+from dclib.report.published import label_of, load_published
 from dclib.train.runs import prepare_data
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,8 +148,7 @@ def test_exhibits_of_an_edition_say_whose_they_are(monkeypatch, project):
     monkeypatch.setenv("DCLIB_EDITION", "results/tiny")
     assert label_of(records) == "2 published seeds"
     assert load_published(preset, []) == []  # they are what the page itself shows
-    words = whose([], records)
-    assert re.search(r"published: seeds 0, 1, cpu \(2 threads\), 2026-01-02, code code", words)
+    assert "published: seeds 0, 1, cpu (2 threads), 2026-01-02, code code" in strip(records).text
 
 
 # --- its pictures
@@ -170,7 +171,12 @@ def test_pictures_of_an_outline_are_those_of_the_world(tmp_path, monkeypatch):
         )
         assert [ours.reader.read(i) for i in ours.ids] == [theirs.reader.read(i) for i in theirs.ids]
         assert ours.fingerprint == theirs.fingerprint
-    left_empty = ("pool/", "objects/", "scenes/", "pocket_world.json")
+    groups = open_folder(outline.root / "VOC2007" / "JPEGImages", whole=True)
+    drawer = GroupDrawer(outline.root, 100, preset.data.pocket_seed)
+    assert [drawer.read(i) for i in groups.ids] == [
+        path.read_bytes() for path in sorted((drawn.root / "VOC2007" / "JPEGImages").iterdir())
+    ]
+    left_empty = ("pool/", "objects/", "scenes/", "VOC2007/", "pocket_world.json")
     for path in drawn.root.rglob("*.*"):
         name = path.relative_to(drawn.root).as_posix()
         if path.is_file() and (not name.startswith(left_empty) or name.endswith(".tsv")):

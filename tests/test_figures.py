@@ -80,7 +80,7 @@ def test_a_variant_far_below_does_not_press_the_methods_together() -> None:
     records = make_probes({"rotnet": FALLING, "deepercluster": RISING})
     main = figures.plot_accuracy_against_depth(records, "objects")
     assert main.get_ylim() == figures.plot_accuracy_against_depth(records + low, "objects").get_ylim()
-    variants = figures.plot_variants(records + low, "objects")
+    variants = figures.plot_variants(records + low, "objects", limits=main.get_ylim())
     assert variants.get_ylim() == main.get_ylim()
     assert [text.get_text() for text in variants.texts] == ["DeeperCluster, RGB ↓ 3 %"]
     assert line_data(figures.plot_accuracy_against_depth(low, "objects"))  # nothing but a variant is still drawn

@@ -13,6 +13,7 @@ from synthetic_records import make_curve, make_probes, make_training
 from dclib.paper import CLAIMS
 from dclib.presets import load_preset
 from dclib.press.front import NOTHING, figure_of, front_html, took
+from dclib.report import exhibits
 
 FIGURE = '<figure id="{name}"><img alt="x"><figcaption><a href="../deviations.html#d1">D1</a></figcaption></figure>'
 
@@ -68,3 +69,12 @@ def test_what_a_run_took_is_the_sum_of_its_cards() -> None:
     assert "2 min for 5 pre-trainings and 10 min for 1 evaluation" in said
     assert "on a card and cpu (2 threads)" in said
     assert took([]) == ""
+
+
+def test_a_figure_of_the_front_page_says_whose_numbers_it_shows(tmp_path: Path) -> None:
+    shown = exhibits.accuracy_against_depth(make_probes({"rotnet": [40.0] * 13}), "objects")
+    cell = {"cell_type": "code", "outputs": [{"data": {"text/html": [shown.html]}}]}
+    (tmp_path / "linear_probes.ipynb").write_text(json.dumps({"cells": [cell]}))
+    front = front_html(load_preset("smoke"), [], [], tmp_path)
+    assert "yours: seeds 0, 1, 2, cpu (2 threads), 2026-01-02, code code" in front
+    assert 'href="data/linear_probe.csv"' in front

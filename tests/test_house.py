@@ -17,8 +17,9 @@ from packaging.requirements import Requirement
 
 from dclib.presets import load_preset
 from dclib.press.notebooks import read_notebook
-from dclib.press.site import STAGES, STATUS_PAGE, toc_pages
+from dclib.press.site import STATUS_PAGE, toc_pages
 from dclib.press.stages import EVALUATIONS, SUMMARIES
+from dclib.press.status import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dclib"

@@ -104,7 +104,7 @@ def test_the_figure_has_a_bar_for_each_comparison_ahead_or_behind(records):
     assert "torch" not in text  # which is ours too
     ax = page.plot_ratios({"k-means: FAISS": 1.5, "probes: conv13 alone": 0.5})
     assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(1, 0.5), (1, -0.5)]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["k-means: FAISS", "probes: conv13 alone"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["k-means:\nFAISS", "probes:\nconv13 alone"]
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_failing_drawing_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(folder_sets, "jpeg_bytes", fail)
     monkeypatch.setattr(world, "plan_pool", lambda *_, **__: [])
-    monkeypatch.setattr(world, "plan_voc", lambda *_: [])
+    monkeypatch.setattr(world, "plan_voc", lambda *_, **__: [])
     monkeypatch.setattr(world, "plan_landmarks", lambda *_: [])
     with pytest.raises(OSError, match="disk full"):
         world.make_pocket_world(tmp_path / "deep" / "root", pool_images=POOL, processes=1)

@@ -16,7 +16,7 @@ from synthetic_records import make_card, make_curve, make_probes, make_training
 from dclib.config import DataConfig
 from dclib.presets import parse_preset
 from dclib.records import Record, write_records
-from dclib.report import colour, exhibits, finetuning, metadata, published, retrieval, tables, voc
+from dclib.report import colour, exhibits, finetuning, metadata, published, retrieval, scale, tables, voc
 from dclib.report.published import load_published, panels, whose, with_published
 from dclib.report.series import over_seeds
 
@@ -183,3 +183,14 @@ def test_the_panel_of_the_published_seeds_has_the_scale_of_the_run() -> None:
     assert "this run" in here.get_title()
     assert "3 published seeds" in there.get_title()
     assert "70.0 % at conv1" in words
+
+
+def test_a_sentence_that_stands_above_is_not_said_again(project: Path) -> None:
+    curves = {"deepercluster": [50.0] * 13}
+    publish(project, make_probes(curves, seeds=(0, 1, 2)))
+    run = make_probes(curves, seeds=(0,))
+    table = with_published(scale.scale_table, run, load_published(PRESET, run))
+    said = {row.label: row.cells[-1].text for row in table.groups[0].rows}
+    assert said["Table 1: probe of conv13, objects"].startswith("no: ")
+    assert said["Table 1: probe of conv13, objects, 3 published seeds"] == "as above"
+    assert list(said.values()).count("not measured") > 2  # which is as short as a word

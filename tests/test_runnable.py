@@ -21,8 +21,8 @@ from dclib.__main__ import main
 from dclib.data.images import ImageSet
 from dclib.data.unreadable import SAMPLE, unreadable_fault
 from dclib.presets import parse_preset
-from dclib.press.site import absent_page
 from dclib.press.stages import plan_with_outlook, stage_parts
+from dclib.press.status import absent_page
 from dclib.records import read_records
 from dclib.train import runnable
 from dclib.train.runnable import Outlook, look_ahead, runnable_methods

@@ -339,7 +339,7 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(build, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, "\n".join(x for x in done.stderr.splitlines() if x.strip())[-4000:]
     site = project / "_build" / "html"
-    write_downloads(make_probes({"rotnet": [40.0] * 13}), site / "data")  # what the strips link to
+    write_downloads(make_probes({"rotnet": [40.0] * 13}), [], site / "data")  # what the strips link to
     write_search_texts(site, toc_files(BOOK / "_toc.yml"))
     return site
 

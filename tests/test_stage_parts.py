@@ -18,8 +18,8 @@ from dclib.presets import load_preset
 from dclib.press import stages as module
 from dclib.press.downloads import as_csv, write_downloads
 from dclib.press.forecast import TRUSTED, Forecast, expected_seconds
-from dclib.press.site import stale_notice
 from dclib.press.stages import EVALUATIONS, SUMMARIES, Stage, changed_parts, key_of, plan_stages, stage_parts
+from dclib.press.status import stale_notice
 from dclib.records import Record
 
 # pages with lines about the paper's claims: every network's, and the supplement's exhibits
@@ -125,18 +125,20 @@ def test_downloads_hold_every_record_of_a_stage(tmp_path: Path) -> None:
     odd = Record(
         name="voc_ap", value=3.5, unit="%", n=4, keys={"class": 'a, "b"\n<c>'}, card=make_card("rotnet", 0, "voc")
     )
-    written = write_downloads([*records, odd], tmp_path)
+    kept = make_probes({"rotnet": [3.0] * 13}, seeds=(0,))
+    written = write_downloads([*records, odd], kept, tmp_path)
     assert {p.name for p in written} == {"linear_probe.csv", "linear_probe.json", "voc.csv", "voc.json"}
     rows = list(csv.DictReader(io.StringIO((tmp_path / "linear_probe.csv").read_text())))
-    assert len(rows) == 52
-    assert [float(r["value"]) for r in rows] == [r.value for r in records]
+    assert len(rows) == 52 + 13
+    assert [float(r["value"]) for r in rows] == [r.value for r in [*records, *kept]]
+    assert [r["whose"] for r in rows] == ["own"] * 52 + ["published"] * 13
     assert {(r["method"], r["seed"], r["layer"]) for r in rows} == {
         (m, str(s), str(i)) for m in ("rotnet", "random") for s in (0, 1) for i in range(1, 14)
     }
-    (row,) = csv.DictReader(io.StringIO(as_csv([odd])))
+    (row,) = csv.DictReader(io.StringIO(as_csv([("own", odd)])))
     assert row["class"] == 'a, "b"\n<c>'
     runs = json.loads((tmp_path / "linear_probe.json").read_text())
-    assert sorted(len(run["records"]) for run in runs) == [13] * 4
+    assert [(len(run["records"]), run["whose"]) for run in runs] == [(13, "own")] * 4 + [(13, "published")]
 
 
 # forecast

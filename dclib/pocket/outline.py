@@ -1,13 +1,15 @@
 """Pictures of a pocket world in outline: each is drawn when it is looked at, for a page shows a few hundred of 18,000.
 
 An outline has the folders, lists and tables of the world, so that it opens as the world does; the pictures of the
-pool, the objects and the scenes have names and no bytes. :func:`dclib.pocket.world.make_pocket_world` writes it.
+pool, the objects, the scenes and the groups of objects have names and no bytes, and the groups no boxes and lists.
+:func:`dclib.pocket.world.make_pocket_world` writes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,6 +18,9 @@ from numpy.typing import NDArray
 from dclib.pocket.folder_sets import image_bytes
 from dclib.pocket.people import Photo, plan_photos
 from dclib.pocket.pool_set import image_numbers, photo_bytes
+from dclib.pocket.seeds import jpeg_bytes
+from dclib.pocket.voc_set import draw_numbered, voc_ids
+from dclib.pocket.world import world_sizes
 
 KEPT = 4096  # pictures; a page opens most of its own twice
 
@@ -58,3 +63,16 @@ class FolderDrawer(_Drawer):
     def _draw(self, image_id: str) -> bytes:
         name, _, index = PurePosixPath(image_id).stem.rpartition("_")
         return image_bytes(self.root.parent.name, self.root.name, name, int(index), self.seed)
+
+
+class GroupDrawer(_Drawer):
+    """Draws the pictures of several objects by their name; ``pool_images`` is the size of the world."""
+
+    def __init__(self, root: Path, pool_images: int, seed: int) -> None:
+        super().__init__(root, seed)
+        splits = voc_ids(world_sizes(pool_images).voc, seed).values()
+        self.places = {name: place for place, name in chain.from_iterable(map(enumerate, splits))}
+
+    def _draw(self, image_id: str) -> bytes:
+        name = PurePosixPath(image_id).stem
+        return jpeg_bytes(draw_numbered(name, self.places[name], self.seed)[0])

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -52,20 +53,36 @@ class Instance:
     difficult: bool
 
 
-def plan_voc(root: Path, splits: dict[str, int], seed: int) -> list[Callable[[], None]]:
+def plan_voc(root: Path, splits: dict[str, int], seed: int, *, drawn: bool = True) -> list[Callable[[], None]]:
     """The jobs that write the set: one for train and val, whose lists are joined, and one for test.
 
-    ``splits`` gives the images of ``train``, ``val`` and ``test``.
+    ``splits`` gives the images of ``train``, ``val`` and ``test``. Unless ``drawn``, there is an empty file for each
+    picture, and neither boxes nor lists, which follow from drawing.
     """
+    ids = voc_ids(splits, seed)
+    if not drawn:
+        return [partial(write_names, root, [*chain(*ids.values())])]
+    return [
+        partial(write_splits, root, {"train": ids["train"], "val": ids["val"]}, seed),
+        partial(write_splits, root, {"test": ids["test"]}, seed),
+    ]
+
+
+def voc_ids(splits: dict[str, int], seed: int) -> dict[str, list[str]]:
+    """The pictures of each split, sorted."""
     total = sum(splits.values())
     numbers = [f"{n + 1:06d}" for n in stream(seed, "voc/numbers").permutation(total)]
     ids: dict[str, list[str]] = {}
     for name, count in splits.items():
         ids[name], numbers = sorted(numbers[:count]), numbers[count:]
-    return [
-        partial(write_splits, root, {"train": ids["train"], "val": ids["val"]}, seed),
-        partial(write_splits, root, {"test": ids["test"]}, seed),
-    ]
+    return ids
+
+
+def write_names(root: Path, ids: Sequence[str]) -> None:
+    """An empty file for each picture."""
+    (root / "JPEGImages").mkdir(parents=True, exist_ok=True)
+    for image_id in ids:
+        (root / "JPEGImages" / f"{image_id}.jpg").touch()
 
 
 def write_splits(root: Path, splits: dict[str, list[str]], seed: int) -> None:
@@ -76,13 +93,17 @@ def write_splits(root: Path, splits: dict[str, list[str]], seed: int) -> None:
     found: dict[str, list[Instance]] = {}
     for ids in splits.values():
         for place, image_id in enumerate(ids):
-            rng = stream(seed, "voc", int(image_id))
-            picture, found[image_id] = draw_group(CLASSES[place % len(CLASSES)], rng)
+            picture, found[image_id] = draw_numbered(image_id, place, seed)
             (root / "JPEGImages" / f"{image_id}.jpg").write_bytes(jpeg_bytes(picture))
             write_annotation(root / "Annotations" / f"{image_id}.xml", picture.size, found[image_id])
     joined = {"trainval": sorted(found)} if len(splits) > 1 else {}
     for split, ids in {**splits, **joined}.items():
         _write_lists(lists, split, ids, found)
+
+
+def draw_numbered(image_id: str, place: int, seed: int) -> tuple[Image.Image, list[Instance]]:
+    """The picture of that name, which is at that place of its split's list, and what it shows."""
+    return draw_group(CLASSES[place % len(CLASSES)], stream(seed, "voc", int(image_id)))
 
 
 def draw_group(main_class: str, rng: Rng) -> tuple[Image.Image, list[Instance]]:

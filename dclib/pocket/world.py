@@ -53,6 +53,11 @@ class WorldSizes:
     landmark_views: int  # views of each landmark of a city
     landmark_distractors: int  # other pictures of a city
 
+    @property
+    def voc(self) -> dict[str, int]:
+        """Pictures of several objects by the name of their split."""
+        return {"train": self.voc_train, "val": self.voc_val, "test": self.voc_test}
+
 
 def world_sizes(pool_images: int) -> WorldSizes:
     """Sizes in proportion to the pool; small worlds keep enough of each set to be valid, with all classes in it."""
@@ -121,11 +126,9 @@ def make_pocket_world(
 def plan_world(root: Path, sizes: WorldSizes, seed: int, *, drawn: bool = True) -> list[Callable[[], None]]:
     """Every job that draws a part of the world; they may run in any order and in any process.
 
-    Unless ``drawn``, the sets of one object or scene a picture are left empty; those of several have boxes and views
-    that follow from drawing.
+    Unless ``drawn``, all sets are left empty but the landmarks, whose views and boxes follow from drawing.
     """
-    splits = {"train": sizes.voc_train, "val": sizes.voc_val, "test": sizes.voc_test}
-    jobs = plan_voc(root / "VOC2007", splits, seed)  # the longest jobs first
+    jobs = plan_voc(root / "VOC2007", sizes.voc, seed, drawn=drawn)  # the longest jobs first
     for city in CITIES:
         jobs += plan_landmarks(root / city.folder, city, sizes.landmark_views, sizes.landmark_distractors, seed)
     jobs += plan_pool(root / "pool", sizes.pool, seed, drawn=drawn)

@@ -18,24 +18,19 @@ from typing import Any
 import yaml
 
 from dclib.config import Preset, config_hash
-from dclib.machine import cpu_name
 from dclib.presets import project_root
 from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
-from dclib.press.forecast import show_seconds
 from dclib.press.front import FRONT, front_html
 from dclib.press.progress import edition_html
 from dclib.press.runner import read_card, workspace
 from dclib.press.search import write_search_texts
-from dclib.press.stages import SUMMARIES, Stage, changed_parts, key_of, plan_with_outlook, stage_parts
-from dclib.records import RunCard, code_hash, held, read_records, replacing_folder, write_atomically
-from dclib.report.display import without_markup
-from dclib.report.provenance import load_records, moment
+from dclib.press.stages import SUMMARIES, Stage, key_of, plan_with_outlook, stage_parts
+from dclib.press.status import STAGES, absent_page, missing_page, notices, status_page
+from dclib.records import code_hash, held, replacing_folder, write_atomically
+from dclib.report.provenance import load_records
 from dclib.report.published import load_published
-from dclib.report.series import title_of
 
-STAGES = "stages"  # folder of the executed pages below book/, as the table of contents names them
-SHOWN_CHANGES = 6  # sources that a notice on a stale page names
 STAMP = ".made-of"  # file in a book that tells one from another
 STATUS_PAGE = "_generated/run_status"
 BUILDER = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
@@ -84,7 +79,7 @@ def build_book(
         work = new.with_name("work")
         _copy_run(sources, work / "run")
         if edition is None:
-            _check_pages(listed, preset, stages, [work / "run"], root)  # of these copies the book is made
+            _check_pages(listed, preset, stages, work / "run", root)  # of these copies the book is made
         shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
         _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition)
@@ -93,8 +88,7 @@ def build_book(
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
         new.rmdir()
         (work / "_build" / "html").rename(new)
-        published = edition.records if edition and _from_edition(stages, work / "run") else []
-        write_downloads([*load_records(preset), *published], new / "data")
+        write_downloads(load_records(preset), edition.records if edition else [], new / "data")
         if missing := [page for page in listed if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         write_search_texts(new, listed)
@@ -155,7 +149,7 @@ def _write_pages(
 ) -> None:
     """Put the executed pages, what stands in for others, and the page of what ran into the book's source."""
     folder, book = work / "run", work / "book"
-    _copy_pages(stages, folder, book / STAGES, stale_pages(stages, parts, folder))
+    _copy_pages(stages, folder, book / STAGES, notices(stages, parts, folder))
     for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
         if page.startswith(f"{STAGES}/"):
             write_atomically(book / f"{page}.md", absent_page(page, preset, left_out).encode())
@@ -187,50 +181,6 @@ def toc_pages(toc: Path) -> list[str]:
     return [page.removesuffix(".md").removesuffix(".ipynb") for page in pages]
 
 
-def status_page(
-    preset: Preset, stages: Sequence[Stage], keys: Mapping[str, str], folder: Path, listed: Sequence[str]
-) -> str:
-    """A page in MyST: what ran for each page of the book, when, how long, where and on which versions."""
-    cards = {stage.page: read_card(folder, stage.page) for stage in stages}
-    ran = {page: card for page, card in cards.items() if card}
-    devices = _devices(folder / "records")
-    rows = [
-        "| Page | Notebook | Time | Device | Finished | Key | State |",
-        "|---|---|---|---|---|---|---|",
-        *(_status_row(page, card, keys[page], devices, listed) for page, card in ran.items()),
-    ]
-    versions = {f"{name} {version}" for card in ran.values() for name, version in card["versions"].items()}
-    return "\n".join(
-        [
-            "# What ran",
-            "",
-            f"Preset {without_markup(preset.name)}. {without_markup(preset.description)}".rstrip(),
-            "",
-            "Every page with results is a notebook that was executed for this book. Its key changes with",
-            "anything it depends on: the notebook, its parameters, the preset, the source of the library it",
-            "imports, the images, and the pages before it.",
-            "",
-            *rows,
-            "",
-            f"Versions: {', '.join(sorted(versions)) or 'none recorded'}.",
-            "",
-        ]
-    )
-
-
-def absent_page(page: str, preset: Preset, left_out: Mapping[str, str]) -> str:
-    """What stands in for the page of a method that this preset did not run, in MyST."""
-    method = page.removeprefix(f"{STAGES}/pretraining_")
-    why = left_out.get(page.removeprefix(f"{STAGES}/"), f"preset {preset.name} has no method of that name")
-    return f"# Pre-training: {title_of(method)}\n\nThis network was not trained for this book: {without_markup(why)}.\n"
-
-
-def missing_page(page: str) -> str:
-    """What stands in for a page that could not be made, in MyST."""
-    title = page.replace("_", " ")
-    return f"# {title[:1].upper()}{title[1:]}\n\nThis page has not been made: `make book` says why it could not be.\n"
-
-
 def _files_below(node: Any) -> list[str]:
     """Values of ``root`` and ``file`` anywhere in a table of contents, in order."""
     if isinstance(node, list):
@@ -241,15 +191,13 @@ def _files_below(node: Any) -> list[str]:
     return here + [page for value in node.values() for page in _files_below(value)]
 
 
-def _check_pages(
-    listed: Sequence[str], preset: Preset, stages: Sequence[Stage], sources: Sequence[Path], root: Path
-) -> None:
+def _check_pages(listed: Sequence[str], preset: Preset, stages: Sequence[Stage], folder: Path, root: Path) -> None:
     """Raise ValueError for the first listed page that is not there, saying what makes it."""
     planned = {f"{STAGES}/{stage.page}": stage for stage in stages}
     for page in listed:
         if page in planned:
             stage = planned[page]
-            if all(read_card(folder, stage.page) is None for folder in sources):
+            if read_card(folder, stage.page) is None:
                 method = f", method {stage.parameters['method']}" if "method" in stage.parameters else ""
                 raise ValueError(
                     f"the book lists {page}, which has not run (notebook {stage.notebook.name}{method}); "
@@ -264,45 +212,14 @@ def _check_pages(
             raise ValueError(f"the book lists {page}, and there is no book/{page}.md; write it or unlist it")
 
 
-def stale_pages(stages: Sequence[Stage], parts: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, list[str]]:
-    """Pages that are older than something they depend on, and the names of that."""
-    found = {}
-    for stage in stages:
-        card = read_card(folder, stage.page)
-        if card and not card.get("edition") and card.get("key") != key_of(parts[stage.page]):
-            found[stage.page] = changed_parts(card.get("parts", {}), parts[stage.page])
-    return found
-
-
-def stale_notice(changed: Sequence[str]) -> str:
-    """What stands at the top of such a page, in MyST."""
-    names = ", ".join(f"`{name}`" for name in changed[:SHOWN_CHANGES])
-    more = f" and {len(changed) - SHOWN_CHANGES} more" if len(changed) > SHOWN_CHANGES else ""
-    return (
-        "```{warning}\nThis page is older than its sources: it was not run again since a change of "
-        f"{names or 'something it depends on'}{more}. Run `make book` to renew it.\n```"
-    )
-
-
-def published_notice(origin: str) -> str:
-    """What stands at the top of a page of the published edition, in MyST."""
-    return (
-        "```{note}\nPublished edition. What this page shows was not measured here: "
-        f"{origin}. `make book` trains on this machine and puts its own numbers in their place.\n```"
-    )
-
-
-def _copy_pages(stages: Sequence[Stage], folder: Path, book_stages: Path, stale: Mapping[str, Sequence[str]]) -> None:
-    """The pages of this preset as the book's stages."""
+def _copy_pages(stages: Sequence[Stage], folder: Path, book_stages: Path, said: Mapping[str, str]) -> None:
+    """The pages of this preset as the book's stages, with what is to be said at the top of some."""
     book_stages.mkdir(parents=True)
     for stage in stages:
-        card = read_card(folder, stage.page)
-        if card:
+        if read_card(folder, stage.page):
             shutil.copyfile(folder / "pages" / f"{stage.page}.ipynb", book_stages / f"{stage.page}.ipynb")
-        if card and card.get("edition"):
-            _put_notice(book_stages / f"{stage.page}.ipynb", published_notice(card["edition"]))
-        if stage.page in stale:
-            _put_notice(book_stages / f"{stage.page}.ipynb", stale_notice(stale[stage.page]))
+        if stage.page in said:
+            _put_notice(book_stages / f"{stage.page}.ipynb", said[stage.page])
 
 
 def _put_notice(path: Path, notice: str) -> None:
@@ -311,32 +228,6 @@ def _put_notice(path: Path, notice: str) -> None:
     cell = {"cell_type": "markdown", "id": "stale-notice", "metadata": {}, "source": notice}
     notebook["cells"].insert(1, cell)
     write_atomically(path, json.dumps(notebook).encode())
-
-
-def _status_row(
-    page: str, card: Mapping[str, Any], key: str, devices: Mapping[str, set[str]], listed: Sequence[str]
-) -> str:
-    method = card["parameters"].get("method", "")
-    threads = card["threads"]
-    device = ", ".join(sorted(devices.get(method, set()))) or cpu_name(threads)
-    state = "up to date" if card["key"] == key else "older than its sources"
-    state = "published edition" if card.get("edition") else state
-    cells = [
-        f"[](../{STAGES}/{page})" if f"{STAGES}/{page}" in listed else f"`{page}`",
-        f"`{card['notebook']}`",
-        show_seconds(card["seconds"]).replace(" ", "\u00a0"),  # in one line
-        device,
-        moment(card["finished"]),
-        f"`{card['key']}`",
-        state,
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _devices(records: Path) -> dict[str, set[str]]:
-    """Devices on which each method was pre-trained, from its records."""
-    cards: list[RunCard] = [r.card for r in read_records(records) if r.card and r.card.stage == "pretrain"]
-    return {card.method: {c.device for c in cards if c.method == card.method} for card in cards}
 
 
 def _environment() -> dict[str, str]:

@@ -15,11 +15,11 @@ from dclib.config import Preset
 from dclib.data.images import ImageSet
 from dclib.presets import shown_folder
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show, show_side_by_side
+from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, WIDTH, finish, key_below, look_of, new_axes
 from dclib.report.pictures import bare, join_tiles, note_on_mosaics, numbers_of, open_to_show, square_tile
-from dclib.report.provenance import under, under_pictures
-from dclib.report.published import caption_with, panels
+from dclib.report.provenance import named, under_pictures
+from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, plural, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
 
@@ -36,11 +36,8 @@ def spread_figure(records: Sequence[Record], published: Sequence[Record] = ()) -
         "supplement. The dashed line is what random clusters of the same sizes give. A curve far below it belongs to "
         "a network that groups by colour (D31)."
     )
-    return show_side_by_side(
-        panels(plot_spreads, describe_spreads, records, published),
-        caption=caption_with(caption, records, published),
-        source=under(records, "colour_spread", "colour_spread_chance"),
-    )
+    drawings = panels(plot_spreads, describe_spreads, records, published)
+    return show_both(drawings, caption, records, published, "colour_spread", "colour_spread_chance")
 
 
 def plot_spreads(records: Sequence[Record]) -> Axes:
@@ -87,7 +84,7 @@ def spread_table(records: Sequence[Record]) -> Table:
         columns=("Network", "most uniform cluster", "median cluster", "median of random clusters", "whole pool"),
         groups=(Group("", tuple(rows), "" if rows else EMPTY),),
         notes=(f"Values: {over_seeds(records)}. The supplement draws curves only (D31).",),
-        source=under(records, "colour_spread", "colour_spread_chance", "colour_spread_all"),
+        source=named(records, "colour_spread", "colour_spread_chance", "colour_spread_all"),
     )
 
 

@@ -27,6 +27,7 @@ from dclib.records import Record, RunCard, read_records
 
 PIXELS_PER_INCH = 96  # a CSS inch
 JPEG_QUALITY = 88
+HALF_LINE = 5.0  # inches: words in a wider image cannot be read at half the width of a line
 PIXEL_RATIO = 2  # pixels drawn for each CSS pixel: sharp on a phone
 
 
@@ -119,7 +120,7 @@ def show_side_by_side(
     pictures: bool = False,
     source: Fragment | None = None,
 ) -> Fragment:
-    """Several figures under one caption, each with its words; on a narrow page one below the other.
+    """Several figures under one caption, each with its words; one below the other where the page is too narrow.
 
     See :func:`show`, which is the case of one.
     """
@@ -131,10 +132,10 @@ def show_side_by_side(
     html = (
         f'<figure{anchor} class="dclib-figure" style="margin:1em 0">'
         f'<div style="display:flex;flex-wrap:wrap;gap:.5em">{images}</div>'
-        f"<figcaption>{linked(caption)}</figcaption></figure>"
+        f"<figcaption>{linked(caption)}</figcaption>{source.html if source else ''}</figure>"
     )
-    shown = Fragment(html, "\n\n".join([f"[Figure] {caption}", *(alt for _, alt in drawings)]))
-    return shown + source if source else shown
+    text = [f"[Figure] {caption}", *(alt for _, alt in drawings), *([source.text] if source else [])]
+    return Fragment(html, "\n\n".join(text))
 
 
 def show_photographs(
@@ -224,7 +225,9 @@ def _figure_of(drawing: Figure | Axes) -> Figure:
 
 def _image(figure: Figure, alt: str, pictures: bool, *, alone: bool) -> str:
     width = round(figure.get_figwidth() * PIXELS_PER_INCH)
-    # beside others an image takes half of the line, as long as it stays wide enough to read: a third one no more
+    # beside others an image that was drawn for it takes half of the line, as long as it stays wide enough to read: a
+    # third one no more
+    alone = alone or figure.get_figwidth() > HALF_LINE
     share = "" if alone else ",max(340px,50% - .25em)"
     room = f"{'' if alone else 'flex:1 1 300px;min-width:0;'}max-width:min(100%,{width}px{share})"
     return f'<img src="{_uri(figure, pictures)}" alt="{escape(alt)}" width="{width}" style="{room};height:auto">'

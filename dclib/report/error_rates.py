@@ -130,11 +130,15 @@ def _share(holds: NDArray[np.bool_]) -> float:
     return 100 * float(np.mean(holds))
 
 
+def spread_records() -> list[Record]:
+    """The records that come with the project, whose spread is taken; none where they do not."""
+    return read_records(project_root() / "results" / SPREADS_FROM / "records")
+
+
 @cache
 def all_rates() -> Mapping[str, Rates]:
     """The rates of every claim, by the spread in the records that come with the project; empty without those."""
-    folder = project_root() / "results" / SPREADS_FROM / "records"
-    records: list[Record] = read_records(folder) if folder.is_dir() else []
+    records = spread_records()
     spreads, published = Finder(records), Finder(published_records())
     alike, true = Simulated(spreads), Simulated(spreads, published)
     return {claim.id: rates_of(claim.id, alike, true, published) for claim in CLAIMS} if records else {}
@@ -158,6 +162,7 @@ def rates_table() -> Table:
             "case. The last column is what these few seeds can see: where it is small, a true claim will mostly lean. "
             f"{NO_VALUE}: a count over data, or nothing to draw from.",
         ),
+        beside=spread_records(),
     )
 
 

@@ -21,13 +21,14 @@ from dclib.data.folders import open_folder
 from dclib.data.images import ImageSet
 from dclib.data.yfcc_metadata import PhotoMetadata, photos_by_image, read_metadata, table_beside
 from dclib.paper import Half
-from dclib.presets import shown_folder
+from dclib.pocket.outline import GroupDrawer
+from dclib.presets import edition, shown_folder
 from dclib.records import Record, select
 from dclib.report import figures, pictures
-from dclib.report.display import Fragment, say, show, show_photographs, show_side_by_side
+from dclib.report.display import Fragment, say, show, show_photographs
 from dclib.report.names import DRAWN_NOTICE, folder_name, names_in
-from dclib.report.provenance import under, under_pictures
-from dclib.report.published import caption_with, panels
+from dclib.report.provenance import under_pictures
+from dclib.report.published import panels, show_both
 from dclib.report.series import over_seeds, title_of
 from dclib.report.tables import missing_half_sentence
 from dclib.train.runnable import look_ahead
@@ -128,7 +129,8 @@ def other_sets(root: Path, data: DataConfig) -> Fragment:
     return sum(sheets[1:], start=sheets[0])
 
 
-_LAYOUTS = (("scenes with several objects", "JPEGImages"), ("landmarks", "jpg"))
+GROUPS = "scenes with several objects"
+_LAYOUTS = ((GROUPS, "JPEGImages"), ("landmarks", "jpg"))
 
 
 def _folders_named(root: Path, name: str) -> list[Path]:
@@ -142,7 +144,9 @@ def _unlabelled_sheet(kind: str, folder: Path, data: DataConfig) -> Fragment:
         images = open_folder(folder, whole=True)
     except ValueError as error:
         return say(f"{folder.parent.name}: {error}.")
-    plain = ImageSet(name, images.ids, images.reader)
+    in_outline = data.is_drawn and edition() is not None and kind == GROUPS
+    reader = GroupDrawer(folder, data.pocket_images, data.pocket_seed) if in_outline else images.reader
+    plain = ImageSet(name, images.ids, reader)
     rows = pictures.sample_rows(plain, n_rows=2, per_row=6)
     return show(
         pictures.draw_contact_sheet(plain, rows),
@@ -271,32 +275,24 @@ def accuracy_against_depth(records: Sequence[Record], half: Half, published: Seq
     used, beside = select(records, "top1", dataset=half), select(published, "top1", dataset=half)
     if not used:
         return say(missing_half_sentence(half))
-    methods = show_side_by_side(
-        [
-            *panels(
-                partial(figures.plot_accuracy_against_depth, half=half),
-                partial(figures.describe_accuracy_against_depth, half=half),
-                used,
-                beside,
-            ),
-            (figures.plot_published_accuracy(half), figures.describe_published_accuracy(half)),
-        ],
-        caption=f"Accuracy of a linear classifier on each frozen layer, {half}, as Figure 2 of the main paper. Here: "
-        f"{caption_with(over_seeds(used) + '.', used, beside)} Paper: numbers of Table 1 of the supplement. Other "
-        "images, other classes, a smaller network, and an axis of its own: compare orders and shapes, not heights "
-        "(D15, D16, D24, D25, D26).",
-        name=f"accuracy-{half}",
-        source=under(used, "top1"),
+    describe = partial(figures.describe_accuracy_against_depth, half=half)
+    ours = panels(partial(figures.plot_accuracy_against_depth, half=half), describe, used, beside)
+    paper = (figures.plot_published_accuracy(half), figures.describe_published_accuracy(half))
+    caption = (
+        f"Accuracy of a linear classifier on each frozen layer, {half}, as Figure 2 of the main paper. Here: "
+        f"{over_seeds(used)}. Paper: numbers of Table 1 of the supplement. Other images, other classes, a smaller "
+        "network, and an axis of its own: compare orders and shapes, not heights (D15, D16, D24, D25, D26)."
     )
-    if not figures.has_variants(records, half):
+    methods = show_both([*ours, paper], caption, used, beside, "top1", anchor=f"accuracy-{half}")
+    if not figures.has_variants(used, half):
         return methods
-    variants = show(
-        figures.plot_variants(records, half),
-        alt=figures.describe_accuracy_against_depth(records, half, variants=True),
-        caption=f"Variants of the methods, {half}: other colours, other images, two levels of clusters. The axes are "
-        "those of the methods above, which are grey here; an arrow down stands where a curve leaves them.",
+    plot = partial(figures.plot_variants, half=half, limits=ours[0][0].get_ylim())
+    caption = (
+        f"Variants of the methods, {half}: other colours, other images, two levels of clusters. The axes are "
+        "those of the methods above, which are grey here; an arrow down stands where a curve leaves them."
     )
-    return methods + variants
+    drawings = panels(plot, partial(describe, variants=True), used, beside)
+    return methods + show_both(drawings, caption, used, beside, "top1")
 
 
 def network_inputs(preset: Preset) -> Fragment:
@@ -332,8 +328,5 @@ def _drawn(
     if not used:
         return say(empty)
     beside = [record for name in needs for record in select(published, name, method=method)]
-    return show_side_by_side(
-        panels(partial(plot, method=method), partial(describe, method=method), records, published if beside else ()),
-        caption=caption_with(caption, used, beside),
-        source=under(used, *needs),
-    )
+    plot, describe = partial(plot, method=method), partial(describe, method=method)
+    return show_both(panels(plot, describe, used, beside), caption, used, beside, *needs)

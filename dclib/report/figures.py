@@ -90,19 +90,20 @@ def plot_accuracy_against_depth(records: Sequence[Record], half: Half, *, ax: Ax
     return _finish_depth(ax, f"{half.capitalize()}, here")
 
 
-def plot_variants(records: Sequence[Record], half: Half, *, ax: Axes | None = None) -> Axes:
-    """The variants of the methods over the methods themselves in grey, on the axes of those.
+def plot_variants(
+    records: Sequence[Record], half: Half, *, limits: tuple[float, float], ax: Axes | None = None
+) -> Axes:
+    """The variants of the methods over the methods themselves in grey, on the axes of those, up to their ``limits``.
 
     A curve that leaves the axes is named at the edge where it does, with its last value.
     """
     ax = new_axes(WIDTH, PANEL[1]) if ax is None else ax
-    limits = plot_accuracy_against_depth(records, half).get_ylim()
     for method, seeds in _measured(records, half).items():
         if task_of(method) == method:
             ax.plot(DEPTHS, mean_curve(seeds)[0], color="#c4c4c4", linewidth=1.5, zorder=1)
         else:
             _plot_curve(ax, method, *mean_curve(seeds))
-    return _finish_depth(ax, f"{half.capitalize()}, variants; grey: the methods themselves", limits)
+    return _finish_depth(ax, f"{half.capitalize()}, variants", limits)
 
 
 def has_variants(records: Sequence[Record], half: Half) -> bool:

@@ -79,20 +79,22 @@ class Finder:
         self.records = records
 
     @cached_property
-    def _named(self) -> Mapping[str, list[Record]]:
-        named: dict[str, list[Record]] = {}
+    def _named(self) -> Mapping[tuple[str, str], list[Record]]:
+        """Records by what was measured and of which method."""
+        named: dict[tuple[str, str], list[Record]] = {}
         for record in self.records:
-            named.setdefault(record.name, []).append(record)
+            if record.card:
+                named.setdefault((record.name, record.card.method), []).append(record)
         return named
 
     @cached_property
     def _curves(self) -> Mapping[str, Curves]:
-        return {half: accuracy_by_layer(self._named.get("top1", ()), half) for half in HALVES}
+        return {half: accuracy_by_layer(self.records, half) for half in HALVES}
 
     def values(self, name: str, method: str, pick: Pick = only, **keys: str | int) -> Values:
         """Seed -> value picked from the records with these keys, the one there is by default; empty without any."""
         found: dict[int, list[Record]] = {}
-        for record in select(self._named.get(name, ()), name, method=method, **keys):
+        for record in select(self._named.get((name, method), ()), name, **keys):
             if record.card:
                 found.setdefault(record.card.seed, []).append(record)
         picked = {seed: pick(of) for seed, of in found.items()}

@@ -10,12 +10,12 @@ from matplotlib.ticker import MaxNLocator
 
 from dclib.paper import TABLE2, TABLE2_COLUMNS, TABLE2_METHODS, TABLE2_RECIPES
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show_side_by_side
+from dclib.report.display import Fragment, say
 from dclib.report.figures import PANEL, finish, key_below, look_of, new_axes, plot_seeds
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
-from dclib.report.provenance import under
-from dclib.report.published import caption_with, panels
+from dclib.report.provenance import named
+from dclib.report.published import panels, show_both
 from dclib.report.series import Line, history, mean_line, over_seeds, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
@@ -49,7 +49,7 @@ def finetuning_table(records: Sequence[Record]) -> Table:
             f"Ours: {over_seeds(records)}. Italics: published numbers, ImageNet "
             "at 224 pixels. Schedules keep their shape and are scaled to the preset's epochs (D27, D32, D39).",
         ),
-        source=under(records, "finetuned_top1"),
+        source=named(records, "finetuned_top1"),
     )
 
 
@@ -75,7 +75,7 @@ def lead_table(records: Sequence[Record]) -> Table:
             f"Leads are taken seed by seed; {over_seeds(records)}. The supplement calls the first column before "
             "convergence and the second at it (D27, D32, D39).",
         ),
-        source=under(records, "finetuned_top1"),
+        source=named(records, "finetuned_top1"),
     )
 
 
@@ -92,32 +92,24 @@ def accuracy_per_epoch(records: Sequence[Record], published: Sequence[Record] = 
     """Test accuracy after each epoch, a panel for each recipe."""
     if not select(records, "finetuned_top1"):
         return say(EMPTY)
-    return show_side_by_side(
-        _panels(plot_accuracy, describe_accuracy, records, published),
-        caption=caption_with(
-            "Test accuracy after every epoch of fine-tuning; of several seeds a thin line each and their mean. Look "
-            "for how early a start leads, and how much of the lead is left where the curves are flat (D27, D32, D39).",
-            records,
-            published,
-        ),
-        source=under(records, "finetuned_top1"),
+    caption = (
+        "Test accuracy after every epoch of fine-tuning; of several seeds a thin line each and their mean. Look "
+        "for how early a start leads, and how much of the lead is left where the curves are flat (D27, D32, D39)."
     )
+    drawings = _panels(plot_accuracy, describe_accuracy, records, published)
+    return show_both(drawings, caption, records, published, "finetuned_top1")
 
 
 def lead_per_epoch(records: Sequence[Record], published: Sequence[Record] = ()) -> Fragment:
     """The lead over scratch after each epoch, a panel for each recipe."""
     if not select(records, "finetuned_top1", method="random"):
         return say("Nothing was trained from scratch here, so there is no lead to draw.")
-    return show_side_by_side(
-        _panels(plot_lead, describe_lead, records, published),
-        caption=caption_with(
-            "Lead over training from scratch after every epoch, in points, seed by seed. The supplement's remark is "
-            "about the right ends: 1.0 point with the first recipe, 0.8 with the second (D27, D32, D39).",
-            records,
-            published,
-        ),
-        source=under(records, "finetuned_top1"),
+    caption = (
+        "Lead over training from scratch after every epoch, in points, seed by seed. The supplement's remark is "
+        "about the right ends: 1.0 point with the first recipe, 0.8 with the second (D27, D32, D39)."
     )
+    drawings = _panels(plot_lead, describe_lead, records, published)
+    return show_both(drawings, caption, records, published, "finetuned_top1")
 
 
 def _panels(

@@ -55,8 +55,8 @@ def gradient_pictures(images: Sequence[Image.Image], seen: Sequence[FirstLayer],
     )
 
 
-def response_pictures(seen: Sequence[FirstLayer]) -> Fragment:
-    """Responses of the strongest filters of the folded first layer, one line for each image."""
+def response_pictures(seen: Sequence[FirstLayer], source: Fragment | None = None) -> Fragment:
+    """Responses of the strongest filters of the folded first layer, one line for each image; ``source``: whose."""
     columns = len(seen[0].chosen)
     figure = Figure(figsize=(WIDTH, 1.7 * len(seen)), facecolor="white", layout="constrained")
     for line, layer in zip(figure.subplots(len(seen), columns, squeeze=False), seen, strict=True):
@@ -74,6 +74,7 @@ def response_pictures(seen: Sequence[FirstLayer]) -> Fragment:
         caption="The first convolution after Sobel is folded into it, its filters of strongest response. It looks at "
         f"colours directly, and answers as before: the two networks differ by {largest:.1e} at most, of responses up "
         f"to {scale:.1f} (D32).",
+        source=source,
     )
 
 
@@ -109,7 +110,7 @@ def describe_filters(layer: FirstLayer) -> str:
     return f"{plural(len(layer.chosen), 'filter')} of 5 by 5 pixels, in grey. {'; '.join(parts)}."
 
 
-def filter_pictures(layer: FirstLayer) -> Fragment:
+def filter_pictures(layer: FirstLayer, source: Fragment | None = None) -> Fragment:
     """The folded filters, 5x5, as they weigh colours; all three channels are alike until they are trained."""
     columns = len(layer.chosen)
     figure = Figure(figsize=(WIDTH, 1.8), facecolor="white", layout="constrained")
@@ -126,4 +127,5 @@ def filter_pictures(layer: FirstLayer) -> Fragment:
         alt=describe_filters(layer),
         caption="These filters: a 3x3 convolution of gradients is a 5x5 one of colours. They are grey because the "
         "three colours still weigh the same; fine-tuning may change that (D32).",
+        source=source,
     )

@@ -13,7 +13,7 @@ from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, finish, key_below, new_axes
 from dclib.report.finder import Finder
 from dclib.report.names import names_in_table
-from dclib.report.provenance import under
+from dclib.report.provenance import named, under
 from dclib.report.series import plural
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
@@ -89,7 +89,7 @@ def word_table(records: Sequence[Record]) -> Table:
         columns=("Word", "images of the label", "images with the hashtag"),
         groups=(Group("", tuple(rows)),),
         notes=("Ours: of the labels that are hashtags too, the most frequent and the rarest hashtag (D15).",),
-        source=under(records, "example_tag_images", "example_label_images"),
+        source=named(records, "example_tag_images", "example_label_images"),
     )
 
 
@@ -119,7 +119,7 @@ def tail_table(records: Sequence[Record], data: DataConfig) -> Table:
             "Gini coefficient: 0 where all are equally frequent, near 1 where a few have nearly everything. "
             f"{videos_sentence(records)}".strip(),
         ),
-        source=under(records, "hashtag_distinct", "hashtag_gini", "hashtag_top_share", "label_gini", "label_images"),
+        source=named(records, "hashtag_distinct", "hashtag_gini", "hashtag_top_share", "label_gini", "label_images"),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from dclib.records import Record, select
-from dclib.report.provenance import under
+from dclib.report.provenance import named
 from dclib.report.series import methods_in, over_seeds, plural, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table
 from dclib.train.chance import TASKS, at_chance
@@ -58,7 +58,7 @@ def task_table(records: Sequence[Record], method: str) -> Table:
         )
         if rows
         else (),
-        source=under(used, *(f"{task}_accuracy" for task in TASKS)),
+        source=named(used, *(f"{task}_accuracy" for task in TASKS)),
     )
 
 

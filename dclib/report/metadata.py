@@ -12,14 +12,14 @@ from dclib.config import DataConfig, Preset
 from dclib.data.images import ImageSet
 from dclib.presets import shown_folder
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show, show_side_by_side
+from dclib.report.display import Fragment, say, show
 from dclib.report.figures import finish, key_below, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
 from dclib.report.names import names_in, names_in_table
 from dclib.report.pictures import draw_cluster_mosaics, note_on_mosaics
-from dclib.report.provenance import under, under_pictures
-from dclib.report.published import caption_with, panels
+from dclib.report.provenance import named, under_pictures
+from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
 
@@ -55,7 +55,7 @@ def agreement_table(records: Sequence[Record], data: DataConfig) -> Table:
             f"Values: {over_seeds(records)}. The main paper draws such a comparison; the supplement gives no number "
             "(D15, D31).",
         ),
-        source=under(records, "metadata_nmi", "metadata_ami", "metadata_purity"),
+        source=named(records, "metadata_nmi", "metadata_ami", "metadata_purity"),
     )
 
 
@@ -68,11 +68,7 @@ def agreement_bars(records: Sequence[Record], published: Sequence[Record] = ()) 
         "Normalised mutual information of clusters and metadata, above that of the same values dealt out anew; "
         f"bars: {over_seeds(used)}. Zero is chance (D15, D31)."
     )
-    return show_side_by_side(
-        panels(plot_agreement, describe_agreement, used, beside),
-        caption=caption_with(caption, used, beside),
-        source=under(records, "metadata_nmi"),
-    )
+    return show_both(panels(plot_agreement, describe_agreement, used, beside), caption, used, beside, "metadata_nmi")
 
 
 def plot_agreement(records: Sequence[Record]) -> Axes:

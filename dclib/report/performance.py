@@ -146,12 +146,12 @@ def short_name(benchmark: str, work: str) -> str:
 
 def plot_ratios(times: Mapping[str, float]) -> Axes:
     """A bar for each comparison, on a logarithmic axis that starts from 1."""
-    ax = new_axes(height=0.6 + 0.3 * len(times))
+    ax = new_axes(height=0.6 + 0.42 * len(times))
     colors = ["#0173b2" if value >= 1 else "#d55e00" for value in times.values()]
     ax.barh(range(len(times)), [value - 1 for value in times.values()], left=1, color=colors)
     ax.set_xscale("log")
     ax.axvline(1, color="black", linewidth=1)
-    ax.set_yticks(range(len(times)), list(times))
+    ax.set_yticks(range(len(times)), [name.replace(": ", ":\n") for name in times])  # else they fill the figure
     for place, value in enumerate(times.values()):
         ax.annotate(f" {value:.2f}", (max(1.0, value), place), va="center", fontsize=SIZE - 2)
     ax.invert_yaxis()

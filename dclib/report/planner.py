@@ -108,7 +108,7 @@ def book_table(preset: Preset, records: Sequence[Record]) -> Table | Fragment:
             devices = ", ".join(dict.fromkeys(card.device for card in cards))
             pair = planned[stage], sum(card.seconds for card in cards)
             off = f"{pair[0] / pair[1] - 1:+.0%}" if pair[1] else NO_VALUE
-            rows.append(Row(title, (*(Cell(duration(value)) for value in pair), Cell(off), Cell(devices))))
+            rows.append(Row(title, (*(Cell(duration(value)) for value in pair), Cell(off), Cell(devices, words=True))))
     return Table(
         caption="This book: all runs of a stage together",
         columns=("Stage", "planned", "took", "off by", "took it on"),
@@ -117,6 +117,7 @@ def book_table(preset: Preset, records: Sequence[Record]) -> Table | Fragment:
             f"Planned for {machine.name}, as it was measured before the first run. Runs that shared their cores with "
             "other programs took longer than planned.",
         ),
+        source=[record for record in records if record.card in runs],
     )
 
 

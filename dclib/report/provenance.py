@@ -13,6 +13,7 @@ from dclib.report.display import Fragment
 from dclib.report.series import order_methods, plural, title_of
 
 CODE_SHOWN = 7  # digits of a hash that tell one code from another
+WHOSE = {True: "published", False: "own"}  # how files to download tell records apart that stand beside each other
 VARIANTS = ("recipe", "setting", "split")  # keys by which runs of one method and stage are meant to differ
 
 
@@ -27,18 +28,29 @@ def load_records(preset: Preset) -> list[Record]:
     return [r for r in wanted if r.card and (r.card.seed in preset.seeds or r.card.method == DATA)]
 
 
-def strip(records: Sequence[Record]) -> Fragment:
-    """What the records above it were made with: a line that opens, with a warning where they do not match."""
-    cards = cards_of(records)
-    if not cards:
-        return Fragment("<p><em>No records yet.</em></p>", "No records yet.")
-    line = _summary(cards)
-    warnings = find_mismatches(records)
+def strip(records: Sequence[Record], published: Sequence[Record] = ()) -> Fragment:
+    """Whose the records above it are, and what they were made with: a line that opens, and one for those published.
+
+    With a warning where they do not match.
+    """
+    lines = [
+        _line(of, there)
+        for of, there in ((records, edition() is not None), (published, True))
+        if any(record.card for record in of)
+    ]
+    nothing = Fragment("<p><em>No records yet.</em></p>", "No records yet.")
+    return sum(lines[1:], start=lines[0]) if lines else nothing
+
+
+def _line(records: Sequence[Record], published: bool) -> Fragment:
+    """The line of records that are all published, or all this machine's."""
+    cards, warnings = cards_of(records), find_mismatches(records)
+    line = _summary(cards, published)
     rows = [(name, value) for name, value in _details(cards) if value]
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     alarm = "".join(f"<p><strong>Mind:</strong> {escape(warning)}</p>" for warning in warnings)
     files = "".join(f" {_links(stage)}" for stage in dict.fromkeys(card.stage for card in cards))
-    rows_html = f"{listed}<dt>files, in the book</dt><dd>{files}</dd>"
+    rows_html = f"{listed}<dt>files, in the book</dt><dd>{files} (whose: {WHOSE[published]})</dd>"
     html = (
         f'{alarm}<details class="dclib-provenance" style="font-size:.85em"><summary>{escape(line)}</summary>'
         f"<dl>{rows_html}</dl></details>"
@@ -51,10 +63,15 @@ def strip(records: Sequence[Record]) -> Fragment:
     return Fragment(html, "\n\n".join(text))
 
 
-def under(records: Sequence[Record], *names: str) -> Fragment | None:
+def named(records: Sequence[Record], *names: str) -> tuple[Record, ...]:
+    """The records called ``names``, of which an exhibit is made."""
+    return tuple(record for record in records if record.name in names)
+
+
+def under(records: Sequence[Record], *names: str, published: Sequence[Record] = ()) -> Fragment | None:
     """The strip of the records called ``names``, to stand below what was made of them; None where there are none."""
-    used = [record for record in records if record.name in names]
-    return strip(used) if used else None
+    used, beside = named(records, *names), named(published, *names)
+    return strip(used, beside) if used or beside else None
 
 
 def under_pictures(preset: Preset, stage: str, method: str, seed: int) -> Fragment | None:
@@ -98,7 +115,8 @@ def cards_of(records: Iterable[Record]) -> list[RunCard]:
 
 def _data_mismatches(records: Sequence[Record]) -> list[str]:
     groups: dict[str, list[RunCard]] = {}
-    for record in records:
+    of_each = {(id(r.card), r.keys.get("dataset"), r.keys.get("split")): r for r in records}  # a run has thousands
+    for record in of_each.values():
         if record.card is not None:
             half, split = record.keys.get("dataset"), record.keys.get("split")
             seeds = f"{record.card.stage}: the seeds of {title_of(record.card.method)}{f', {split}' if split else ''}"
@@ -116,10 +134,10 @@ def _differences(cards: Sequence[RunCard], who: str, hash_of: Callable[[RunCard]
     return [f"{who} come from {len(hashes)} {what} ({', '.join(hashes)}); run the page again to make them alike."]
 
 
-def _summary(cards: Sequence[RunCard]) -> str:
+def _summary(cards: Sequence[RunCard], published: bool) -> str:
     return " · ".join(
         [
-            origin(cards),
+            origin(cards, published=published),
             f"preset {_listed(card.preset for card in cards)}",
             plural(len(cards), "run"),
             duration(sum(card.seconds for card in cards)),
@@ -127,12 +145,8 @@ def _summary(cards: Sequence[RunCard]) -> str:
     )
 
 
-def origin(cards: Sequence[RunCard], *, published: bool | None = None) -> str:
-    """Whose numbers these are: ``published: seeds 0, 1, 2, cpu (1 thread), 2026-01-02, code 0123abc``, or yours.
-
-    By default as the pages that are being made are those of an edition or not.
-    """
-    published = edition() is not None if published is None else published
+def origin(cards: Sequence[RunCard], *, published: bool) -> str:
+    """Whose numbers these are: ``published: seeds 0, 1, 2, cpu (1 thread), 2026-01-02, code 0123abc``, or yours."""
     seeds = sorted({card.seed for card in cards})
     codes = list(dict.fromkeys(card.code_hash[:CODE_SHOWN] for card in cards))
     return ", ".join(

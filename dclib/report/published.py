@@ -15,13 +15,15 @@ from matplotlib.axes import Axes
 from dclib.config import Preset
 from dclib.presets import edition, project_root
 from dclib.records import DATA, Record, read_records
-from dclib.report.provenance import cards_of, origin
+from dclib.report.display import Fragment, show_side_by_side
+from dclib.report.provenance import under
 from dclib.report.series import listed, over_seeds, plural, seeds_of
-from dclib.report.tables import NO_VALUE, Row, Table
+from dclib.report.tables import NO_VALUE, Cell, Row, Table
 
 HASHES = {"config_hash": "settings", "data_hash": "images", "code_hash": "code"}  # of a run card, and their names
 
 LONG_TITLE = 16  # characters of a panel's title that leave room for whose it is
+LONG_CELL = 20  # characters of a cell that are not said twice
 
 
 def load_published(preset: Preset, records: Sequence[Record], *, all_methods: bool = False) -> list[Record]:
@@ -48,8 +50,6 @@ def label_of(records: Sequence[Record]) -> str:
 
 def whose(published: Sequence[Record], records: Sequence[Record]) -> str:
     """Whose these records are, in a sentence; empty where there are none."""
-    if edition() is not None:
-        return f"Numbers: {origin(cards_of(records))}." if cards_of(records) else ""
     cards = [record.card for record in published if record.card]
     if not cards:
         return ""
@@ -78,7 +78,7 @@ def with_published(
     """The table that ``make`` makes of this run's records, under each row that of the published ones."""
     table = make(records)
     if not published:
-        return replace(table, notes=tuple(filter(None, (*table.notes, whose((), records)))))
+        return table
     theirs = make(published)
     if len(theirs.groups) != len(table.groups):  # one of them is empty and says so
         return table
@@ -87,14 +87,21 @@ def with_published(
         replace(ours, rows=tuple(row for own in ours.rows for row in (own, *_beside(own, other.rows, label))))
         for ours, other in zip(table.groups, theirs.groups, strict=True)
     )
-    return replace(table, groups=groups, notes=(*table.notes, whose(published, records)))
+    return replace(table, groups=groups, notes=(*table.notes, whose(published, records)), beside=theirs.source)
 
 
 def _beside(own: Row, rows: Sequence[Row], label: str) -> list[Row]:
     """The row of published records that corresponds to one of this run, under a label that says so."""
     found = [row for row in rows if not row.paper and not own.paper and _name(row) == _name(own)]
     measured = [row for row in found if any(cell.text not in ("", NO_VALUE) for cell in row.cells)]
-    return [replace(row, label=f"{_name(row)}, {label}") for row in measured[:1]]
+    return [
+        replace(row, label=f"{_name(row)}, {label}", cells=tuple(map(_said_once, row.cells, own.cells)))
+        for row in measured[:1]
+    ]
+
+
+def _said_once(cell: Cell, above: Cell) -> Cell:
+    return Cell("as above", words=True) if cell == above and len(cell.text) > LONG_CELL else cell
 
 
 def _name(row: Row) -> str:
@@ -127,6 +134,18 @@ def panels(
     return [(here, f"This run. {describe(records)}"), (there, f"Published seeds. {describe(published)}")]
 
 
-def caption_with(caption: str, records: Sequence[Record], published: Sequence[Record]) -> str:
-    """A figure's caption with whose records the panel beside it shows."""
-    return " ".join(filter(None, (caption, whose(published, records))))
+def show_both(
+    drawings: Drawings,
+    caption: str,
+    records: Sequence[Record],
+    published: Sequence[Record],
+    *names: str,
+    anchor: str = "",
+) -> Fragment:
+    """Panels under one caption, which says whose records those beside show, and the strip of those called ``names``."""
+    return show_side_by_side(
+        drawings,
+        caption=" ".join(filter(None, (caption, whose(published, records)))),
+        name=anchor,
+        source=under(records, *names, published=published),
+    )

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 
 from dclib.config import RECIPES, MethodConfig, Preset
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show_side_by_side
+from dclib.report.display import Fragment, say
 from dclib.report.figures import LOOKS, SIZE, finish, new_axes
 from dclib.report.names import names_in
-from dclib.report.provenance import under
-from dclib.report.published import caption_with, panels
+from dclib.report.provenance import named
+from dclib.report.published import panels, show_both
 from dclib.report.series import over_seeds, plural, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
@@ -99,7 +99,7 @@ def choice_table(preset: Preset, records: Sequence[Record]) -> Table:
         columns=(preset.choice.key, "mean average precision", ""),
         groups=(Group("", rows, "" if rows else CHOICE_EMPTY),),
         notes=(f"{n[0]:,} validation images; the test split is not looked at (D30).",) if n else (),
-        source=under(records, "choice_map"),
+        source=named(records, "choice_map"),
     )
 
 
@@ -116,11 +116,8 @@ def choice_figure(preset: Preset, records: Sequence[Record], published: Sequence
         "for a maximum inside the range: at an end of it the range was too narrow. "
         f"Scores: {over_seeds(records)} (D30)."
     )
-    return show_side_by_side(
-        panels(partial(plot_choice, preset), partial(describe_choice, preset), records, published),
-        caption=caption_with(caption, records, published),
-        source=under(records, "choice_map"),
-    )
+    drawings = panels(partial(plot_choice, preset), partial(describe_choice, preset), records, published)
+    return show_both(drawings, caption, records, published, "choice_map")
 
 
 def describe_choice(preset: Preset, records: Sequence[Record]) -> str:

@@ -19,13 +19,13 @@ from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
 from dclib.paper import TABLE3, TABLE3_COLUMNS, TABLE3_METHODS
 from dclib.presets import shown_folder
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show, show_side_by_side
+from dclib.report.display import Fragment, say, show
 from dclib.report.figures import PANEL, SIZE, WIDTH, finish, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.names import CITIES, SetNames, names_in
 from dclib.report.pictures import bare, note_unreadable, open_to_show, square_tile
-from dclib.report.provenance import under, under_pictures
-from dclib.report.published import caption_with, panels
+from dclib.report.provenance import named, under_pictures
+from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
@@ -60,7 +60,7 @@ def retrieval_table(records: Sequence[Record], data: DataConfig) -> Table:
             "Italics: published numbers, on the real Oxford5K and Paris6K. Rows marked "
             "paper only are methods that are not run here (D28, D33, D37).",
         ),
-        source=under(records, "retrieval_map"),
+        source=named(records, "retrieval_map"),
     )
 
 
@@ -84,11 +84,7 @@ def retrieval_bars(records: Sequence[Record], data: DataConfig, published: Seque
         "the paper's, on the real ones. Compare the order of the bars with the order of the diamonds, not "
         "their heights (D28, D33, D37)."
     )
-    return show_side_by_side(
-        [panel for pair in drawn for panel in pair],
-        caption=caption_with(caption, records, published),
-        source=under(records, "retrieval_map"),
-    )
+    return show_both([panel for pair in drawn for panel in pair], caption, records, published, "retrieval_map")
 
 
 def plot_bars(records: Sequence[Record], city: str, names: SetNames) -> Axes:

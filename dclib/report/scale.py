@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from statistics import mean
 
 from dclib.paper import SCALES, Claim, Scale
 from dclib.records import Record, RunCard, select
-from dclib.report.provenance import under
+from dclib.report.provenance import named
 from dclib.report.series import spread
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
@@ -29,18 +29,23 @@ def scale_table(records: Sequence[Record]) -> Table:
             f"of an image, width of the network. Then it counts as reached within {TOLERANCE:g} point (D15, D16, D27, "
             "D28, D29, D34).",
         ),
-        source=under(ours, "loss", *(scale.record for scale in SCALES)),
+        source=named(ours, "loss", *(scale.record for scale in SCALES)),
     )
 
 
-def comparability(claim: Claim, records: Sequence[Record]) -> str:
-    """Whether this run's values may be set beside those of a claim's tables; :func:`scale_table` says why not."""
+def small_tables(records: Sequence[Record]) -> set[int]:
+    """The paper's tables whose values this run's may not be compared with; :func:`scale_table` says why."""
+    ours = [record for record in records if record.card and record.card.method == METHOD]
+    return {scale.table for scale in SCALES if shortfalls(ours, scale)}
+
+
+def comparability(claim: Claim, small: Container[int]) -> str:
+    """Whether this run's values may be set beside those of a claim's tables, of which some are those of ``small``."""
     tables = sorted({number.table for number in claim.numbers})
     if not tables:
         return "values: the paper gives none"
-    small = any(shortfalls(records, scale) for scale in SCALES if scale.table in tables)
     listed = " and ".join(f"Table {table}" for table in tables)
-    return f"values: {'not to be' if small else 'may be'} compared with {listed}"
+    return f"values: {'not to be' if any(t in small for t in tables) else 'may be'} compared with {listed}"
 
 
 def shortfalls(records: Sequence[Record], scale: Scale) -> list[str]:

@@ -58,7 +58,8 @@ def growth_figure(records: Sequence[Record]) -> Fragment:
         ],
         caption="A clustering on two levels against the number of images, both axes logarithmic, with the slope of a "
         "straight line through each: 1 is twice the time for twice the images, 0 is no growth. Memory is that of the "
-        "whole process with its libraries, pages of mapped files included; before: as the clustering begins.",
+        "whole process with its libraries, pages of mapped files included; before: as the clustering begins. "
+        f"{origin(_growth_records(records), GROWTH)}",
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from statistics import mean
 from typing import Literal
 
@@ -19,7 +20,7 @@ from dclib.report.display import Fragment, say
 from dclib.report.evidence import gather
 from dclib.report.finder import published_records
 from dclib.report.margins import Check, Evidence, precision
-from dclib.report.scale import comparability
+from dclib.report.scale import comparability, small_tables
 from dclib.report.series import listed, plural, seeds_of, spread
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
@@ -100,15 +101,21 @@ def judge(records: Sequence[Record], claims: Sequence[Claim] = CLAIMS) -> list[V
     task it was trained on, where something that the claim presupposes is not so, and where the spread over seeds is
     too large for any margin to tell.
     """
-    found, published = gather(records), gather(published_records())
-    return [Verdict(c, found[c.id], published[c.id], comparability(c, records)) for c in claims]
+    found, published, small = gather(records), _papers(), small_tables(records)
+    return [Verdict(c, found[c.id], published[c.id], comparability(c, small)) for c in claims]
+
+
+@cache
+def _papers() -> Mapping[str, Evidence]:
+    """What the paper's own numbers say about each claim."""
+    return gather(published_records())
 
 
 def scorecard_table(
     verdicts: Sequence[Verdict],
     *,
     caption: str = "The paper's claims, judged from records",
-    source: Fragment | None = None,
+    source: Sequence[Record] = (),
 ) -> Table:
     """The verdicts as a table for the page: a group per claim, a line per thing that it is about."""
     return Table(
@@ -135,7 +142,8 @@ def published_scorecard(published: Sequence[Record]) -> Fragment | Table:
     if not published:
         return say("No published records of this preset have more seeds than this run.")
     verdicts = judge(published, [claim for claim in CLAIMS if claim.is_the_papers])
-    return scorecard_table(verdicts, caption=f"Published records, {plural(len(seeds_of(published)), 'seed')}")
+    table = scorecard_table(verdicts, caption=f"Published records, {plural(len(seeds_of(published)), 'seed')}")
+    return replace(table, beside=published)
 
 
 def tally(verdicts: Sequence[Verdict], whose: str = "") -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from statistics import mean
 
@@ -17,7 +18,7 @@ from dclib.paper import DATASETS, HALVES, LAYERS, NAMES, Curve, Half, table1, ta
 from dclib.presets import edition
 from dclib.records import Record
 from dclib.report.display import Fragment, linked, without_markup
-from dclib.report.provenance import under
+from dclib.report.provenance import named, strip
 from dclib.report.series import (
     Line,
     accuracy_by_layer,
@@ -90,7 +91,8 @@ class Table:
     columns: tuple[str, ...]  # first the heading of the labels
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
-    source: Fragment | None = None  # where its numbers come from, to stand below (see ``provenance.under``)
+    source: Sequence[Record] = ()  # what its numbers come from: whose they are stands below (see ``provenance.strip``)
+    beside: Sequence[Record] = ()  # and what published numbers beside them come from
 
     def _repr_html_(self) -> str:
         row = next((row for group in self.groups for row in group.rows), None)
@@ -103,7 +105,11 @@ class Table:
         # a box that scrolls must be reachable from the keyboard
         label = f'tabindex="0" role="region" aria-label="{escape(self.caption)}"'
         box = f'<div class="dclib-table" {label}>{table}</div>'
-        return f"{STYLE}{box if bodies else ''}{notes}{self.source.html if self.source else ''}"
+        return f"{STYLE}{box if bodies else ''}{notes}{self._strip.html if self._strip else ''}"
+
+    @cached_property
+    def _strip(self) -> Fragment | None:
+        return strip(self.source, self.beside) if self.source or self.beside else None
 
     def _repr_markdown_(self) -> str:
         lines = [f"**{without_markup(self.caption)}**", ""]
@@ -115,7 +121,7 @@ class Table:
                 lines.append(_markdown_line((title, *[""] * (len(self.columns) - 1)), raw=True))
             lines += [_row_markdown(row) for row in group.rows]
         lines += [f"\n{without_markup(note)}" for note in (*(g.note for g in self.groups), *self.notes) if note]
-        lines += [f"\n{self.source.text}"] if self.source else []
+        lines += [f"\n{self._strip.text}"] if self._strip else []
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -137,7 +143,7 @@ def probe_table(records: Sequence[Record]) -> Table:
             "images, more of them and a larger network, so compare orders and shapes, not values (D15, D16, D24, D25, "
             "D26).",
         ),
-        source=under(records, "top1"),
+        source=named(records, "top1"),
     )
 
 
@@ -166,7 +172,7 @@ def clustering_table(records: Sequence[Record], methods: Iterable[str] | None = 
         )
         if rows
         else (),
-        source=under([r for r in records if r.card and r.card.method in chosen], *SIZES, "nmi_previous", "nmi_labels"),
+        source=named([r for r in records if r.card and r.card.method in chosen], *SIZES, "nmi_previous", "nmi_labels"),
     )
 
 
@@ -178,7 +184,7 @@ def run_table(records: Sequence[Record]) -> Table:
         columns=("Method", "seeds", "epochs", "last loss, nats", "images/s", "pre-training, s", "device"),
         groups=(Group("", rows, "" if rows else "Nothing has run yet."),),
         notes=(f"Values: {over_seeds(records, spread=False)}.", *_unreadable(records)) if rows else (),
-        source=under(records, "loss", "pretrain_seconds"),
+        source=named(records, "loss", "pretrain_seconds"),
     )
 
 
@@ -296,7 +302,7 @@ def _run_row(records: Sequence[Record], method: str) -> Row:
         Cell(f"{mean(last):.2f}", f"± {spread(last):.2f}" if len(last) > 1 else "") if last else Cell(NO_VALUE),
         Cell(f"{mean(mean(ys) for _, ys in speeds.values()):,.0f}" if speeds else NO_VALUE),
         Cell(f"{mean(seconds.values()):,.0f}" if seconds else NO_VALUE),
-        Cell(", ".join(sorted({card.device for card in cards}))),
+        Cell(", ".join(sorted({card.device for card in cards})), words=True),
     )
     return Row(title_of(method), cells)
 

@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from dclib.config import DataConfig
 from dclib.paper import TABLE4, TABLE4_COLUMNS, TABLE4_METHODS
 from dclib.records import Record, select
-from dclib.report.display import Fragment, say, show_side_by_side
+from dclib.report.display import Fragment, say
 from dclib.report.figures import WIDTH, finish, key_below, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import Values, lead
 from dclib.report.names import names_in
-from dclib.report.provenance import under
-from dclib.report.published import caption_with, panels
+from dclib.report.provenance import named
+from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
@@ -30,11 +30,11 @@ EMPTY = "No classification here: this preset has no VOC2007 set, or the stage ha
 
 def sobel_table(records: Sequence[Record], data: DataConfig) -> Table:
     """Table 4 of the supplement in both settings: colour and gradients, and what gradients gain."""
-    groups = []
+    groups, find = [], Finder(records)
     for setting, split in MEASURED:
         rows = []
         for (name, images), methods in TABLE4_METHODS.items():
-            rgb, sobel = (_values(records, method, setting, split) for method in methods)
+            rgb, sobel = (_values(find, method, setting, split) for method in methods)
             cells = (value_cell((v or {}).values()) for v in (rgb, sobel, lead(sobel, rgb)))
             rows.append(Row(title_of(methods[1]), tuple(cells)))
             if (setting, split) == PUBLISHED:
@@ -52,15 +52,15 @@ def sobel_table(records: Sequence[Record], data: DataConfig) -> Table:
             f"Ours: {over_seeds(records)}. Italics: published numbers, which are on the validation split of the real "
             "VOC2007; the supplement has no other (D29, D34).",
         ),
-        source=under(records, "voc_map"),
+        source=named(records, "voc_map"),
     )
 
 
 def every_network(records: Sequence[Record]) -> Table:
     """Mean average precision of every network of the preset, frozen convolutions."""
-    methods = methods_in(select(records, "voc_map", setting="fc68"))
+    methods, find = methods_in(select(records, "voc_map", setting="fc68")), Finder(records)
     rows = tuple(
-        Row(title_of(m), tuple(value_cell(_values(records, m, *measured).values()) for measured in MEASURED))
+        Row(title_of(m), tuple(value_cell(_values(find, m, *measured).values()) for measured in MEASURED))
         for m in methods
     )
     return Table(
@@ -68,28 +68,26 @@ def every_network(records: Sequence[Record]) -> Table:
         columns=("Network", *(f"{setting.upper()}, {SPLITS[split]}" for setting, split in MEASURED)),
         groups=(Group("", rows, "" if rows else EMPTY),),
         notes=(f"Values: {over_seeds(records)} (D29, D34).",) if rows else (),
-        source=under(records, "voc_map"),
+        source=named(records, "voc_map"),
     )
 
 
 def class_table(records: Sequence[Record], setting: str = "fc68") -> Table:
     """Average precision of each class, networks in columns; classes without a positive are named below."""
     records = _on_test(records)
-    methods = methods_in(select(records, "voc_ap", setting=setting))
+    used = select(records, "voc_ap", setting=setting)
+    methods, find = methods_in(used), Finder(used)
     rows = []
-    for name in _classes(records, setting):
-        cells = [_values(records, m, setting, "test", name) for m in methods]
-        n = max(
-            (r.n for r in select(records, "voc_ap", setting=setting, split="test") if r.keys["class"] == name),
-            default=0,
-        )
+    for name in _classes(used, setting):
+        cells = [_values(find, m, setting, "test", name) for m in methods]
+        n = max((r.n for r in used if r.keys["class"] == name), default=0)
         rows.append(Row(name, (Cell(f"{n:,}"), *(value_cell(c.values()) for c in cells))))
     return Table(
         caption=f"Average precision of each class, % ({SETTING_NAMES[setting]}, {SPLITS['test']})",
         columns=("Class", "test images", *(title_of(m) for m in methods)),
         groups=(Group("", tuple(rows), "" if rows else EMPTY),),
         notes=(left_out_sentence(records),) if rows else (),
-        source=under(select(records, "voc_ap", setting=setting), "voc_ap"),
+        source=used,
     )
 
 
@@ -110,21 +108,18 @@ def class_bars(records: Sequence[Record], published: Sequence[Record] = (), *, s
         f"Average precision of each class, convolutions frozen; bars: {over_seeds(used)}. Look for classes that "
         "colour alone gives away, and for those that need shape (D29, D34)."
     )
-    return show_side_by_side(
-        panels(partial(plot_classes, setting=setting), partial(describe_classes, setting=setting), used, beside),
-        caption=caption_with(caption, used, beside),
-        source=under(used, "voc_ap"),
-    )
+    plot, describe = partial(plot_classes, setting=setting), partial(describe_classes, setting=setting)
+    return show_both(panels(plot, describe, used, beside), caption, used, beside, "voc_ap")
 
 
 def plot_classes(records: Sequence[Record], setting: str) -> Axes:
     """Grouped bars: classes along the axis, one bar for each network of Table 4."""
-    methods = _shown_methods(records, setting)
+    methods, find = _shown_methods(records, setting), Finder(records)
     classes = _classes(records, setting)
     ax = new_axes(WIDTH, 0.32 * len(classes) + 1.4)
     height = 0.8 / max(1, len(methods))
     for i, method in enumerate(methods):
-        values = [list(_values(records, method, setting, "test", name).values()) for name in classes]
+        values = [list(_values(find, method, setting, "test", name).values()) for name in classes]
         places = np.arange(len(classes)) + (i - (len(methods) - 1) / 2) * height
         means = [float(np.mean(v)) if v else 0.0 for v in values]
         spreads = [spread(v) if v else 0.0 for v in values]
@@ -139,17 +134,16 @@ def plot_classes(records: Sequence[Record], setting: str) -> Axes:
 
 def describe_classes(records: Sequence[Record], setting: str) -> str:
     """The bars in words: best and worst class of each network."""
-    parts = []
+    parts, find = [], Finder(records)
     for method in _shown_methods(records, setting):
-        means = {c: list(_values(records, method, setting, "test", c).values()) for c in _classes(records, setting)}
+        means = {c: list(_values(find, method, setting, "test", c).values()) for c in _classes(records, setting)}
         means_of = {c: float(np.mean(v)) for c, v in means.items() if v}
         best, worst = max(means_of, key=lambda c: means_of[c]), min(means_of, key=lambda c: means_of[c])
         parts.append(f"{title_of(method)} from {worst} {means_of[worst]:.0f} % to {best} {means_of[best]:.0f} %")
     return f"Average precision of {len(_classes(records, setting))} classes: {'; '.join(parts)}."
 
 
-def _values(records: Sequence[Record], method: str, setting: str, split: str, name: str = "") -> Values:
-    find = Finder(records)
+def _values(find: Finder, method: str, setting: str, split: str, name: str = "") -> Values:
     if name:
         return find.values("voc_ap", method, setting=setting, split=split, **{"class": name})  # type: ignore[arg-type]
     return find.values("voc_map", method, setting=setting, split=split)
