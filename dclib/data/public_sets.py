@@ -23,8 +23,8 @@ from dclib.config import DataConfig, Preset
 from dclib.data.archives import members, put
 from dclib.data.download import Archive
 from dclib.data.fetch import PublicSet
+from dclib.data.folders import open_folder, open_tar
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
-from dclib.data.layouts import open_images
 from dclib.data.voc import open_voc
 from dclib.presets import data_root, project_root
 
@@ -205,7 +205,8 @@ def unpack_landmarks(archives: Mapping[str, Path], new: Path) -> None:
 
 
 def _count_splits(new: Path, *, splits: Sequence[str]) -> dict[str, int]:
-    return {Path(split).stem: len(open_images(new / split)) for split in splits}
+    opened = [open_tar(new / split) if split.endswith(".tar") else open_folder(new / split) for split in splits]
+    return {Path(split).stem: len(images) for split, images in zip(splits, opened, strict=True)}
 
 
 def _count_voc(new: Path) -> dict[str, int]:
