@@ -6,6 +6,7 @@ import hashlib
 import io
 import pickle
 import re
+import struct
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -48,12 +49,24 @@ def pictures(n: int, side: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
 
 
+def as_python2_wrote_it(data: np.ndarray, labels: list[int]) -> bytes:
+    """A batch of CIFAR as it is published: a pickle of protocol 2 whose texts are bytes, of a NumPy of its time."""
+    text = lambda content: b"T" + struct.pack("<i", len(content)) + content  # noqa: E731
+    number = lambda value: b"J" + struct.pack("<i", value)  # noqa: E731
+    one_byte = b"cnumpy\ndtype\n" + text(b"u1") + number(0) + number(1) + b"\x87R"
+    one_byte += b"(" + number(3) + text(b"|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
+    empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + number(0) + b"\x85" + text(b"b") + b"\x87R"
+    shape = number(data.shape[0]) + number(data.shape[1]) + b"\x86"
+    array = empty + b"(" + number(1) + shape + one_byte + b"\x89" + text(data.tobytes()) + b"tb"
+    listed = b"](" + b"".join(map(number, labels)) + b"e"
+    return b"\x80\x02}(" + text(b"data") + array + text(b"labels") + listed + b"u."
+
+
 def cifar10(per_batch: int = 4) -> dict[str, bytes]:
     files = {"cifar-10-batches-py/batches.meta": pickle.dumps({"label_names": list(CLASSES)}, protocol=2)}
     for i, name in enumerate(["test_batch", *(f"data_batch_{n}" for n in (2, 1, 3, 4, 5))]):
         data = pictures(per_batch, 32, i).transpose(0, 3, 1, 2).reshape(per_batch, -1)
-        batch = {"data": data, "labels": [(n + i) % 2 for n in range(per_batch)]}
-        files[f"cifar-10-batches-py/{name}"] = pickle.dumps(batch, protocol=2)
+        files[f"cifar-10-batches-py/{name}"] = as_python2_wrote_it(data, [(n + i) % 2 for n in range(per_batch)])
     return {"cifar-10-python.tar.gz": pack(files)}
 
 

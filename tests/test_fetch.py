@@ -11,6 +11,7 @@ import shutil
 import socket
 import tarfile
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -412,6 +413,14 @@ def test_killed_between_unpacking_and_moving_it_goes_on(server, tmp_path):
     get(wanted, place)
     assert server.asked == []
     assert os.listdir(tmp_path) == ["VOC2007"]  # what the dead one had unpacked is gone too
+
+
+def test_two_that_fetch_the_same_at_once_fetch_it_once(server, tmp_path):
+    wanted, place = toy("stl10", server), tmp_path / "stl10"
+    with ThreadPoolExecutor(2) as both:
+        assert list(both.map(lambda _: get(wanted, place), range(2))) == [place, place]
+    assert len(server.asked) == 1
+    assert os.listdir(tmp_path) == ["stl10"]
 
 
 # --- from elsewhere

@@ -96,7 +96,8 @@ def fetch_set(wanted: PublicSet, place: Path, *, source: str = "", report: Repor
 
 def told(wanted: PublicSet, place: Path) -> str:
     """A set in two lines, and whether it is there."""
-    state = f"is in {place}" if (place / CARD).is_file() else f"would lie in {place}"
+    taken = f"is not fetched: {place} is there already" if place.exists() else f"would lie in {place}"
+    state = f"is in {place}" if (place / CARD).is_file() else taken
     size = f"{_bytes(wanted.download_bytes)} to download, {_bytes(wanted.disk_bytes)} on disk"
     return f"{wanted.name}\n    {wanted.title}: {wanted.holds}\n    {size}; {state}"
 
@@ -190,7 +191,8 @@ def _gather(
         else:
             files[archive.name] = Path(origin)
             sums[archive.name] = check_sums(archive, files[archive.name], origin)
-        report(f"  {archive.name}: {sums[archive.name].size:,} bytes, {'MD5 as published' if archive.md5 else 'here'}")
+        known = "MD5 as published" if archive.md5 else f"SHA-256 {sums[archive.name].sha256[:16]}..., recorded"
+        report(f"  {archive.name}: {sums[archive.name].size:,} bytes, {known}")
     return files, sums
 
 
