@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import shutil
 import socket
 import tarfile
@@ -395,9 +396,24 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_set(server, tmp_path, name):
     place = tmp_path / wanted.folder
     for failure in each_failure(lambda: get(wanted, place), tmp_path):
         assert not place.exists()
+        assert str(failure).startswith("could not")
         assert "No space left" in str(failure)
-        assert not str(failure).startswith("[Errno")
     assert left_in(place) == left_in(get(wanted, place))
+
+
+def test_a_disk_that_fills_on_the_way_keeps_what_came(server, tmp_path):
+    """A limit of this process on the size of a file is refused by the system as a full disk is."""
+    wanted = toy("stl10", server)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"could not write .*: File too large; what came is kept.*--to"):
+            get(wanted, tmp_path / "stl10")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    server.asked.clear()
+    get(wanted, tmp_path / "stl10")
+    assert [asked for _, asked in server.asked] == ["bytes=200000-"]
 
 
 def test_killed_between_unpacking_and_moving_it_goes_on(server, tmp_path):
