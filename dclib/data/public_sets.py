@@ -29,7 +29,7 @@ from dclib.data.voc import open_voc
 from dclib.presets import data_root, project_root
 
 CIFAR_SIDE, STL_SIDE = 32, 96  # pixels
-PNG_EFFORT = 1  # of 9: half the time of more, and files of the same size within 2 %
+PNG_EFFORT = 1  # of 9: at 96 pixels 0.6 of the time that 6 takes, and files 1 % larger
 VGG = "https://www.robots.ox.ac.uk/~vgg/data"
 VOC_FOLDERS = ("JPEGImages", "ImageSets", "Annotations")  # and not the masks for segmentation
 TRUTH = ("_query.txt", "_good.txt", "_ok.txt", "_junk.txt")
