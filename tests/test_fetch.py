@@ -302,7 +302,20 @@ def damaged(content: bytes) -> bytes:
     return content[:middle] + bytes(20) + content[middle + 20 :]
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-30], damaged, lambda content: b"<html>sign in</html>"])
+def cut(content: bytes) -> bytes:
+    return content[:-30]
+
+
+def of_another_sum(content: bytes) -> bytes:
+    """All files in it are there; the checksum at the end of a .gz is another one."""
+    return content[:-8] + bytes([content[-8] ^ 1]) + content[-7:]
+
+
+def a_page(content: bytes) -> bytes:
+    return b"<html>sign in</html>"
+
+
+@pytest.mark.parametrize("damage", [cut, damaged, of_another_sum, a_page])
 def test_a_damaged_archive_without_a_checksum_is_refused_and_fetched_anew(server, tmp_path, damage):
     wanted = toy("oxford5k", server)
     first = next(iter(server.files))
