@@ -1,4 +1,5 @@
 # make book    run the preset's notebooks and build the book into _build/html
+# make fetch SET=cifar10    get a public set of images, TO=folder, FROM=mirror; without SET, say what there is
 # make test    everything that guards the code
 # make benchmarks    every measurement for a CPU, one after the other; nothing else should be running meanwhile
 # All make their own environment in .venv first; python3, pip and make are all they need.
@@ -11,6 +12,9 @@ TRAIN  ?= 1
 SEEDS  ?=
 # more options for `python -m dclib book`, such as ARGS="--jobs 1 --set train.epochs=2"
 ARGS   ?=
+SET    ?=
+TO     ?=
+FROM   ?=
 PYTHON ?= python3
 VENV   ?= .venv
 
@@ -27,10 +31,13 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX UV_PROJECT_ENVIRONMENT
 # a page would start by compiling torch's thousand modules, each time
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book test benchmarks format lock clean help
+.PHONY: book fetch test benchmarks format lock clean help
 
 book: $(STAMP)
 	@$(BIN)/python -m dclib book --preset "$(PRESET)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(filter 0,$(TRAIN)),--no-train) $(ARGS)
+
+fetch: $(STAMP)
+	@$(BIN)/python -m dclib fetch $(SET) $(if $(TO),--to "$(TO)") $(if $(FROM),--from "$(FROM)")
 
 test: $(STAMP)
 	@echo "== ruff check"

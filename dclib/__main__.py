@@ -1,4 +1,4 @@
-"""The door: ``python -m dclib run | book | publish | presets | released | score | pretrain | submit | probe | plan``.
+"""The door: ``python -m dclib run | book | fetch | publish | presets | released | score | pretrain | submit | ...``.
 
 Each sub-command builds a preset and calls the room that does the work, imported on the way so that ``run``
 and ``book`` start without torch. What the caller can mend is one sentence on stderr and exit status 2.
@@ -96,6 +96,24 @@ def _book(options: argparse.Namespace) -> int:
     status = _report(outcomes)
     print(f"the book: {os.path.relpath(wanted.html / 'index.html')}")
     return status
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from dclib.data.fetch import fetch_set, told
+    from dclib.data.public_sets import SETS, place_of
+
+    if not options.set:
+        for name, one in SETS.items():
+            print(told(one, place_of(name, options.to)))
+    elif options.set in SETS:
+        fetch_set(SETS[options.set], place_of(options.set, options.to), source=options.source, report=_say)
+    else:
+        raise ValueError(f"need one of {', '.join(SETS)} to fetch; got {options.set!r}")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -262,9 +280,12 @@ def _with_data(options: argparse.Namespace) -> Preset:
 
 
 def _chosen(options: argparse.Namespace) -> tuple[Preset, tuple[int, ...]]:
-    """The preset of a sub-command, and the seeds to run; checks the method."""
+    """The preset of a sub-command, and the seeds to run; checks the method, and that there are images."""
+    from dclib.data.public_sets import check_images
+
     preset = _with_data(options)
     preset.method(options.method)
+    check_images(preset)
     return preset, preset.seeds if options.seed is None else (options.seed,)
 
 
@@ -323,6 +344,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--force", action="store_true", help="run stages that are up to date as well")
         command.add_argument("--timeout", type=int, help="seconds one cell may take (default: a week)")
         command.set_defaults(command=function)
+    _add_fetch(commands.add_parser("fetch", help="get a public set of images, or list those there are"))
     publish = commands.add_parser("publish", help="copy a preset's records and figure to results/")
     _add_preset_options(publish)
     publish.set_defaults(command=_publish)
@@ -356,6 +378,21 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan_options(plan)
     plan.set_defaults(command=_plan)
     return parser
+
+
+def _add_fetch(command: argparse.ArgumentParser) -> None:
+    command.add_argument("set", nargs="?", default="", help="cifar10, ...; without it, what there is")
+    command.add_argument(
+        "--to", default="", metavar="FOLDER", help="the set gets a folder of its name in this one (default: data)"
+    )
+    command.add_argument(
+        "--from",
+        dest="source",
+        default="",
+        metavar="PLACE",
+        help="address of a mirror's folder, or the archives' folder here, or the file (default: their authors' own)",
+    )
+    command.set_defaults(command=_fetch)
 
 
 def _add_plan_options(command: argparse.ArgumentParser) -> None:

@@ -32,7 +32,10 @@ VERSIONED = ("torch", "torchvision", "faiss-gpu", "faiss-cpu", "numpy", "pillow"
 
 # what a disk without locks answers, and (EBADF) NFS where a folder is to be locked
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
-ELSEWHERE = "choose a folder that can be written (for runs by the environment variable DCLIB_RUNS, for a book by --out)"
+ELSEWHERE = (
+    "choose a folder that can be written (for runs by the environment variable DCLIB_RUNS, for a book by --out, for a "
+    "set of images by --to)"
+)
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2: names as seen from here, and each takes the other's place
 PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves

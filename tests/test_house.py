@@ -30,7 +30,8 @@ PRESETS = sorted((ROOT / "notebooks" / "presets").glob("*.yaml"))
 FLOORS = {
     "preemption": -1,  # whoever waits heeds signals
     **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness", "machine"), 0),
-    **dict.fromkeys(("presets", "data", "models", "cluster"), 1),
+    "presets": 0.5,  # settings from files, and the places of a project: sets are fetched to where a preset looks
+    **dict.fromkeys(("data", "models", "cluster"), 1),
     "pocket": 1,  # the studio: it draws and writes the layouts that data reads, and neither knows the other
     **dict.fromkeys(("train", "planner"), 2),
     "evaluate": 3,
@@ -267,7 +268,7 @@ def test_a_preset_is_valid_and_says_what_it_is(path):
 
 
 def test_the_presets_and_notebooks_are_there():
-    assert {path.stem for path in PRESETS} >= {"smoke", "pocket", "cifar10", "folder"}
+    assert {path.stem for path in PRESETS} >= {"smoke", "pocket", "cifar10", "stl10", "imagenette", "folder"}
     stages = {"01_data", "02_pretraining", *EVALUATIONS.values(), *SUMMARIES.values()}
     assert {path.stem for path in NOTEBOOKS} == stages
 

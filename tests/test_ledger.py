@@ -16,7 +16,8 @@ from dclib.presets import SECTIONS, STAGES, load_preset, parse_preset, preset_fo
 
 NEAREST = {"rotnet": "rotnet_yfcc100m"}  # recipe that a method is measured against; the others by this one:
 NEAREST_OF_OTHERS = "deepercluster_yfcc1m"
-SMALL = ("pocket", "cifar10", "cifar10_gpu", "folder", "imagenette112_gpu")  # smoke is smaller in everything
+# smoke is smaller in everything
+SMALL = ("pocket", "cifar10", "cifar10_gpu", "folder", "imagenette", "imagenette112_gpu", "stl10")
 PLACES = {field.name for field in dataclasses.fields(STAGES["data"]) if field.type == "str"}  # whose images: D15
 Difference = tuple[str, Any]  # a dotted setting, and its value in the preset
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from dclib.cluster.counts import POINTS_PER_CLUSTER
 from dclib.config import MethodConfig, Preset
+from dclib.data.public_sets import advice
 from dclib.planner.hardware import GPUS, Hardware
 from dclib.planner.phases import Phase, phases_of
 from dclib.planner.words import duration, gigabytes, rests_on
@@ -114,8 +115,8 @@ def images_of(preset: Preset, config: MethodConfig, labelled: int) -> int:
         return preset.data.pool_images
     if preset.data.root:
         raise ValueError(
-            f"preset {preset.name!r} takes all images of a folder; say how many there are, --images N, "
-            "or where they are, --data DIR"
+            f"preset {preset.name!r} takes all images of a folder; {advice(preset.data)}"
+            "say how many there are, --images N, or where they are, --data DIR"
         )
     return preset.data.pocket_images
 

@@ -14,9 +14,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dclib.data.fetch import fetch_set
+from dclib.data.public_sets import missing_set
+from dclib.presets import data_root, load_preset
 from dclib.press.edition import Edition, find_edition, make_edition
 from dclib.press.progress import ended_state, running_state, write_state
 from dclib.press.runner import Outcome, Progress, read_card, run_preset, workspace
@@ -58,7 +62,8 @@ def make_book(wanted: Wanted, *, train: bool = True, **options: Any) -> dict[str
         What became of each page that was to run. Where one failed and nothing stands in for it, the book is as it was.
 
     Raises:
-        ValueError, BuildError, OSError: as :func:`run_preset` and :func:`dclib.press.site.build_book`.
+        ValueError, BuildError, OSError: as :func:`dclib.data.fetch.fetch_set` of a set that is not there,
+            :func:`run_preset` and :func:`dclib.press.site.build_book`.
     """
     edition = find_edition(wanted.preset, wanted.data)
     if edition:
@@ -71,6 +76,7 @@ def make_book(wanted: Wanted, *, train: bool = True, **options: Any) -> dict[str
     if not train:
         wanted.build()
         return {}
+    _fetch_missing(wanted)
     background = Background(wanted, edition)
     try:
         outcomes = run_preset(
@@ -97,6 +103,14 @@ def show_edition(edition: Edition, wanted: Wanted) -> None:
     for page, why in make_edition(edition, needed).items():
         print(f"  without {page}: {why.splitlines()[0]}", flush=True)
     print(f"readable now: {os.path.relpath(wanted.build())}", flush=True)
+
+
+def _fetch_missing(wanted: Wanted) -> None:
+    """Fetch the set that a preset reads, where it is one that can be fetched and is not there."""
+    data = load_preset(wanted.preset, wanted.settings).data
+    public = None if wanted.data else missing_set(data)
+    if public:
+        fetch_set(public, data_root(data), report=partial(print, flush=True))
 
 
 class Background:

@@ -14,6 +14,7 @@ from dclib.config import Preset, config_hash
 from dclib.data.decoding import IMAGE_SUFFIXES
 from dclib.data.folders import files_below, read_rows
 from dclib.data.layouts import LIST_SUFFIXES
+from dclib.data.public_sets import check_images
 from dclib.data.zip_index import FOLDER as INDEX_FOLDER
 from dclib.presets import data_root, load_preset, project_root
 from dclib.press.notebooks import code_of, modules_used, read_notebook, source_of
@@ -87,7 +88,7 @@ def plan_with_outlook(
         "settings": dict(settings or {}),
     }
     preset = load_preset(preset_name, {**({"data.root": parameters["data"]} if data else {}), **(settings or {})})
-    _check_images(preset)
+    check_images(preset)
     outlook = look_ahead(preset)
     methods = {name: preset.method(name) for name in outlook.methods}
     pages = {name: f"pretraining_{name}" for name in methods}
@@ -216,15 +217,6 @@ def _check_name(data: str) -> None:
     if data != data.encode("utf-8", "replace").decode():
         shown = data.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         raise ValueError(f"need a folder of images whose path is in UTF-8, since pages name it; got {shown}: rename it")
-
-
-def _check_images(preset: Preset) -> None:
-    root = data_root(preset.data)
-    if preset.data.root and not root.exists():
-        raise ValueError(
-            f"preset {preset.name!r} reads images from {preset.data.root}, which is not there; "
-            "give their folder with --data FOLDER (make book DATA=FOLDER)"
-        )
 
 
 def _images_stamp(preset: Preset) -> str:
