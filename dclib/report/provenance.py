@@ -13,7 +13,7 @@ from dclib.report.display import Fragment
 from dclib.report.series import order_methods, plural, title_of
 
 CODE_SHOWN = 7  # digits of a hash that tell one code from another
-VARIANTS = ("recipe", "setting", "split")  # keys by which runs of one method and stage are meant to differ
+VARIANTS = ("recipe", "setting", "split", "features")  # keys by which runs of one method and stage are meant to differ
 
 
 def load_records(preset: Preset) -> list[Record]:
