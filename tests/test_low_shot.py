@@ -228,6 +228,15 @@ def test_the_decay_is_chosen_on_images_held_out(monkeypatch: pytest.MonkeyPatch)
     assert decay < DECAYS[1]
 
 
+def test_fewer_images_than_features_are_fitted_in_their_own_span() -> None:
+    """The same minimum as in all directions, which is found without the span."""
+    features, labels = problem(30, 50)
+    svm, decay = choose_and_fit(features, labels, 3, generator(0))
+    whole = fit_path(features, labels, 3, [d for d in DECAYS if d >= decay])[-1]
+    torch.testing.assert_close(svm.weights, whole.weights, rtol=0, atol=2e-3)  # as above
+    torch.testing.assert_close(svm.biases, whole.biases, rtol=0, atol=2e-3)
+
+
 def test_columns_are_standardised_by_the_training_images() -> None:
     train, test = torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([[2.0, 6.0]])
     standardise_(train, test)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DECAYS = (10.0, 1.0, 0.1, 0.01, 0.001)  # tried, strong to weak
+DECAYS = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)  # tried, strong to weak
 ITERATIONS = 100  # of L-BFGS at most; weak decays would go on for long, and gain nothing on held-out images
+HISTORY = 20  # steps that L-BFGS remembers
 FLOOR = 0.01  # added to the variance of a feature
 TENTHS = 10
 HELD_OUT = 500  # images that a decay is judged on, where there are as many
@@ -54,16 +55,30 @@ def choose_and_fit(
         labels: (n,) int64 in [0, n_classes).
         generator: On the CPU; draws the tenths, each even over the classes.
     """
+    points, axes = own_space(features)
     tenth = stratified_tenths(labels, generator)
     folds = range(min(TENTHS, -(-TENTHS * HELD_OUT // len(labels))))
     right = torch.zeros(len(DECAYS))
     for fold in folds:
         held, rest = (tenth == fold).nonzero().squeeze(1), (tenth != fold).nonzero().squeeze(1)
-        fits = fit_path(features[rest], labels[rest], n_classes, DECAYS)
-        there = features[held], labels[held]
+        fits = fit_path(points[rest], labels[rest], n_classes, DECAYS)
+        there = points[held], labels[held]
         right += torch.tensor([len(held) * svm.accuracy(*there) for svm in fits])
     best = int(right.argmax())  # the first of several
-    return fit_path(features, labels, n_classes, DECAYS[: best + 1])[-1], DECAYS[best]
+    svm = fit_path(points, labels, n_classes, DECAYS[: best + 1])[-1]
+    return svm if axes is None else LinearSvm(axes @ svm.weights, svm.biases), DECAYS[best]
+
+
+def own_space(features: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Rows (n, d) in coordinates of their own span, (n, n), and its axes (d, n); as they are where n is not below d.
+
+    The best weights lie in that span: any part outside would cost decay and change no image.
+    """
+    n, d = features.shape
+    if n >= d:
+        return features, None
+    axes, coordinates = torch.linalg.qr(features.T)
+    return coordinates.T.contiguous(), axes
 
 
 def stratified_tenths(labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -87,7 +102,9 @@ def fit_path(features: Tensor, labels: Tensor, n_classes: int, decays: Sequence[
     biases = features.new_zeros(n_classes).requires_grad_()
     found = []
     for decay in decays:
-        optimiser = torch.optim.LBFGS([weights, biases], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+        optimiser = torch.optim.LBFGS(
+            [weights, biases], max_iter=ITERATIONS, history_size=HISTORY, line_search_fn="strong_wolfe"
+        )
 
         def objective(decay: float = decay, optimiser: torch.optim.Optimizer = optimiser) -> Tensor:
             optimiser.zero_grad()
