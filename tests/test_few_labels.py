@@ -66,6 +66,7 @@ def rows(table: Table, group: int) -> dict[str, list[str]]:
 
 
 def test_the_table_has_two_layers_of_each_network_and_the_methods_without_one() -> None:
+    assert {r.keys.get("dataset", "objects") for r in records_of(planted())} == {"objects"}
     table = few_labels_table(records_of(planted()), REAL)
     assert table.columns == ("Features", "1 % of the labels", "100 % of the labels", "neighbours")
     last, best, others = (rows(table, group) for group in range(3))

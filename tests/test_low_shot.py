@@ -16,9 +16,10 @@ from tiny_images import CLASSES, SIDE, TINY_MODEL, labelled, picture_tensor, wri
 
 from dclib.config import LowShotConfig, Preset, ProbeConfig
 from dclib.evaluate import low_shot as module
+from dclib.evaluate.linear_probe import ProbeResult, pool_kernel
 from dclib.evaluate.linear_svm import DECAYS, choose_and_fit, fit_path, standardise_, stratified_tenths
 from dclib.evaluate.low_shot import best_layer, draw, draw_share, low_shot, pooled_features, rows_of
-from dclib.evaluate.low_shot_runs import baseline_features, baselines, low_shot_method
+from dclib.evaluate.low_shot_runs import _labelled, baseline_features, baselines, low_shot_method
 from dclib.evaluate.neighbours import vote_of_neighbours
 from dclib.evaluate.patches import (
     PatchEncoder,
@@ -292,8 +293,6 @@ def test_the_layer_is_chosen_on_other_training_images(shapes: tuple, monkeypatch
 
 
 def module_result(curve: tuple[float, ...]):  # type: ignore[no-untyped-def]
-    from dclib.evaluate.linear_probe import ProbeResult
-
     return ProbeResult(curve, curve, 1, 1)
 
 
@@ -314,6 +313,24 @@ def test_networks_are_given_what_was_asked_for(shapes: tuple) -> None:
     labels, truth = (torch.from_numpy(pixels.images.labels) for pixels in shapes)
     right = (vote_of_neighbours(known, labels, asked, 5, 4) == truth).double().mean()
     assert result.neighbours[13] == pytest.approx(100 * float(right))
+
+
+@pytest.mark.parametrize("layer", [1, 8, 13])
+def test_features_are_those_that_the_probes_see(shapes: tuple, layer: int) -> None:
+    """The network run by hand up to the ReLU of a layer, in evaluation mode, and averaged over the probes' grid."""
+    trunk = random_trunk().train()
+    found = pooled_features(trunk, rows_of(shapes[1], range(5)), [layer])[0]
+    assert trunk.training
+    trunk.eval()
+    with torch.no_grad():
+        maps, relus = trunk.stem(next(shapes[1].centre_batches(5))), 0
+        for part in trunk.features:
+            maps = part(maps)
+            relus += isinstance(part, torch.nn.ReLU)
+            if relus == layer:
+                break
+        expected = torch.nn.functional.avg_pool2d(maps, pool_kernel(layer, maps.shape[-1])).flatten(1)
+    torch.testing.assert_close(found, expected)  # batches of another layout in memory
 
 
 def test_streamed_images_are_drawn_like_decoded_ones(shapes: tuple) -> None:
@@ -374,6 +391,7 @@ def test_methods_without_a_network_learn_and_are_not_measured_twice(
     top1 = {(r.keys["features"], r.keys["share"]): r.value for r in select(records, "low_shot_top1", method=DATA)}
     assert top1.keys() == {(f, s) for f in ("pixels", "k-means-16") for s in ("10 %", "100 %")}
     assert all(value > 60 for (_, share), value in top1.items() if share == "100 %")
+    assert top1["pixels", "10 %"] > 60
     assert all(r.value > 60 for r in select(records, "neighbour_top1"))
     assert {r.n for r in select(records, "low_shot_top1")} == {80}
     assert {r.n for r in select(records, "chosen_decay")} == {16, 160}
@@ -386,8 +404,6 @@ def test_methods_without_a_network_learn_and_are_not_measured_twice(
 
 def test_baseline_pixels_are_those_of_the_images(world: Path, runs: Path) -> None:
     preset = asking(world)
-    from dclib.evaluate.low_shot_runs import _labelled
-
     sets = _labelled(preset, "random")
     train, test = baseline_features(preset, 0, sets, 0, torch.device("cpu"))
     assert torch.equal(train[:3].view(3, 3, 32, 32), next(sets[0].centre_batches(3)).float())

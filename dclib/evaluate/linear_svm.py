@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DECAYS = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)  # tried, strong to weak
+DECAYS = (1000.0, 100.0, 10.0, 1.0, 0.1, 0.01)  # tried, strong to weak
 ITERATIONS = 100  # of L-BFGS at most; weak decays would go on for long, and gain nothing on held-out images
 HISTORY = 20  # steps that L-BFGS remembers
 FLOOR = 0.01  # added to the variance of a feature
