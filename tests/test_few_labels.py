@@ -27,7 +27,7 @@ ASKING = {"low_shot.shares": [0.1, 1.0], "low_shot.centroids": [8]}
 def network(method: str, seed: int, layer: int, base: float) -> list[Record]:
     """conv13 has ``base`` per cent, a layer above it a point more each; with few labels 20 less, by votes 10 less."""
     values = {number: base + 13 - number + seed for number in range(1, 14)}
-    card = make_card(method, seed, "low_shot", notes={"labels": "1 %: 500, 100 %: 50000", "neighbours": 20})
+    card = make_card(method, seed, "low_shot", notes={"labels": "500 (1 %), 50,000 (100 %)", "neighbours": 20})
     found = [Record(name="best_layer", value=layer, unit="1", n=5000, card=card)]
     for number, value in values.items():
         keys = {"share": "1 %", "layer": number}
@@ -78,7 +78,7 @@ def test_the_table_has_two_layers_of_each_network_and_the_methods_without_one() 
     assert others["Raw pixels"] == ["20.0 ± 0.0", "40.0 ± 0.0", "35.0 ± 0.0"]
     said = " ".join(table.notes)
     assert "On 10,000 test images" in said
-    assert "1 %: 500, 100 %: 50000" in said
+    assert "500 (1 %), 50,000 (100 %)" in said
     assert "20 neighbours" in said
 
 

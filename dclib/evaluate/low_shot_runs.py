@@ -166,10 +166,10 @@ def _labelled(preset: Preset, method: str) -> tuple[Pixels, Pixels] | None:
 
 
 def _counts(preset: Preset, train: Pixels) -> str:
-    """How many images each share is, for the card: ``1 %: 500``."""
+    """How many images each share is, for the card: ``500 (1 %)``."""
     n_classes = len(train.images.classes)
     counts = {share: share_size(len(train), n_classes, share) for share in preset.low_shot.shares}
-    return ", ".join(f"{share_name(share)}: {count}" for share, count in counts.items())
+    return ", ".join(f"{count:,} ({share_name(share)})" for share, count in counts.items())
 
 
 def _check_memory(sets: tuple[Pixels, Pixels], k: int) -> None:
