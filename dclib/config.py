@@ -293,6 +293,23 @@ class ChoiceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LowShotConfig:
+    """What few labels give, what neighbours give without training, and what methods without a network give."""
+
+    shares: tuple[float, ...] = ()  # of the probes' training images whose labels are used; none: nothing is measured
+    neighbours: int = 20  # that vote on an image
+    centroids: tuple[int, ...] = ()  # of k-means on image patches, a baseline for each; none: no baseline at all
+    patches: int = 400_000  # that these centroids are learned from
+
+    def __post_init__(self) -> None:
+        _need(all(0 < share <= 1 for share in self.shares), "shares in (0, 1]", self.shares)
+        _need(len(set(self.shares)) == len(self.shares), "each of shares once", self.shares)
+        _need(self.neighbours >= 1, "neighbours >= 1", self.neighbours)
+        _need(all(2 <= k <= self.patches for k in self.centroids), "centroids from 2 to patches", self)
+        _need(bool(self.shares) or not self.centroids, "shares, where there are centroids", self.shares)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """Everything the notebooks need to know, under one name."""
 
@@ -306,6 +323,7 @@ class Preset:
     retrieval: RetrievalConfig
     analysis: AnalysisConfig
     choice: ChoiceConfig
+    low_shot: LowShotConfig
     methods: Mapping[str, MethodConfig]
 
     def method(self, name: str) -> MethodConfig:

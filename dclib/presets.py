@@ -27,6 +27,7 @@ from dclib.config import (
     ClusterConfig,
     DataConfig,
     FinetuneConfig,
+    LowShotConfig,
     Method,
     MethodConfig,
     ModelConfig,
@@ -50,6 +51,7 @@ STAGES: Mapping[str, type[Any]] = {
     "retrieval": RetrievalConfig,
     "analysis": AnalysisConfig,
     "choice": ChoiceConfig,
+    "low_shot": LowShotConfig,
 }
 METHOD_NAME = re.compile(r"\w[\w.-]{0,99}")  # it becomes the name of files, and a heading
 RELEASED_RESIZE = 256  # short side for networks of 224 pixels

@@ -127,7 +127,7 @@ def test_whatever_a_page_has_measured_returns_at_once(monkeypatch):
         for cell in [cell for cell in cells if "hide-output" in cell.metadata.get("tags", [])]:
             calls = [n.value for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Expr)]
             marked |= {(homes[call.func.id], call.func.id) for call in calls if isinstance(call, ast.Call)}
-    assert len(marked) == 9
+    assert len(marked) == 11
     monkeypatch.setenv("DCLIB_EDITION", "results/pocket")
     for module, name in sorted(marked):
         function = getattr(importlib.import_module(module), name)

@@ -15,9 +15,14 @@ from notebook_cells import NOTEBOOKS
 
 from dclib.presets import project_root
 from dclib.press.notebooks import read_notebook
+from dclib.press.stages import ON_REQUEST
 from dclib.report import display, error_rates, scorecard
 
-PAGES = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb")) if "load_published" in path.read_text()]
+PAGES = [  # of which the published preset has records
+    path.stem
+    for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+    if "load_published" in path.read_text() and path.stem not in ON_REQUEST.values()
+]
 OWN = "yours: seed 0, a CPU of mine (1 thread), 2001-02-03, code "
 PUBLISHED = r"published: seeds 0, 1, 2, .*\(1 thread.*\), 20\d\d-\d\d-\d\d, code "
 NOT_OF_BOTH = {  # what is not made from a run, or from published records alone

@@ -79,6 +79,7 @@ def page_costs(
         "voc": book.voc,
         "recipes": book.choice,
         "retrieval": book.retrieval,
+        "few_labels": book.few_labels,
         **dict.fromkeys(("colour", "metadata"), book.groupings),
         **{f"pretraining_{method}": partial(book.training_page, method) for method in methods},
     }
@@ -138,10 +139,10 @@ class _Book:
         phases = phases_of(self._workload(method))
         return sum(phase.total_seconds for phase in phases if phase.name != "evaluation")
 
-    def probes(self, method: str) -> float:
-        """Of one network, on both halves."""
+    def probes(self, method: str, halves: Sequence[str] = ("objects", "scenes")) -> float:
+        """Of one network."""
         work, seconds = self._workload(method), 0.0
-        for half in ("objects", "scenes"):
+        for half in halves:
             train, test = self.sizes.get(f"{half}_train", 0), self.sizes.get(f"{half}_test", 0)
             probe = self.preset.probe
             part = replace(
@@ -152,6 +153,15 @@ class _Book:
             steps = probe.epochs * -(-part.labelled_images // probe.batch_size)
             seconds += evaluation_phase(part).total_seconds + self.python(STEP * steps)
         return seconds
+
+    def few_labels(self) -> float:
+        """Of every network: for each share of the labels below one, and to choose a layer, what Table 1's probes take
+        on objects. Methods without a network come on top."""
+        shares = [share for share in self.preset.low_shot.shares if share < 1]
+        if not self.preset.low_shot.shares:
+            return 0.0
+        networks = sum(self.probes(method, ("objects",)) for method in self.methods)
+        return len(self.preset.seeds) * (len(shares) + 1) * networks
 
     def finetuning(self) -> float:
         """From every start, by both recipes, the second with nine tenths of the epochs."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from dclib.press.front import FRONT, front_html
 from dclib.press.progress import edition_html
 from dclib.press.runner import read_card, workspace
 from dclib.press.search import write_search_texts
-from dclib.press.stages import SUMMARIES, Stage, key_of, plan_with_outlook, stage_parts
+from dclib.press.stages import ON_REQUEST, SUMMARIES, Stage, key_of, plan_with_outlook, stage_parts
 from dclib.press.status import STAGES, absent_page, missing_page, notices, status_page
 from dclib.records import code_hash, held, replacing_folder, write_atomically
 from dclib.report.provenance import load_records
@@ -67,7 +68,8 @@ def build_book(
     """
     preset, stages, outlook = plan_with_outlook(preset_name, data=data, settings=settings)
     root, folder = project_root().resolve(), workspace(preset)
-    listed = toc_pages(root / "book" / "_toc.yml")
+    toc = asked_toc(root / "book" / "_toc.yml", stages)
+    listed = toc_pages(toc)
     html = _checked_place(book_folder(out))
     edition = find_edition(preset_name, data)
     sources = [*([edition.folder] if edition else []), folder]
@@ -81,6 +83,7 @@ def build_book(
         if edition is None:
             _check_pages(listed, preset, stages, work / "run", root)  # of these copies the book is made
         shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
+        (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
         _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition)
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
@@ -167,17 +170,30 @@ def _write_pages(
     write_atomically(book / FRONT, front.encode())
 
 
-def toc_pages(toc: Path) -> list[str]:
-    """Every page that a table of contents lists, the root first, without suffixes.
+def asked_toc(toc: Path, stages: Sequence[Stage]) -> str:
+    """A table of contents with the pages that only some presets ask for, behind the linear probes, if this one does.
 
     Raises:
-        ValueError: there is no such file, or it lists nothing.
+        ValueError: there is no such file.
     """
     if not toc.is_file():
         raise ValueError(f"need a table of contents at {toc}; it is not there")
-    pages = _files_below(yaml.safe_load(toc.read_text(encoding="utf-8")))
+    text = toc.read_text(encoding="utf-8")
+    asked = [stage.page for stage in stages if stage.page in ON_REQUEST]
+    line = re.compile(rf"^( *- file: ){STAGES}/linear_probes\n", re.MULTILINE)
+    return line.sub(lambda found: found[0] + "".join(f"{found[1]}{STAGES}/{page}\n" for page in asked), text)
+
+
+def toc_pages(toc: str | Path) -> list[str]:
+    """Every page that a table of contents, a file or its text, lists, the root first, without suffixes.
+
+    Raises:
+        ValueError: it lists nothing.
+    """
+    text = toc.read_text(encoding="utf-8") if isinstance(toc, Path) else toc
+    pages = _files_below(yaml.safe_load(text))
     if not pages:
-        raise ValueError(f"{toc} lists no page: it needs a root and chapters")
+        raise ValueError("the table of contents lists no page: it needs a root and chapters")
     return [page.removesuffix(".md").removesuffix(".ipynb") for page in pages]
 
 

@@ -34,6 +34,7 @@ EVALUATIONS: Mapping[str, str] = {
     "planner": "13_planner",
     "scaling": "14_scaling",
 }  # page -> notebook; each looks at the trained networks
+ON_REQUEST: Mapping[str, str] = {"few_labels": "16_few_labels"}  # those that a preset has to ask for
 SUMMARIES: Mapping[str, str] = {"scorecard": "12_scorecard", "performance": "15_performance"}  # of all other pages
 SET_NAMES = (
     "pool",
@@ -103,7 +104,8 @@ def plan_with_outlook(
             )
         )
     everything = ("data", *pages.values())
-    for page, name in EVALUATIONS.items():
+    evaluations = evaluations_of(preset)
+    for page, name in evaluations.items():
         stages.append(
             Stage(
                 page=page,
@@ -113,11 +115,17 @@ def plan_with_outlook(
             )
         )
     stages += [
-        Stage(page=page, notebook=_notebook(name), parameters=parameters, needs=tuple(EVALUATIONS))
+        Stage(page=page, notebook=_notebook(name), parameters=parameters, needs=tuple(evaluations))
         for page, name in SUMMARIES.items()
     ]
     in_order(stages)
     return preset, stages, outlook
+
+
+def evaluations_of(preset: Preset) -> dict[str, str]:
+    """The pages that look at the trained networks of a preset, those it asks for included: page -> notebook."""
+    asked = ("few_labels",) if preset.low_shot.shares else ()
+    return {**EVALUATIONS, **{page: ON_REQUEST[page] for page in asked}}
 
 
 def stage_keys(stages: Sequence[Stage], preset: Preset) -> dict[str, str]:

@@ -19,6 +19,7 @@ from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 STAGES: Mapping[str, str] = {  # stage of a run card -> what the page calls it, in the order of the book
     "pretrain": "pre-training",
     "linear_probe": "linear probes",
+    "low_shot": "few labels",
     "choice": "choice of settings",
     "finetune": "fine-tuning",
     "retrieval": "retrieval",

@@ -14,7 +14,7 @@ from dclib.report.series import order_methods, plural, title_of
 
 CODE_SHOWN = 7  # digits of a hash that tell one code from another
 WHOSE = {True: "published", False: "own"}  # how files to download tell records apart that stand beside each other
-VARIANTS = ("recipe", "setting", "split")  # keys by which runs of one method and stage are meant to differ
+VARIANTS = ("recipe", "setting", "split", "features")  # keys by which runs of one method and stage are meant to differ
 
 
 def load_records(preset: Preset) -> list[Record]:
