@@ -229,7 +229,7 @@ def _image(figure: Figure, alt: str, pictures: bool, *, alone: bool) -> str:
     # third one no more
     alone = alone or figure.get_figwidth() > HALF_LINE
     share = "" if alone else ",max(340px,50% - .25em)"
-    room = f"{'' if alone else 'flex:1 1 300px;min-width:0;'}max-width:min(100%,{width}px{share})"
+    room = f"{'' if alone else 'flex:1 1 270px;min-width:0;'}max-width:min(100%,{width}px{share})"
     return f'<img src="{_uri(figure, pictures)}" alt="{escape(alt)}" width="{width}" style="{room};height:auto">'
 
 
