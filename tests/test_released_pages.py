@@ -21,6 +21,7 @@ STAGES = {
     "06_voc": "voc",
     "08_colour": "colour",
     "11_metadata": "metadata",
+    "16_few_labels": "low_shot",
 }  # notebook, and what it records
 PICTURES = {
     "05_retrieval": "what Released weights (seed 0) ranks first",
@@ -40,6 +41,9 @@ SETTINGS: dict[str, Any] = {
     "voc.test_crops": 1,
     "retrieval.longest_side": 72,
     "analysis.clusters": 4,
+    "low_shot.shares": [0.5, 1.0],
+    "low_shot.neighbours": 2,
+    "low_shot.centroids": [],
     "cluster.pca_dim": 8,
 }
 
