@@ -9,10 +9,11 @@ Of each class every tenth image in the order of names goes to ``train-held-out.t
 from __future__ import annotations
 
 import argparse
-import os
 import tarfile
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
+
+from dclib.records import replacing
 
 EVERY = 10
 
@@ -32,11 +33,9 @@ def hold_out(archive: Path) -> tuple[Path, Path]:
     with tarfile.open(archive) as source:
         members = {member.name: member for member in source.getmembers() if member.isfile()}
         for path, names in zip(parts, split_names(list(members)), strict=True):
-            partial = path.with_suffix(".partial")
-            with tarfile.open(partial, "w") as target:
+            with replacing(path) as file, tarfile.open(fileobj=file, mode="w") as target:
                 for name in names:
                     target.addfile(members[name], source.extractfile(members[name]))
-            os.replace(partial, path)
             print(f"{path}: {len(names)} images")
     return parts[0], parts[1]
 
