@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -274,6 +275,38 @@ def test_a_kernel_that_dies_before_its_first_cell_is_started_again(project, monk
     else:
         with pytest.raises(RuntimeError, match="died before"):
             execute(notebook, output, {"preset": "tiny"}, cwd=project, timeout=60)
+
+
+SHARED = """
+import sys
+from pathlib import Path
+from jupyter_client.asynchronous import AsyncKernelClient
+from dclib.press.notebooks import Kernel, execute
+
+honest, left = AsyncKernelClient.wait_for_ready, [2]
+
+async def dies(self, timeout=None):
+    if left[0]:
+        left[0] -= 1
+        raise RuntimeError("Kernel died before replying to kernel_info")
+    await honest(self, timeout)
+
+AsyncKernelClient.wait_for_ready = dies
+notebook, kernel = Path(sys.argv[1]), Kernel()
+for name in ("first", "second"):
+    execute(notebook, Path(f"{name}.ipynb"), {"preset": "tiny"}, cwd=Path.cwd(), timeout=60, kernel=kernel)
+kernel.end()
+"""
+
+
+def test_a_kernel_that_notebooks_share_is_started_again_too(project):
+    """In a process of its own: jupyter_client leaves warnings of a client that died, and these are errors here."""
+    notebook = write_notebook(project / "notebooks" / "n.ipynb", "import os\nprint('ran in', os.getpid())")
+    command = [sys.executable, "-c", SHARED, str(notebook)]
+    subprocess.run(command, cwd=project, env=with_package(), check=True, capture_output=True)
+    first, second = (re.findall(r"ran in \d+", (project / f"{name}.ipynb").read_text()) for name in ("first", "second"))
+    assert len(first) == 1
+    assert first == second
 
 
 def test_failures_keep_the_last_good_page_and_stop_only_what_needs_them(project):

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -56,6 +56,23 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "list": (list,),
     "dict": (dict,),
 }
+
+
+class Kernel:
+    """One in which notebooks run one after the other; the first of them starts it."""
+
+    def __init__(self) -> None:
+        self.manager = AsyncKernelManager(kernel_name=KERNEL)
+
+    def end(self) -> None:
+        """End it, if it is there."""
+        if self.manager.has_kernel:
+            run_sync(self.manager.shutdown_kernel)(now=True)
+
+    def renew(self) -> None:
+        """Put another one in its place, with another manager: one whose kernel has ended starts no other."""
+        self.end()
+        self.manager = AsyncKernelManager(kernel_name=KERNEL)
 
 
 class NotebookError(Exception):
@@ -123,7 +140,7 @@ def execute(
     *,
     cwd: Path,
     timeout: int,
-    kernel: AsyncKernelManager | None = None,
+    kernel: Kernel | None = None,
 ) -> None:
     """Run the notebook at ``path`` and write it, executed and cleaned, to ``output``.
 
@@ -143,6 +160,7 @@ def execute(
         notebook.cells.insert(0, first)
     try:
         _execute_where_a_kernel_starts(
+            kernel,
             notebook,
             output,
             dict(parameters),
@@ -151,7 +169,6 @@ def execute(
             progress_bar=False,
             cwd=cwd,
             execution_timeout=timeout,
-            **({"km": kernel} if kernel is not None else {}),
         )
     except PapermillExecutionError as error:
         where = f"cell {error.exec_count}, which begins {_first_line(error.source)!r}"
@@ -167,7 +184,7 @@ def execute(
     write_atomically(output, _written(clean(executed)))
 
 
-def _execute_where_a_kernel_starts(*arguments: Any, **options: Any) -> None:
+def _execute_where_a_kernel_starts(kernel: Kernel | None, *arguments: Any, **options: Any) -> None:
     """``papermill.execute_notebook``, again where the kernel died before its first cell.
 
     Kernels that start at the same moment can be given the same port; the one that comes second dies. Nothing has run
@@ -175,11 +192,13 @@ def _execute_where_a_kernel_starts(*arguments: Any, **options: Any) -> None:
     """
     for attempt in range(KERNEL_STARTS):
         try:
-            papermill.execute_notebook(*arguments, **options)
+            papermill.execute_notebook(*arguments, **options, **({"km": kernel.manager} if kernel else {}))
             return
         except RuntimeError as error:
             if str(error) != KERNEL_DIED or attempt + 1 == KERNEL_STARTS:
                 raise
+            if kernel:
+                kernel.renew()
 
 
 def unfinished_cells(notebook: Any) -> list[str]:
@@ -270,15 +289,14 @@ def _written(notebook: Any) -> bytes:
 
 def _main(jobs: Iterable[str]) -> None:
     """Execute the jobs that come, a line each, one after the other in one kernel; after a failure in a new one."""
-    kernels = [AsyncKernelManager(kernel_name=KERNEL)]
-    threading.Thread(target=_leave_with_parent, args=(kernels, os.getppid()), daemon=True).start()
+    kernel = Kernel()
+    threading.Thread(target=_leave_with_parent, args=(kernel, os.getppid()), daemon=True).start()
     for job in jobs:
-        if not _execute_job(json.loads(job), kernels[-1]):
-            _end_kernel(kernels[-1])  # a notebook that failed may have left anything behind
-            kernels.append(AsyncKernelManager(kernel_name=KERNEL))
+        if not _execute_job(json.loads(job), kernel):
+            kernel.renew()  # a notebook that failed may have left anything behind
 
 
-def _execute_job(job: Mapping[str, Any], kernel: AsyncKernelManager) -> bool:
+def _execute_job(job: Mapping[str, Any], kernel: Kernel) -> bool:
     """Whether a job was executed to its end; its file ``error`` says why not, its file ``done`` that it was."""
     os.chdir(job["cwd"])
     try:
@@ -297,19 +315,14 @@ def _execute_job(job: Mapping[str, Any], kernel: AsyncKernelManager) -> bool:
     return True
 
 
-def _end_kernel(kernel: AsyncKernelManager) -> None:
-    if kernel.has_kernel:
-        run_sync(kernel.shutdown_kernel)(now=True)
-
-
-def _leave_with_parent(kernels: Sequence[AsyncKernelManager], parent: int) -> None:
-    """End this process, and its last kernel with what that has started, once the parent has gone: nobody waits."""
+def _leave_with_parent(kernel: Kernel, parent: int) -> None:
+    """End this process, and the kernel with what it has started, once the parent has gone: nobody waits."""
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
-    kernel = kernels[-1]
-    if kernel.provisioner is not None and kernel.has_kernel:
+    manager = kernel.manager
+    if manager.provisioner is not None and manager.has_kernel:
         with suppress(OSError):
-            os.killpg(kernel.provisioner.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+            os.killpg(manager.provisioner.pid, signal.SIGKILL)  # type: ignore[attr-defined]
     os._exit(1)
 
 
