@@ -95,20 +95,23 @@ def _execute(edition: Edition, wanted: Sequence[Stage], keys: Mapping[str, str],
     named = {"DCLIB_EDITION": str(edition.results.relative_to(project_root()))}
     workers = Workers(edition.folder, timeout=CELL_TIMEOUT, lock=lock, environment=named)
     waiting, failed = list(wanted), dict[str, str]()
+
+    def start_more() -> None:
+        while waiting and len(workers.at_work) < kernels:
+            workers.start(waiting.pop(0), max(1, count_cores() // kernels))
+
     try:
-        drawn = not edition.preset.data.is_drawn
-        while waiting or workers.at_work:
-            while waiting and len(workers.at_work) < kernels:
-                workers.start(waiting.pop(0), max(1, count_cores() // kernels))
-            if not drawn:  # while the kernels start; a page that needs pictures waits for them
-                draw_pocket_world(edition.preset, outline=True)
-                drawn = True
+        start_more()
+        if edition.preset.data.is_drawn:  # while the kernels start; a page that needs pictures waits for them
+            draw_pocket_world(edition.preset, outline=True)
+        while workers.at_work:
             for ended in workers.ended():
                 page = ended.stage.page
                 if ended.error:
                     failed[page] = ended.error
                 else:
                     put_page(ended, edition.folder, key=keys[page], parts=edition.parts[page], edition=edition.origin)
+            start_more()
             time.sleep(POLL_SECONDS)
     finally:
         workers.stop()
