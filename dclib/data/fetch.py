@@ -87,8 +87,8 @@ def fetch_set(wanted: PublicSet, place: Path, *, source: str = "", report: Repor
                 waiting.rmdir()  # where nothing came
         report(f"  unpacking into {place}")
         with replacing_folder(place) as new:
-            _unpack(wanted, archives, files, new, waiting)
-            _write_card(wanted, archives, origins, sums, new)
+            counts = _unpack(wanted, archives, files, new, waiting)
+            _write_card(wanted, archives, origins, sums, counts, new)
         shutil.rmtree(waiting, ignore_errors=True)
     report(f"  {wanted.title} is in {place}")
     return place
@@ -114,7 +114,8 @@ def _is_there(wanted: PublicSet, place: Path, report: Report) -> bool:
             f"need an empty place for {wanted.title}, and {place} is there already and was not fetched: use it as it "
             "is, move it away, or choose another folder with --to"
         ) from None
-    changed = sorted(part for part, held_then in parts.items() if _parts(place).get(part) != held_then)
+    now = _parts(place)
+    changed = sorted(part for part, held_then in parts.items() if now.get(part) != held_then)
     if name != wanted.name or changed:
         why = f"{changed[0]} has changed since it was fetched" if name == wanted.name else f"holds {name}"
         raise ValueError(f"need {wanted.title} in {place}, and there {why}: move it away and run again")
@@ -198,8 +199,12 @@ def _gather(
 
 def _unpack(
     wanted: PublicSet, archives: Sequence[Archive], files: Mapping[str, Path], new: Path, waiting: Path
-) -> None:
-    """Unpack and count. Raises ValueError where it is not the set; what came without a checksum is deleted then."""
+) -> dict[str, int]:
+    """Unpack, and count what our loaders find.
+
+    Raises:
+        ValueError: it is not the set; what came without a checksum is deleted then.
+    """
     try:
         try:
             wanted.unpack(files, new)
@@ -217,10 +222,16 @@ def _unpack(
             if not archive.md5 and files[archive.name].parent == waiting:
                 files[archive.name].unlink()
         raise
+    return dict(found)
 
 
 def _write_card(
-    wanted: PublicSet, archives: Sequence[Archive], origins: Mapping[str, str], sums: Mapping[str, Sums], new: Path
+    wanted: PublicSet,
+    archives: Sequence[Archive],
+    origins: Mapping[str, str],
+    sums: Mapping[str, Sums],
+    counts: Mapping[str, int],
+    new: Path,
 ) -> None:
     came = [
         {
@@ -239,7 +250,7 @@ def _write_card(
         "terms": wanted.terms,
         "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
         "archives": came,
-        "counts": dict(wanted.count(new)),
+        "counts": dict(counts),
         "parts": _parts(new),
     }
     write_atomically(new / CARD, json.dumps(card, indent=1).encode())
