@@ -17,11 +17,12 @@ from dclib.presets import shown_folder
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, WIDTH, finish, key_below, look_of, new_axes
-from dclib.report.pictures import bare, join_tiles, note_on_mosaics, numbers_of, open_to_show, square_tile
+from dclib.report.pictures import bare, join_tiles, note_on_mosaics, numbers_of, open_to_show, pictured, square_tile
 from dclib.report.provenance import named, under_pictures
 from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, plural, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
+from dclib.train.shown import AbsentSet, present
 
 EMPTY = "No colours were measured here: the preset lacks the networks of Figure 2, or the stage has not run yet."
 TILE = 64
@@ -88,13 +89,15 @@ def spread_table(records: Sequence[Record]) -> Table:
     )
 
 
-def uniform_clusters(preset: Preset, method: str, images: ImageSet) -> Fragment:
+@pictured
+def uniform_clusters(preset: Preset, method: str, images: ImageSet | AbsentSet) -> Fragment:
     """Figure 3: the most uniform clusters of a network, each with its mean colour and some of its images."""
     for seed in preset.seeds:
         path = shown_folder(preset.name) / "pictures" / f"colour-{method}-s{seed}.json"
         if path.is_file() and method in preset.methods:
             clusters = json.loads(path.read_text(encoding="utf-8"))["clusters"]
             if clusters:
+                images = present(images)
                 return show(
                     draw_swatches(images, clusters),
                     pictures=True,

@@ -32,6 +32,7 @@ from dclib.report.published import panels, show_both
 from dclib.report.series import over_seeds, title_of
 from dclib.report.tables import missing_half_sentence
 from dclib.train.runnable import look_ahead
+from dclib.train.shown import AbsentSet, absent_set, present
 
 METADATA_LINES = 20_000  # read from the top of the table: that of YFCC100M has 10^8
 N_PHOTOGRAPHS = 12
@@ -47,7 +48,7 @@ def data_notice(preset: Preset, page: str = "") -> Fragment:
             f"Preset {preset.name}. {preset.description} It reads real images by path. Its numbers are those of these "
             "images and of this preset's budget, and no reproduction of the paper's."
         )
-        outlook = look_ahead(preset) if page else None
+        outlook = look_ahead(preset) if page and edition() is None else None
         if outlook and page == "data":
             return sum(map(say, outlook.lines), start=notice)
         if outlook and page in outlook.left_out:
@@ -60,12 +61,20 @@ def data_notice(preset: Preset, page: str = "") -> Fragment:
     )
 
 
+@pictures.pictured
 def contact_sheet(
-    images: ImageSet | None, what: str, data: DataConfig, *, n_rows: int = 8, per_row: int = 8, by_class: bool = True
+    images: ImageSet | AbsentSet | None,
+    what: str,
+    data: DataConfig,
+    *,
+    n_rows: int = 8,
+    per_row: int = 8,
+    by_class: bool = True,
 ) -> Fragment:
     """Some images of a set: a row per class, or mixed as they come where it has none or ``by_class`` is false."""
     if images is None:
         return say(f"This preset has no {what}.")
+    images = present(images)
     sorted_out = by_class and images.labels is not None
     shown = images if sorted_out else replace(images, labels=None)
     rows = pictures.sample_rows(shown, n_rows=n_rows, per_row=per_row)
@@ -78,8 +87,10 @@ def contact_sheet(
     )
 
 
-def photographs(pool: ImageSet, data: DataConfig) -> Fragment:
+@pictures.pictured
+def photographs(pool: ImageSet | AbsentSet, data: DataConfig) -> Fragment:
     """Images of a pool in YFCC100M's layout with whom, what and which words its metadata name."""
+    pool = present(pool)
     table = table_beside(pool)
     if table is None:
         return say("The pool comes without metadata: no users, hashtags or cameras to show.")
@@ -106,9 +117,10 @@ def photographs(pool: ImageSet, data: DataConfig) -> Fragment:
     return show_photographs(cards, kind=kind, caption=caption + pictures.note_unreadable(pool, chosen))
 
 
-def class_counts(pool: ImageSet, objects: ImageSet | None) -> Fragment:
+@pictures.pictured
+def class_counts(pool: ImageSet | AbsentSet, objects: ImageSet | AbsentSet | None) -> Fragment:
     """The long tail of the pool beside the even classes of the labelled objects."""
-    named = {"pool": pool, "labelled objects": objects}
+    named = {"pool": present(pool), "labelled objects": None if objects is None else present(objects)}
     sets = {name: images.labels for name, images in named.items() if images is not None and images.labels is not None}
     if not sets:
         return say("No set of this preset has classes to count.")
@@ -123,6 +135,8 @@ def class_counts(pool: ImageSet, objects: ImageSet | None) -> Fragment:
 def other_sets(root: Path, data: DataConfig) -> Fragment:
     """A few pictures of the multi-object and landmark sets below ``root``, where there are any."""
     found = [(kind, folder) for kind, pattern in _LAYOUTS for folder in _folders_named(root, pattern)]
+    if not root.exists():
+        return say(absent_set(data, "pool").sentence)
     if not found:
         return say("No multi-object or landmark set comes with these images.")
     sheets = [_unlabelled_sheet(kind, folder, data) for kind, folder in found]
@@ -226,7 +240,8 @@ def cluster_sizes(records: Sequence[Record], method: str, published: Sequence[Re
     )
 
 
-def cluster_mosaics(preset: Preset, method: str, images: ImageSet) -> Fragment:
+@pictures.pictured
+def cluster_mosaics(preset: Preset, method: str, images: ImageSet | AbsentSet) -> Fragment:
     """Pictures of some clusters of the first seed that has them."""
     folder = shown_folder(preset.name) / "pictures"
     found = [(seed, folder / f"clusters-{method}-s{seed}.json") for seed in preset.seeds]
@@ -234,6 +249,7 @@ def cluster_mosaics(preset: Preset, method: str, images: ImageSet) -> Fragment:
         if path.is_file():
             clusters: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["clusters"]
             if clusters:
+                images = present(images)
                 return show(
                     pictures.draw_cluster_mosaics(images, clusters),
                     pictures=True,
@@ -246,8 +262,10 @@ def cluster_mosaics(preset: Preset, method: str, images: ImageSet) -> Fragment:
     return say(f"{title_of(method)} saved no clusters to look at.")
 
 
-def network_input(images: ImageSet, index: int = 0) -> Fragment:
+@pictures.pictured
+def network_input(images: ImageSet | AbsentSet, index: int = 0) -> Fragment:
     """One image in its four turns, and its gradients: the first from ``index`` on that can be read."""
+    images = present(images)
     index = pictures.readable_near(images, index)
     image = pictures.open_to_show(images, index, draft=256)
     turns = show(

@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from dclib.report.display import Fragment, show
+from dclib.data.images import ImageSet
+from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, WIDTH
 from dclib.report.pictures import bare, describe_gradients
 from dclib.report.series import plural
+from dclib.train.shown import AbsentSet
 
 Array = NDArray[np.float32]
 
@@ -33,6 +35,15 @@ class FirstLayer(Protocol):
     def difference(self) -> float: ...
     @property
     def scale(self) -> float: ...
+
+
+def nothing_seen(pool: ImageSet | AbsentSet, method: str) -> Fragment:
+    """Why there is nothing of a first layer to show."""
+    if not method:
+        return say("No network here is behind a Sobel filter: all see colour, and there is nothing to fold.")
+    if isinstance(pool, AbsentSet):
+        return say(pool.sentence)
+    return say("What the first layer sees of photographs is a picture of them, and is not published with the records.")
 
 
 def gradient_pictures(images: Sequence[Image.Image], seen: Sequence[FirstLayer], credit: str) -> Fragment:

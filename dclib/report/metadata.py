@@ -17,11 +17,12 @@ from dclib.report.figures import finish, key_below, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
 from dclib.report.names import names_in, names_in_table
-from dclib.report.pictures import draw_cluster_mosaics, note_on_mosaics
+from dclib.report.pictures import draw_cluster_mosaics, note_on_mosaics, pictured
 from dclib.report.provenance import named, under_pictures
 from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
+from dclib.train.shown import AbsentSet, present
 
 FIELDS = {"hashtag": "hashtags", "device": "cameras", "gps": "places", "user": "users"}
 EMPTY = "The pool comes without metadata, so there is nothing to compare clusters with."
@@ -104,7 +105,8 @@ def describe_agreement(records: Sequence[Record]) -> str:
     return f"NMI of clusters and metadata above chance. {'; '.join(parts)}."
 
 
-def cluster_pages(preset: Preset, method: str, images: ImageSet, field: str) -> Fragment:
+@pictured
+def cluster_pages(preset: Preset, method: str, images: ImageSet | AbsentSet, field: str) -> Fragment:
     """Clusters in which one hashtag, camera or place is common, with nine images each and who took them."""
     for seed in preset.seeds:
         path = shown_folder(preset.name) / "pictures" / f"metadata-{method}-s{seed}.json"
@@ -112,7 +114,7 @@ def cluster_pages(preset: Preset, method: str, images: ImageSet, field: str) -> 
             found = json.loads(path.read_text(encoding="utf-8"))["clusters"]
             chosen = [cluster for cluster in found if cluster["field"] == field]
             if chosen:
-                shown = _pages(images, chosen, method, seed, field) + _credits(chosen, preset.data)
+                shown = _pages(present(images), chosen, method, seed, field) + _credits(chosen, preset.data)
                 source = under_pictures(preset, "metadata", method, seed)
                 return shown + source if source else shown
     return say(f"There is no cluster of {title_of(method)} with a common {field} to show.")

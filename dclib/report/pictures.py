@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
 
 import numpy as np
 import seaborn as sns
@@ -13,14 +14,31 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from dclib.data.images import ImageSet, UnreadableImageError, name_some
+from dclib.presets import edition
+from dclib.report.display import Fragment, say
 from dclib.report.figures import SIZE, WIDTH, new_axes
 from dclib.report.series import plural
+from dclib.train.shown import AbsentImagesError, AbsentSet
 
+P = ParamSpec("P")
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 PORTRAIT = 160  # side of an image that is looked at by itself, pixels
 STRONG = 0.25  # of the largest gradient: what counts as a strong edge
 ROW_NAMES = 1.0  # inches that the names of a contact sheet's rows take
 TRIES = 100  # images looked at for one that can be read
+
+
+def pictured(exhibit: Callable[P, Fragment]) -> Callable[P, Fragment]:
+    """Mark an exhibit of pictures: where its images are not on this machine, the sentence that says so."""
+
+    @wraps(exhibit)
+    def shown(*arguments: P.args, **options: P.kwargs) -> Fragment:
+        try:
+            return exhibit(*arguments, **options)
+        except AbsentImagesError as error:
+            return say(str(error))
+
+    return shown
 
 
 def open_to_show(images: ImageSet, index: int, *, draft: int = 0) -> Image.Image:
@@ -42,6 +60,14 @@ def note_unreadable(images: ImageSet, numbers: Iterable[int]) -> str:
     """What a caption adds about the images that it shows crossed out, by name; empty where all can be read."""
     names = [images.ids[i] for i in dict.fromkeys(numbers) if not _can_be_read(images, i)]
     return f" Crossed out, for {len(names)} cannot be read: {name_some(names)}." if names else ""
+
+
+def two_to_look_at(images: ImageSet | AbsentSet) -> dict[int, Image.Image]:
+    """An image from the beginning of a set and one from its middle, by number; none where it is not here."""
+    if isinstance(images, AbsentSet):
+        return {}
+    numbers = [readable_near(images, i) for i in (0, len(images) // 2)]
+    return {number: open_to_show(images, number) for number in numbers}
 
 
 def readable_near(images: ImageSet, index: int) -> int:
@@ -227,11 +253,17 @@ def join_tiles(rows: Sequence[Sequence[Pixels]], size: int) -> Pixels:
 
 
 def numbers_of(images: ImageSet, ids: Sequence[str]) -> dict[str, int]:
-    """Numbers of some images by their ids; ValueError names one that is not in the set."""
+    """Numbers of some images by their ids; ValueError names one that is not in the set.
+
+    Of published pictures that is another set of the same name than they were made from: they are not shown then.
+    """
     wanted = set(ids)
     numbers = {image_id: number for number, image_id in enumerate(images.ids) if image_id in wanted}
     if missing := sorted(wanted - numbers.keys()):
-        raise ValueError(f"{len(missing)} pictured images are not in {images.name}, first {missing[0]!r}; train again")
+        said = f"{len(missing)} pictured images are not in {images.name}, first {missing[0]!r}"
+        if edition() is not None:
+            raise AbsentImagesError(f"The pictures that belong here are not shown: {said}.")
+        raise ValueError(f"{said}; train again")
     return numbers
 
 

@@ -23,11 +23,12 @@ from dclib.report.display import Fragment, say, show
 from dclib.report.figures import PANEL, SIZE, WIDTH, finish, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.names import CITIES, SetNames, names_in
-from dclib.report.pictures import bare, note_unreadable, open_to_show, square_tile
+from dclib.report.pictures import bare, note_unreadable, open_to_show, pictured, square_tile
 from dclib.report.provenance import named, under_pictures
 from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
+from dclib.train.shown import absent_set, present
 
 EMPTY = "No retrieval here: this preset has no landmark sets, or the stage has not run yet."
 FRAMES = {"right": ("#029e73", "-", "right"), "wrong": ("#d55e00", "--", "wrong"), "junk": ("#949494", ":", "junk")}
@@ -113,6 +114,7 @@ def describe_bars(records: Sequence[Record], city: str, names: SetNames) -> str:
     return f"{_capital(names.of(CITIES[city]))}, mean average precision in %: {'; '.join(parts)}."
 
 
+@pictured
 def neighbours(preset: Preset, root: Path, method: str) -> Fragment:
     """Queries of both cities and what one network ranks first, framed by whether it is right."""
     for seed in preset.seeds:
@@ -120,6 +122,8 @@ def neighbours(preset: Preset, root: Path, method: str) -> Fragment:
         if path.is_file():
             shown = json.loads(path.read_text(encoding="utf-8"))
             folders = {"oxford": root / preset.data.oxford, "paris": root / preset.data.paris}
+            if gone := [name for name, folder in folders.items() if not folder.is_dir()]:
+                present(absent_set(preset.data, gone[0]))
             names = names_in(preset.data)
             parts = [_city_pictures(folders[c], c, names, rankings, method, seed) for c, rankings in shown.items()]
             source = under_pictures(preset, "retrieval", method, seed)

@@ -32,6 +32,7 @@ from dclib.report.series import (
     spread,
     title_of,
 )
+from dclib.train.shown import AbsentSet
 
 NO_VALUE = "–"
 SIZES = ("empty_clusters", "smallest_cluster", "median_cluster", "largest_cluster")
@@ -194,14 +195,9 @@ def _unreadable(records: Sequence[Record]) -> list[str]:
     return [f"{sentence}." for sentence in sorted(said - {""})]
 
 
-def data_table(preset: Preset, sets: Sequence[tuple[str, ImageSet | None]]) -> Table:
+def data_table(preset: Preset, sets: Sequence[tuple[str, ImageSet | AbsentSet | None]]) -> Table:
     """The image sets of a preset with the parts they play: (role, set); a set that is not there says so."""
-    rows = tuple(
-        Row(role, _set_cells(images))
-        if images is not None
-        else Row(role, (Cell("not in this preset"), *[Cell(NO_VALUE)] * 3))
-        for role, images in sets
-    )
+    rows = tuple(Row(role, _set_cells(images)) for role, images in sets)
     return Table(
         caption=f"Images of preset {preset.name}",
         columns=("Used for", "set", "images", "classes", "data hash"),
@@ -307,7 +303,9 @@ def _run_row(records: Sequence[Record], method: str) -> Row:
     return Row(title_of(method), cells)
 
 
-def _set_cells(images: ImageSet) -> tuple[Cell, ...]:
+def _set_cells(images: ImageSet | AbsentSet | None) -> tuple[Cell, ...]:
+    if not isinstance(images, ImageSet):
+        return (Cell(f"{images.name}, not here" if images else "not in this preset"), *[Cell(NO_VALUE)] * 3)
     classes = str(len(images.classes)) if images.labels is not None else "no labels"
     known = edition() is None  # else its pictures are drawn one by one, and the whole of it is not here to be hashed
     return Cell(images.name), Cell(f"{len(images):,}"), Cell(classes), Cell(images.fingerprint if known else NO_VALUE)

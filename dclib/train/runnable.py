@@ -18,7 +18,7 @@ from dclib.data.unreadable import unreadable_fault
 from dclib.data.voc import check_classes, open_voc
 from dclib.data.yfcc_metadata import read_metadata, table_beside, text_bytes
 from dclib.pocket.world import make_pocket_world
-from dclib.presets import data_root, runs_folder
+from dclib.presets import data_root, edition, runs_folder
 from dclib.records import code_hash, held, make_folder
 
 CITIES = ("oxford", "paris")
@@ -233,10 +233,12 @@ def look_ahead(preset: Preset) -> Outlook:
 def runnable_methods(preset: Preset) -> tuple[str, ...]:
     """The preset's methods without those that its images are not enough for, see :func:`method_fault`.
 
+    All of them where published results are shown: nothing is trained, and no images are needed.
+
     Raises:
         ValueError: the labelled images are named and not there.
     """
-    if not preset.data.root:
+    if not preset.data.root or edition() is not None:
         return tuple(preset.methods)
     objects, _ = _open(preset, data_root(preset.data), "objects_train")
     return tuple(name for name in preset.methods if not method_fault(preset, name, objects))
