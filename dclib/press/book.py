@@ -95,14 +95,28 @@ def make_book(wanted: Wanted, *, train: bool = True, **options: Any) -> dict[str
 
 
 def show_edition(edition: Edition, wanted: Wanted) -> None:
-    """Make the pages that this machine has not made, and the book with them, and say where it is."""
+    """Make the pages that this machine has not made, and the book with them, and say where it is.
+
+    The pages of an edition that stands beside it are made too.
+    """
     own = workspace(edition.preset)
     needed = [stage.page for stage in edition.stages if read_card(own, stage.page) is None]
-    if not needed:
-        return
-    for page, why in make_edition(edition, needed).items():
+    failed = make_edition(edition, needed) if needed else {}
+    if edition.beside:
+        failed |= _make_beside(edition.beside)
+    for page, why in failed.items():
         print(f"  without {page}: {why.splitlines()[0]}", flush=True)
-    print(f"readable now: {os.path.relpath(wanted.build())}", flush=True)
+    if needed:
+        print(f"readable now: {os.path.relpath(wanted.build())}", flush=True)
+
+
+def _make_beside(edition: Edition) -> dict[str, str]:
+    """Make the pages of an edition in another one's book; returns why some failed, by their names."""
+    try:
+        failed = make_edition(edition, edition.own_pages)
+    except ValueError as error:  # a run of its preset is at work, and the book does not wait for it
+        return {f"the part {edition.name}": str(error)}
+    return {f"{edition.name}/{page}": why for page, why in failed.items()}
 
 
 def _fetch_missing(wanted: Wanted) -> None:

@@ -14,16 +14,29 @@ from pathlib import Path
 
 from dclib.config import Preset
 from dclib.machine import count_cores
-from dclib.presets import project_root
+from dclib.presets import data_root, project_root
 from dclib.press.forecast import show_seconds
 from dclib.press.runner import CELL_TIMEOUT, POLL_SECONDS, lock_workspace, read_card, workspace
 from dclib.press.stages import Stage, folder_stamp, key_of, plan_stages, stage_parts
 from dclib.press.workers import Workers, put_page
 from dclib.records import DATA, Record, read_records
+from dclib.report.protocol import PROTOCOL, protocol_words
 from dclib.report.provenance import cards_of, origin
+from dclib.report.published import BESIDE
 from dclib.train.runnable import draw_pocket_world
 
 PUBLISHED = "published"  # folder of the edition below a preset's runs
+# page of an edition beside another -> stage whose records it shows; pages that are the same for both are not among them
+OF_THESE_IMAGES = {
+    "linear_probes": "linear_probe",
+    "few_labels": "low_shot",
+    "finetuning": "finetune",
+    "retrieval": "retrieval",
+    "voc": "voc",
+    "hashtags": "hashtags",
+    "colour": "colour",
+    "metadata": "metadata",
+}
 KERNELS = 2  # more of them compete for memory, and each pays for its imports
 
 
@@ -35,6 +48,36 @@ class Edition:
     preset: Preset  # with the seeds of the results
     stages: Sequence[Stage]
     folder: Path  # of its pages
+
+    @property
+    def name(self) -> str:
+        """Of the edition: that of its folder of results, and of its preset."""
+        return self.results.name
+
+    @property
+    def lacks_images(self) -> bool:
+        """Whether the images that it was made from are not on this machine; drawings always are."""
+        return not data_root(self.preset.data).exists()
+
+    @property
+    def protocol(self) -> str:
+        """Under which protocol it was made, in a sentence; empty where there is none."""
+        return protocol_words(self.records, self.results / PROTOCOL)
+
+    @cached_property
+    def beside(self) -> Edition | None:
+        """The edition of other images that stands in the same book, where there is one."""
+        return find_edition(BESIDE[self.name]) if self.name in BESIDE else None
+
+    @cached_property
+    def own_pages(self) -> list[str]:
+        """Its pages in the book of another edition: those about its images that it has records for, in order."""
+        measured = {(r.card.stage, r.card.method) for r in self.records if r.card}
+        stages = {stage for stage, _ in measured}
+        trained = [f"pretraining_{name}" for name in self.preset.methods if ("pretrain", name) in measured]
+        shown = [page for page, stage in OF_THESE_IMAGES.items() if stage in stages]
+        wanted = ["data", *trained, *shown, "ladder"]
+        return [page for page in wanted if page in {stage.page for stage in self.stages}]
 
     @cached_property
     def records(self) -> list[Record]:
@@ -64,7 +107,7 @@ def find_edition(preset_name: str, data: str = "") -> Edition | None:
     if data or not (results / "records").is_dir():
         return None
     seeds = sorted({r.card.seed for r in read_records(results / "records") if r.card and r.card.method != DATA})
-    preset, stages = plan_stages(preset_name, settings={"seeds": seeds})
+    preset, stages = plan_stages(preset_name, settings={"seeds": seeds}, published=True)
     return Edition(results, preset, stages, workspace(preset) / PUBLISHED)
 
 
@@ -83,7 +126,7 @@ def make_edition(edition: Edition, needed: Sequence[str]) -> dict[str, str]:
         return {}
     started = time.monotonic()
     with lock_workspace(workspace(edition.preset)) as lock:
-        print(f"the published edition: {len(wanted)} pages ({edition.origin})", flush=True)
+        print(f"the published edition of {edition.name}: {len(wanted)} pages ({edition.origin})", flush=True)
         failed = _execute(edition, wanted, keys, lock)
     print(f"  made in {show_seconds(time.monotonic() - started)}", flush=True)
     return failed

@@ -17,6 +17,7 @@ from dclib import __version__
 from dclib.config import Preset
 from dclib.paper import CLAIMS
 from dclib.presets import project_root
+from dclib.press.part import ABOUT, Part
 from dclib.records import Record
 from dclib.report.display import say
 from dclib.report.exhibits import data_notice
@@ -32,20 +33,24 @@ SHOWN = ("python", "torch")  # whose versions are named; each strip of a page na
 NOTHING = "Nothing has been measured yet: the result stands here once the pages have run."
 
 
-def front_html(preset: Preset, records: Sequence[Record], published: Sequence[Record], pages: Path) -> str:
+def front_html(
+    preset: Preset, records: Sequence[Record], published: Sequence[Record], pages: Path, part: Part | None = None
+) -> str:
     """The result as HTML, with links as seen from the book's first page.
 
     Args:
         records: Of this run.
         published: Of several seeds, where the project has them.
         pages: Folder of the executed notebooks.
+        part: Another edition in the same book, which gets a strip of its own.
     """
     lanes = lanes_of(records, published, [claim for claim in CLAIMS if claim.is_the_papers])
     measured = any(verdict.found.measured for lane in lanes for verdict in lane.verdicts)
-    parts = [_verdicts(lanes) if measured else say(NOTHING).html, say(data_notice(preset).text).html]
-    parts.append(_side_by_side([figure_of(pages, *ACCURACY)]))
+    strips = [_verdicts(lanes) if measured else say(NOTHING).html, _strip_of(part) if part else ""]
+    parts = [_side_by_side(strips) if part else strips[0], say(data_notice(preset).text).html]
+    parts.append(_side_by_side([figure_of(pages, *ACCURACY), _figure_of(part, *ACCURACY) if part else ""]))
     parts.append(_side_by_side([figure_of(pages, *place) for place in CLUSTERS]))
-    parts.append(_facts(records, published))
+    parts.append(_facts(records, published, part))
     return "\n".join(filter(None, parts)).replace('href="../', 'href="')
 
 
@@ -67,15 +72,32 @@ def _verdicts(lanes: Sequence[Lane]) -> str:
     return f"{words}its row on {link}.</p>{verdict_strip(lanes).html}"
 
 
+def _strip_of(part: Part) -> str:
+    """The strip of another edition: whose numbers, under which protocol, and the verdicts they give."""
+    edition = part.edition
+    lanes = lanes_of([], edition.records, [claim for claim in CLAIMS if claim.is_the_papers])
+    head = f'<strong><a href="../{part.name}/{ABOUT}.html">{escape(part.name.capitalize())}</a></strong>'
+    said = f"{edition.origin}. {edition.protocol}".strip()
+    words = f"<p>{head}, {escape(said)} The same claims: {escape(tally(lanes[0].verdicts))}.</p>"
+    return f"{words}{verdict_strip(lanes).html}"
+
+
+def _figure_of(part: Part, page: str, name: str) -> str:
+    """A figure of another edition's page, under a name of its own on this one."""
+    found = part.html(figure_of(part.run / "pages", page, name))
+    return found.replace(f'id="{name}"', f'id="{part.name}-{name}"', 1)
+
+
 def _side_by_side(figures: Sequence[str]) -> str:
     """Figures of other pages, one below the other where the page is narrow."""
     cells = "".join(f'<div style="flex:1 1 300px;min-width:0">{figure}</div>' for figure in figures if figure)
     return f'<div style="display:flex;flex-wrap:wrap;gap:0 1.5em">{cells}</div>' if cells else ""
 
 
-def _facts(records: Sequence[Record], published: Sequence[Record]) -> str:
+def _facts(records: Sequence[Record], published: Sequence[Record], part: Part | None) -> str:
     """What it took, on what, and what it is: a list of terms."""
     rows = [("This run took", took(records)), ("The published seeds took", took(published))]
+    rows += [(f"The {part.name} took", took(part.edition.records))] if part else []
     rows += [("Version", __version__), *_citation(project_root() / "CITATION.cff")]
     listed_rows = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows if value

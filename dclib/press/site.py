@@ -23,13 +23,15 @@ from dclib.presets import project_root
 from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
 from dclib.press.front import FRONT, front_html
+from dclib.press.part import Part
 from dclib.press.progress import edition_html
 from dclib.press.runner import read_card, workspace
 from dclib.press.search import write_search_texts
 from dclib.press.stages import ON_REQUEST, SUMMARIES, Stage, key_of, plan_with_outlook, stage_parts
 from dclib.press.status import STAGES, absent_page, missing_page, notices, status_page
 from dclib.records import code_hash, held, replacing_folder, write_atomically
-from dclib.report.provenance import load_records
+from dclib.report.ladder import LADDER, load_ladder
+from dclib.report.provenance import DATA_FOLDER, load_records
 from dclib.report.published import load_published
 
 STAMP = ".made-of"  # file in a book that tells one from another
@@ -66,32 +68,37 @@ def build_book(
         BuildError: Jupyter Book reported a warning or an error, above the message.
         OSError: the book cannot be written there.
     """
-    preset, stages, outlook = plan_with_outlook(preset_name, data=data, settings=settings)
+    edition = find_edition(preset_name, data)
+    without = edition is not None and edition.lacks_images
+    preset, stages, outlook = plan_with_outlook(preset_name, data=data, settings=settings, published=without)
     root, folder = project_root().resolve(), workspace(preset)
     toc = asked_toc(root / "book" / "_toc.yml", stages)
     listed = toc_pages(toc)
     html = _checked_place(book_folder(out))
-    edition = find_edition(preset_name, data)
     sources = [*([edition.folder] if edition else []), folder]
+    beside = edition.beside if edition else None
     parts = stage_parts(stages, preset)
-    stamp = _stamp(root, parts, sources)
+    stamp = _stamp(root, parts, [*sources, *([beside.folder, beside.results] if beside else [])])
     if not again and (html / STAMP).is_file() and (html / STAMP).read_text(encoding="utf-8") == stamp:
         return html / "index.html"
     with replacing_folder(html) as new:
         work = new.with_name("work")
         _copy_run(sources, work / "run")
+        part = _copy_part(beside, work / "beside") if beside else None
+        toc = part.in_toc(toc) if part else toc
         if edition is None:
             _check_pages(listed, preset, stages, work / "run", root)  # of these copies the book is made
         shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
         (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
-        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition)
+        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part)
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
         if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
         new.rmdir()
         (work / "_build" / "html").rename(new)
-        write_downloads(load_records(preset), edition.records if edition else [], new / "data")
+        _write_data(preset, edition, part, new / DATA_FOLDER)
+        listed = toc_pages(toc)
         if missing := [page for page in listed if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         write_search_texts(new, listed)
@@ -141,6 +148,22 @@ def _copy_run(sources: Sequence[Path], target: Path) -> None:
         shutil.copytree(folder / "records", target / "records", ignore=hidden)
 
 
+def _copy_part(edition: Edition, target: Path) -> Part | None:
+    """The pages of another edition that were made, at one moment; None where none was."""
+    _copy_run([edition.folder], target)
+    part = Part(edition, target)
+    return part if part.is_made else None
+
+
+def _write_data(preset: Preset, edition: Edition | None, part: Part | None, data: Path) -> None:
+    """The records behind the pages, as files to download, where the pages' links lead."""
+    write_downloads(load_records(preset), edition.records if edition else [], data)
+    write_downloads([], load_ladder(preset), data / LADDER)
+    if part:
+        write_downloads([], part.edition.records, data / part.name)
+        write_downloads([], load_ladder(part.edition.preset), data / part.name / LADDER)
+
+
 def _write_pages(
     preset: Preset,
     stages: Sequence[Stage],
@@ -149,6 +172,7 @@ def _write_pages(
     work: Path,
     listed: Sequence[str],
     edition: Edition | None,
+    part: Part | None,
 ) -> None:
     """Put the executed pages, what stands in for others, and the page of what ran into the book's source."""
     folder, book = work / "run", work / "book"
@@ -159,14 +183,19 @@ def _write_pages(
     for stage in stages:
         if read_card(folder, stage.page) is None and f"{STAGES}/{stage.page}" in listed:
             write_atomically(book / STAGES / f"{stage.page}.md", missing_page(stage.page).encode())
-    status = status_page(preset, stages, {page: key_of(own) for page, own in parts.items()}, folder, listed)
+    keys = {page: key_of(own) for page, own in parts.items()}
+    other = {part.name: part.cards} if part else {}
+    every = [*listed, *(f"{part.name}/{page}" for page in part.pages)] if part else listed
+    status = status_page(preset, stages, keys, folder, every, other=other)
     write_atomically(book / f"{STATUS_PAGE}.md", status.encode())
     records = load_records(preset)
     published, missing = load_published(preset, records), _from_edition(stages, folder)
     if edition and set(SUMMARIES) & set(missing):  # this run has no result as a whole yet
         records, published = [], edition.records
     whose = edition_html(len(stages), missing, edition.origin if edition else "")
-    front = whose + front_html(preset, records, published, folder / "pages")
+    if part:
+        part.write(book)
+    front = whose + front_html(preset, records, published, folder / "pages", part)
     write_atomically(book / FRONT, front.encode())
 
 

@@ -19,6 +19,9 @@ from dclib.data.zip_index import FOLDER as INDEX_FOLDER
 from dclib.presets import data_root, load_preset, project_root
 from dclib.press.notebooks import code_of, modules_used, read_notebook, source_of
 from dclib.records import code_hash
+from dclib.report.ladder import ladder_folder
+from dclib.report.protocol import PROTOCOL
+from dclib.report.published import BESIDE
 from dclib.train.runnable import Outlook, look_ahead
 
 EVALUATIONS: Mapping[str, str] = {
@@ -34,7 +37,8 @@ EVALUATIONS: Mapping[str, str] = {
     "planner": "13_planner",
     "scaling": "14_scaling",
 }  # page -> notebook; each looks at the trained networks
-ON_REQUEST: Mapping[str, str] = {"few_labels": "16_few_labels"}  # those that a preset has to ask for
+# those that a preset has to ask for, or to have tried
+ON_REQUEST: Mapping[str, str] = {"few_labels": "16_few_labels", "ladder": "17_ladder"}
 SUMMARIES: Mapping[str, str] = {"scorecard": "12_scorecard", "performance": "15_performance"}  # of all other pages
 SET_NAMES = (
     "pool",
@@ -48,8 +52,10 @@ SET_NAMES = (
     "metadata",
 )
 ABOUT_MACHINES = ("planner", "scaling", "performance")  # those that read the benchmarks
-READS_PUBLISHED = ("load_published", "findings")  # what a page calls that shows published records of its preset
-ABOUT_IMAGES = ("hashtags", "recipes", "scaling")  # those that need no trained network of the preset
+# what a page calls that shows published records of its preset, or the protocol that they were made under
+READS_PUBLISHED = ("load_published", "findings", "load_ladder")
+READS_BESIDE = "load_beside"  # and those of the other edition in its book
+ABOUT_IMAGES = ("hashtags", "recipes", "scaling", "ladder")  # those that need no trained network of the preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +70,20 @@ class Stage:
 
 
 def plan_stages(
-    preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None
+    preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None, published: bool = False
 ) -> tuple[Preset, list[Stage]]:
     """The preset, and the stages that make its pages; see :func:`plan_with_outlook`."""
-    preset, stages, _ = plan_with_outlook(preset_name, data=data, settings=settings)
+    preset, stages, _ = plan_with_outlook(preset_name, data=data, settings=settings, published=published)
     return preset, stages
 
 
 def plan_with_outlook(
-    preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None
+    preset_name: str, *, data: str = "", settings: Mapping[str, Any] | None = None, published: bool = False
 ) -> tuple[Preset, list[Stage], Outlook]:
     """The preset, the stages that make its pages, and what its images are not enough for.
 
     A method that cannot be trained on these images has no stage; any other page that has nothing to show is made,
-    quickly, and says why.
+    quickly, and says why. Pages of ``published`` results need no images: none are looked at.
 
     Raises:
         ValueError: unknown preset or setting, missing images, methods that start from each other in a circle.
@@ -89,8 +95,11 @@ def plan_with_outlook(
         "settings": dict(settings or {}),
     }
     preset = load_preset(preset_name, {**({"data.root": parameters["data"]} if data else {}), **(settings or {})})
-    check_images(preset)
-    outlook = look_ahead(preset)
+    if published:
+        outlook = Outlook(tuple(preset.methods), {}, (), {})
+    else:
+        check_images(preset)
+        outlook = look_ahead(preset)
     methods = {name: preset.method(name) for name in outlook.methods}
     pages = {name: f"pretraining_{name}" for name in methods}
     stages = [Stage(page="data", notebook=_notebook("01_data"), parameters=parameters)]
@@ -124,8 +133,8 @@ def plan_with_outlook(
 
 def evaluations_of(preset: Preset) -> dict[str, str]:
     """The pages that look at the trained networks of a preset, those it asks for included: page -> notebook."""
-    asked = ("few_labels",) if preset.low_shot.shares else ()
-    return {**EVALUATIONS, **{page: ON_REQUEST[page] for page in asked}}
+    asked = {"few_labels": bool(preset.low_shot.shares), "ladder": ladder_folder(preset).is_dir()}
+    return {**EVALUATIONS, **{page: notebook for page, notebook in ON_REQUEST.items() if asked[page]}}
 
 
 def stage_keys(stages: Sequence[Stage], preset: Preset) -> dict[str, str]:
@@ -152,7 +161,8 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
     """
     images, results = _images_stamp(preset), project_root() / "results"
     # most pages show published records beside those of the run; three read what was measured of machines
-    stamps = {folder: folder_stamp(results / folder) for folder in (preset.name, "benchmarks")}
+    beside = BESIDE.get(preset.name, "")
+    stamps = {folder: folder_stamp(results / folder) for folder in (preset.name, "benchmarks", beside) if folder}
     found: dict[str, dict[str, str]] = {}
     left: dict[str, str] = {}
     for stage in in_order(stages):
@@ -186,6 +196,7 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
             stage.notebook.name: config_hash(source_of(notebook)),
             **{f"dclib/{module}": code_hash(module) for module in sorted(shown)},
             **({"published records": stamps[read]} if read else {}),
+            **({f"records of {beside}": stamps[beside]} if beside and READS_BESIDE in code else {}),
         }
     return found
 
@@ -266,8 +277,8 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def folder_stamp(folder: Path) -> str:
-    """Hash of the records below a folder; their content, so that a fresh clone has the same."""
-    files = sorted(folder.rglob("*.json"))
+    """Hash of the records below a folder and of their protocol; content, so that a fresh clone has the same."""
+    files = sorted([*folder.rglob("*.json"), *folder.glob(PROTOCOL)])
     return config_hash([(str(path.relative_to(folder)), path.read_text(encoding="utf-8")) for path in files])
 
 

@@ -21,16 +21,27 @@ SHOWN_CHANGES = 6  # sources that a notice on a stale page names
 
 
 def status_page(
-    preset: Preset, stages: Sequence[Stage], keys: Mapping[str, str], folder: Path, listed: Sequence[str]
+    preset: Preset,
+    stages: Sequence[Stage],
+    keys: Mapping[str, str],
+    folder: Path,
+    listed: Sequence[str],
+    *,
+    other: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> str:
-    """A page: what ran for each page of the book, when, how long, where and on which versions."""
+    """A page: what ran for each page of the book, when, how long, where and on which versions.
+
+    ``other``: of another edition in it, folder of its pages -> page -> run card, all of them up to date.
+    """
     ran = {stage.page: card for stage in stages if (card := read_card(folder, stage.page))}
     devices = _devices(folder / "records")
     rows = [
         "| Page | Notebook | Time | Device | Finished | Key | State |",
         "|---|---|---|---|---|---|---|",
-        *(_status_row(page, card, keys[page], devices, listed) for page, card in ran.items()),
+        *(_status_row(f"{STAGES}/{page}", card, keys[page], devices, listed) for page, card in ran.items()),
     ]
+    for name, cards in (other or {}).items():
+        rows += [_status_row(f"{name}/{page}", card, card["key"], {}, listed) for page, card in cards.items()]
     versions = {f"{name} {version}" for card in ran.values() for name, version in card["versions"].items()}
     parts = [
         "# What ran",
@@ -79,11 +90,11 @@ def stale_notice(changed: Sequence[str]) -> str:
     )
 
 
-def published_notice(origin: str) -> str:
-    """Of a page of the published edition."""
+def published_notice(origin: str, command: str = "make book") -> str:
+    """Of a page of a published edition; ``command`` makes one's own."""
     return (
         "```{note}\nPublished edition. What this page shows was not measured here: "
-        f"{origin}. `make book` trains on this machine and puts its own numbers in their place.\n```"
+        f"{origin}. `{command}` trains on this machine and puts its own numbers in their place.\n```"
     )
 
 
@@ -95,7 +106,7 @@ def _status_row(
     state = "up to date" if card["key"] == key else "older than its sources"
     state = "published edition" if card.get("edition") else state
     cells = [
-        f"[](../{STAGES}/{page})" if f"{STAGES}/{page}" in listed else f"`{page}`",
+        f"[](../{page})" if page in listed else f"`{page.removeprefix(f'{STAGES}/')}`",
         f"`{card['notebook']}`",
         show_seconds(card["seconds"]).replace(" ", "\u00a0"),  # in one line
         device,

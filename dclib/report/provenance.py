@@ -13,6 +13,7 @@ from dclib.report.display import Fragment
 from dclib.report.series import order_methods, plural, title_of
 
 CODE_SHOWN = 7  # digits of a hash that tell one code from another
+DATA_FOLDER = "data"  # of the files to download, in the book
 WHOSE = {True: "published", False: "own"}  # how files to download tell records apart that stand beside each other
 VARIANTS = ("recipe", "setting", "split", "features")  # keys by which runs of one method and stage are meant to differ
 
@@ -28,13 +29,14 @@ def load_records(preset: Preset) -> list[Record]:
     return [r for r in wanted if r.card and (r.card.seed in preset.seeds or r.card.method == DATA)]
 
 
-def strip(records: Sequence[Record], published: Sequence[Record] = ()) -> Fragment:
+def strip(records: Sequence[Record], published: Sequence[Record] = (), *, folder: str = "") -> Fragment:
     """Whose the records above it are, and what they were made with: a line that opens, and one for those published.
 
-    With a warning where they do not match.
+    With a warning where they do not match. ``folder`` is where below its data the book keeps their files, if they are
+    not those of its own runs and pages.
     """
     lines = [
-        _line(of, there)
+        _line(of, there, folder)
         for of, there in ((records, edition() is not None), (published, True))
         if any(record.card for record in of)
     ]
@@ -42,14 +44,14 @@ def strip(records: Sequence[Record], published: Sequence[Record] = ()) -> Fragme
     return sum(lines[1:], start=lines[0]) if lines else nothing
 
 
-def _line(records: Sequence[Record], published: bool) -> Fragment:
+def _line(records: Sequence[Record], published: bool, folder: str = "") -> Fragment:
     """The line of records that are all published, or all this machine's."""
     cards, warnings = cards_of(records), find_mismatches(records)
     line = _summary(cards, published)
     rows = [(name, value) for name, value in _details(cards) if value]
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     alarm = "".join(f"<p><strong>Mind:</strong> {escape(warning)}</p>" for warning in warnings)
-    files = "".join(f" {_links(stage)}" for stage in dict.fromkeys(card.stage for card in cards))
+    files = "".join(f" {_links(stage, folder)}" for stage in dict.fromkeys(card.stage for card in cards))
     rows_html = f"{listed}<dt>files, in the book</dt><dd>{files} (whose: {WHOSE[published]})</dd>"
     html = (
         f'{alarm}<details class="dclib-provenance" style="font-size:.85em"><summary>{escape(line)}</summary>'
@@ -81,10 +83,11 @@ def under_pictures(preset: Preset, stage: str, method: str, seed: int) -> Fragme
     return strip(used) if used else None
 
 
-def _links(stage: str) -> str:
+def _links(stage: str, folder: str) -> str:
     """Links to the records of a stage as the book keeps them, beside its folder of pages."""
     name = escape(stage)
-    return f'<a href="../data/{name}.json">{name}.json</a> <a href="../data/{name}.csv">{name}.csv</a>'
+    place = "/".join(filter(None, (DATA_FOLDER, escape(folder), name)))
+    return f'<a href="../{place}.json">{name}.json</a> <a href="../{place}.csv">{name}.csv</a>'
 
 
 def find_mismatches(records: Sequence[Record]) -> list[str]:

@@ -7,7 +7,7 @@ whether with other settings, images or code than the run's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from matplotlib.axes import Axes
@@ -21,6 +21,9 @@ from dclib.report.series import listed, over_seeds, plural, seeds_of
 from dclib.report.tables import NO_VALUE, Cell, Row, Table
 
 HASHES = {"config_hash": "settings", "data_hash": "images", "code_hash": "code"}  # of a run card, and their names
+
+# preset -> the other edition that stands in its book, with pages of its own: what was drawn, and what was photographed
+BESIDE: Mapping[str, str] = {"pocket": "photographs"}
 
 LONG_TITLE = 16  # characters of a panel's title that leave room for whose it is
 LONG_CELL = 20  # characters of a cell that are not said twice
@@ -41,6 +44,13 @@ def load_published(preset: Preset, records: Sequence[Record], *, all_methods: bo
         if r.card and (r.card.stage, "" if all_methods else r.card.method) in about
     ]
     return found if len(seeds_of(found)) > len(seeds_of(records)) else []
+
+
+def load_beside(preset: Preset) -> dict[str, list[Record]]:
+    """The records of the other edition that stands in the book of a preset, by its name, where there is one."""
+    name = BESIDE.get(preset.name, "")
+    found = read_records(project_root() / "results" / name / "records") if name else []
+    return {name: found} if found else {}
 
 
 def label_of(records: Sequence[Record]) -> str:

@@ -16,10 +16,12 @@ from typing import Literal
 from dclib.paper import CLAIMS, Claim
 from dclib.presets import edition
 from dclib.records import Record
-from dclib.report.display import Fragment, say
+from dclib.report.display import Fragment, fold, say
 from dclib.report.evidence import gather
 from dclib.report.finder import published_records
 from dclib.report.margins import Check, Evidence, precision
+from dclib.report.protocol import under_protocol
+from dclib.report.provenance import strip
 from dclib.report.scale import comparability, small_tables
 from dclib.report.series import listed, plural, seeds_of, spread
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
@@ -144,6 +146,18 @@ def published_scorecard(published: Sequence[Record]) -> Fragment | Table:
     verdicts = judge(published, [claim for claim in CLAIMS if claim.is_the_papers])
     table = scorecard_table(verdicts, caption=f"Published records, {plural(len(seeds_of(published)), 'seed')}")
     return replace(table, beside=published)
+
+
+def margins_beside(beside: Mapping[str, Sequence[Record]], claims: Sequence[Claim]) -> Fragment:
+    """Of editions of other images: the verdicts counted, the protocol they were made under, and every margin."""
+    parts = [Fragment("", "")]
+    for name, records in beside.items():
+        verdicts = judge(records, claims)
+        table = replace(scorecard_table(verdicts, caption=f"The same claims, judged from records of {name}"), notes=())
+        shown = Fragment(table._repr_html_(), repr(table)) + strip([], records, folder=name)
+        parts += [say(f"{name.capitalize()}: {tally(verdicts)}."), under_protocol(name, records)]
+        parts.append(fold(f"Every margin of the {name}, as a table", shown))
+    return sum(parts[1:], start=parts[0])
 
 
 def tally(verdicts: Sequence[Verdict], whose: str = "") -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from math import copysign, sqrt
 
+from dclib.config import DataConfig
 from dclib.paper import Claim
 from dclib.records import Record
 from dclib.report.display import Fragment
@@ -23,10 +24,12 @@ from dclib.report.findings import (
     published_check,
 )
 from dclib.report.margins import Check
+from dclib.report.names import names_in
 from dclib.report.published import label_of
 from dclib.report.scorecard import OUTCOMES, Outcome, Verdict, judge
 from dclib.report.series import listed, plural, seeds_of
 
+DRAWINGS = names_in(DataConfig()).images  # what stands in a book beside editions of other images
 TICKS = (1, 5, 20, 50)  # hundredths of a range, on both sides of zero; all but the first are written out
 EDGE = 100.0  # of the scale: a whole range
 ROOM = 48.0  # per cent of the strip's width on either side of zero
@@ -78,13 +81,29 @@ class Lane:
         return f"{self.label[:1].upper()}{self.label[1:]}{f' ({self.seeds})' if self.seeds else ''}"
 
 
-def lanes_of(records: Sequence[Record], published: Sequence[Record], claims: Sequence[Claim]) -> list[Lane]:
-    """This run judged, and beside it the published records where there are any."""
-    lanes = [Lane(label_of(records), _seeds(records), judge(records, claims))] if records or not published else []
+def lanes_of(
+    records: Sequence[Record],
+    published: Sequence[Record],
+    claims: Sequence[Claim],
+    beside: Mapping[str, Sequence[Record]] | None = None,
+) -> list[Lane]:
+    """This run judged, and beside it the published records where there are any.
+
+    ``beside``: records of editions of other images, by their names; then the first lanes are called those of drawings.
+    """
+    drawn = f"{DRAWINGS}, " if beside else ""
+    lanes = [_lane(f"{drawn}{label_of(records)}", records, claims)] if records or not published else []
     if published:
-        label = plural(len(seeds_of(published)), "published seed")
-        lanes.append(Lane(label, _seeds(published), judge(published, claims)))
-    return lanes
+        lanes.append(_lane(f"{drawn}{_published(published)}", published, claims))
+    return lanes + [_lane(f"{name}, {_published(found)}", found, claims) for name, found in (beside or {}).items()]
+
+
+def _lane(label: str, records: Sequence[Record], claims: Sequence[Claim]) -> Lane:
+    return Lane(label, _seeds(records), judge(records, claims))
+
+
+def _published(records: Sequence[Record]) -> str:
+    return plural(len(seeds_of(records)), "published seed")
 
 
 def verdict_picture(lanes: Sequence[Lane]) -> Fragment:

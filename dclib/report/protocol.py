@@ -1,0 +1,51 @@
+"""Whether records were made under the protocol that was written before them: what is measured, judged, and a failure.
+
+A run card carries the hash of the protocol that its run was made under, and a file beside the records is the protocol:
+where it was changed after a run, the two differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from dclib.presets import project_root
+from dclib.records import Record
+from dclib.report.display import Fragment, say
+from dclib.report.provenance import cards_of
+from dclib.report.series import listed, plural
+
+PROTOCOL = "PROTOCOL.md"  # in the folder of an edition's results
+DIGITS = 12  # of its hash
+
+
+def protocol_hash(path: Path) -> str:
+    """The hash of a protocol as it is now; empty where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS] if path.is_file() else ""
+
+
+def protocol_words(records: Sequence[Record], path: Path) -> str:
+    """Under which protocol some records were made, in a sentence; empty where neither they nor a file name one."""
+    now, cards = protocol_hash(path), cards_of(records)
+    made = [card.protocol for card in cards]
+    under = sum(hash_ == now for hash_ in made if hash_)
+    others = sorted({hash_ for hash_ in made if hash_ and hash_ != now})
+    without = made.count("")
+    if not cards or (not now and without == len(made)):
+        return ""
+    its = f"its hash is {now}" if now else f"no file {PROTOCOL} is there now"
+    if under == len(made):
+        return f"All {plural(under, 'run')} were made under the protocol that was committed before them ({its})."
+    parts = [f"{under} under the protocol as it is now"] if under else []
+    if others:
+        parts.append(f"{len(made) - under - without} under another protocol ({listed(others)})")
+    if without:
+        parts.append(f"{without} under no protocol")
+    return f"Of {plural(len(made), 'run')}, {listed(parts)} ({its})."
+
+
+def under_protocol(name: str, records: Sequence[Record]) -> Fragment:
+    """The sentence about records of the edition ``name``; nothing where there is none to say."""
+    said = protocol_words(records, project_root() / "results" / name / PROTOCOL)
+    return say(said) if said else Fragment("", "")

@@ -1,0 +1,91 @@
+"""The image sets that the pictures of a page are drawn from. No torch here, unless something is to be measured.
+
+Published results need no images, and none of other people's come with them: a picture is kept as names of images, and
+drawn where their set is on this machine. Where it is not, a sentence stands in its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dclib.config import DataConfig, Preset
+from dclib.data.images import ImageSet
+from dclib.data.layouts import find_split, open_split
+from dclib.data.public_sets import missing_set
+from dclib.presets import data_root, edition, runs_folder
+
+
+class AbsentImagesError(ValueError):
+    """Pictures of a set were to be drawn that is not on this machine; the message says what to do for them."""
+
+
+@dataclass(frozen=True)
+class AbsentSet:
+    """A set of images that is not on this machine."""
+
+    name: str  # of its file or folder in the preset
+    advice: str  # how to get it, as a sentence
+
+    @property
+    def sentence(self) -> str:
+        """What stands in place of its pictures."""
+        return (
+            f"The pictures that belong here are not shown: no photographs come with this book, and {self.name} is not "
+            f"on this machine. {self.advice}"
+        )
+
+
+@dataclass(frozen=True)
+class ShownSets:
+    """The image sets of a preset; None where it has no such set."""
+
+    root: Path
+    pool: ImageSet | AbsentSet
+    objects_train: ImageSet | AbsentSet | None
+    objects_test: ImageSet | AbsentSet | None
+    scenes_train: ImageSet | AbsentSet | None
+    scenes_test: ImageSet | AbsentSet | None
+
+
+def sets_to_show(preset: Preset) -> ShownSets:
+    """The sets that a run reads; of those that published results were made from, the ones that are there.
+
+    Raises:
+        ValueError: as :func:`dclib.train.runs.prepare_data`, where no published results are shown.
+    """
+    data = preset.data
+    if edition() is None or data.is_drawn:
+        from dclib.train.runs import prepare_data
+
+        found = prepare_data(preset)
+        labelled = (found.objects_train, found.objects_test, found.scenes_train, found.scenes_test)
+        return ShownSets(found.root, found.pool, *labelled)
+    names = ("objects_train", "objects_test", "scenes_train", "scenes_test")
+    pool = _published_set(data, "pool") or absent_set(data, "pool")
+    return ShownSets(data_root(data), pool, *(_published_set(data, name) for name in names))
+
+
+def present(images: ImageSet | AbsentSet) -> ImageSet:
+    """The set, to draw from it; AbsentImagesError where it is not here."""
+    if isinstance(images, AbsentSet):
+        raise AbsentImagesError(images.sentence)
+    return images
+
+
+def absent_set(data: DataConfig, name: str) -> AbsentSet:
+    """What is known of a set of these settings that is not here: how to get it."""
+    public = missing_set(data)
+    if public:
+        return AbsentSet(public.title, f"The command {public.command} gets it, and make book draws them then.")
+    named = Path(getattr(data, name).split("|")[0].strip()).name
+    return AbsentSet(named, f"With the folder {named} in {data.root}, make book draws them.")
+
+
+def _published_set(data: DataConfig, name: str) -> ImageSet | AbsentSet | None:
+    """One set as it is, for the names in published pictures are names in it; None where the settings have no such."""
+    try:
+        find_split(data_root(data), getattr(data, name), name=name)
+    except ValueError:
+        return absent_set(data, name)
+    return open_split(data_root(data), getattr(data, name), name=name, cache=runs_folder())
