@@ -25,6 +25,7 @@ from dclib.report.provenance import DATA_FOLDER
 from dclib.report.tables import run_table
 
 ABOUT, PROTOCOL_PAGE, LADDER_PAGE = "about", "protocol", "ladder"
+DRAWN = "of-drawings"  # tag of a cell that only a page about drawings needs
 SCORECARD = f"{STAGES}/scorecard"  # the page of both editions, before which the part stands
 
 
@@ -103,6 +104,7 @@ class Part:
 
     def moved(self, notebook: dict[str, Any]) -> dict[str, Any]:
         """An executed page as one of this part, in place."""
+        notebook["cells"] = [c for c in notebook["cells"] if DRAWN not in c["metadata"].get("tags", [])]
         titled = False
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,10 +23,14 @@ from dclib.report.series import accuracy_by_layer, final_values, history, order_
 
 SHOWN_LAYERS = (5, 11, 12, 13)  # one early layer, and the last three, where the methods differ
 FIGURE = "accuracy.png"
+MADE = ("records", "pictures", FIGURE)  # what is published of a run; a protocol or a ladder beside it stays
+OF_IMAGES = "first-layer-"  # begins the name of what can be seen through a network: a picture, if a strange one
 
 
 def publish(preset: Preset) -> Path:
     """Copy what a preset's pages show to ``results/<preset>``, draw their figure, and renew README's table of them.
+
+    What else is in that folder, such as a protocol, stays as it is.
 
     Raises:
         ValueError: nothing was measured, or the records were not all made alike.
@@ -41,6 +46,9 @@ def publish(preset: Preset) -> Path:
     text = readme.read_text(encoding="utf-8")
     # the table is written first and put in its place last: it never tells of records that are not there
     with replacing(readme) as table, replacing_folder(folder) as new:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in MADE:
+                (shutil.copytree if path.is_dir() else shutil.copyfile)(path, new / path.name)
         for path in record_files(preset):
             write_atomically(new / "records" / path.parent.name / path.name, path.read_bytes())
         for path in picture_files(preset):
@@ -64,10 +72,14 @@ def record_files(preset: Preset) -> list[Path]:
 
 
 def picture_files(preset: Preset) -> list[Path]:
-    """What the pictures of a preset's pages are made of, and the clusters of its pool, of its methods and seeds."""
+    """What the pictures of a preset's pages are made of, and the clusters of its pool, of its methods and seeds.
+
+    Of photographs their names, never what they show: they are other people's.
+    """
     known = tuple(f"-{method}-s{seed}" for method in preset.methods for seed in preset.seeds)
     folder = runs_folder() / preset.name / "pictures"
-    return [path for path in sorted(folder.glob("*.*")) if path.stem.endswith(known)]
+    found = [path for path in sorted(folder.glob("*.*")) if path.stem.endswith(known)]
+    return [path for path in found if preset.data.is_drawn or not path.name.startswith(OF_IMAGES)]
 
 
 def draw(records: Sequence[Record]) -> Figure:

@@ -25,15 +25,13 @@ class AbsentSet:
     """A set of images that is not on this machine."""
 
     name: str  # of its file or folder in the preset
+    title: str  # what it is called on a page
     advice: str  # how to get it, as a sentence
 
     @property
     def sentence(self) -> str:
         """What stands in place of its pictures."""
-        return (
-            f"The pictures that belong here are not shown: no photographs come with this book, and {self.name} is not "
-            f"on this machine. {self.advice}"
-        )
+        return f"Not shown here: the book brings no photographs, and {self.title} is not on this machine. {self.advice}"
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,10 @@ def present(images: ImageSet | AbsentSet) -> ImageSet:
 
 def absent_set(data: DataConfig, name: str) -> AbsentSet:
     """What is known of a set of these settings that is not here: how to get it."""
-    public = missing_set(data)
+    public, named = missing_set(data), getattr(data, name).split("|")[0].strip()
     if public:
-        return AbsentSet(public.title, f"The command {public.command} gets it, and make book draws them then.")
-    named = Path(getattr(data, name).split("|")[0].strip()).name
-    return AbsentSet(named, f"With the folder {named} in {data.root}, make book draws them.")
+        return AbsentSet(named, public.title, f"The command {public.command} gets it, and make book draws it then.")
+    return AbsentSet(named, named, f"With {named} in the folder {data.root}, make book draws it.")
 
 
 def _published_set(data: DataConfig, name: str) -> ImageSet | AbsentSet | None:
