@@ -9,7 +9,7 @@ from failing_disk import each_failure
 from synthetic_records import make_card, make_curve, make_probes, make_training
 
 from dclib.presets import parse_preset
-from dclib.press.publish import SHOWN_LAYERS, publish, renew_block, results_table
+from dclib.press.publish import SHOWN_LAYERS, picture_files, publish, renew_block, results_table
 from dclib.records import read_records, select, write_records
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +74,39 @@ def test_records_are_published_as_they_were_measured(project):
     assert read_records(folder / "records") == read_records(project / "runs" / "tiny" / "records")
     assert (folder / "accuracy.png").read_bytes()[:4] == b"\x89PNG"
     assert "14.0" in (project / "README.md").read_text()
+
+
+def test_what_else_lies_beside_published_records_stays(project):
+    kept = {
+        "PROTOCOL.md": "written before",
+        "ladder/records/pretrain/k8-s100.json": "{}",
+        "ladder.yaml": "seeds: [100]",
+    }
+    for name, text in kept.items():
+        (project / "results" / "tiny" / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / "results" / "tiny" / name).write_text(text)
+    measure(project, 0)
+    folder = publish(preset())
+    assert {name: (folder / name).read_text() for name in kept} == kept
+    assert {path.name for path in folder.iterdir()} == {
+        "PROTOCOL.md",
+        "ladder",
+        "ladder.yaml",
+        "records",
+        "accuracy.png",
+    }
+
+
+@pytest.mark.parametrize(("root", "published"), [("", True), ("data/cifar10", False)])
+def test_no_picture_of_a_photograph_is_published(project, root, published):
+    """What is seen through a first layer is one; names of images are not."""
+    pictures = project / "runs" / "tiny" / "pictures"
+    pictures.mkdir(parents=True)
+    for name in ("clusters-rotnet-s0.json", "first-layer-rotnet-s0.npz", "clusters-rotnet-s7.json"):
+        (pictures / name).write_text("")
+    own = parse_preset("tiny", {"seeds": [0, 1], "methods": {"rotnet": None}, "data": {"root": root}})
+    names = ["clusters-rotnet-s0.json", *(["first-layer-rotnet-s0.npz"] if published else [])]
+    assert [path.name for path in picture_files(own)] == names
 
 
 def test_a_disk_that_fails_at_any_write_leaves_what_was_published(project, monkeypatch):

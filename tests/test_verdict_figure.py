@@ -74,6 +74,28 @@ def test_a_row_has_both_sets_of_seeds_and_the_papers_mark() -> None:
     assert "3 published seeds" in row.text
 
 
+def test_another_edition_has_a_column_of_its_own_with_its_own_records() -> None:
+    """Drawings, photographs and the paper: of a claim that one of them cannot decide the column says why."""
+    drawn, photographed = classified({0: 9.0, 1: 10.0, 2: 11.0}), classified({0: -4.0, 1: -4.5})
+    claims = [claim("C9"), claim("C1")]
+    lanes = lanes_of(drawn, [], claims, {"photographs": photographed})
+    assert [lane.title for lane in lanes] == [
+        "Drawings, this run (seeds 0, 1 and 2)",
+        "Photographs, 2 published seeds (seeds 0 and 1)",
+    ]
+    soup = BeautifulSoup(verdict_picture(lanes).html, "html.parser")
+    decided, undecided = soup.select(".claim-row[id]")
+    ours, theirs = decided.select("svg.claim-track")
+    assert places(ours, "holds") == [pytest.approx(place_of(m, "points"), abs=0.06) for m in (9.0, 10.0, 11.0)]
+    assert places(theirs, "does-not-hold") == [pytest.approx(place_of(m, "points"), abs=0.06) for m in (-4.0, -4.5)]
+    assert (
+        len(ours.find_all("svg", recursive=False)) == len(theirs.find_all("svg", recursive=False)) == 1
+    )  # the paper's
+    assert [lane.text.count("no records of it in this preset") for lane in undecided.select(".claim-lane")] == [1, 1]
+    assert [lane.select_one("svg.claim-mark path")["d"] for lane in undecided.select(".claim-lane")] == ["M-6 0H6"] * 2
+    assert [lane.title for lane in lanes_of(drawn, [], claims)] == ["This run (seeds 0, 1 and 2)"]
+
+
 def test_a_verdict_is_told_by_shape_as_well_as_by_colour() -> None:
     assert len(set(SHAPES.values())) == len(SHAPES) == 4
     strip = BeautifulSoup(verdict_strip(lanes_of([], [], CLAIMS)).html, "html.parser")

@@ -36,13 +36,14 @@ def protocol_words(records: Sequence[Record], path: Path) -> str:
         return ""
     its = f"its hash is {now}" if now else f"no file {PROTOCOL} is there now"
     if under == len(made):
-        return f"All {plural(under, 'run')} were made under the protocol that was committed before them ({its})."
+        whole = "The run was" if under == 1 else f"All {under} runs were"
+        return f"{whole} made under the protocol that was written before ({its})."
     parts = [f"{under} under the protocol as it is now"] if under else []
     if others:
-        parts.append(f"{len(made) - under - without} under another protocol ({listed(others)})")
+        parts.append(f"{len(made) - under - without} under another one ({listed(others)})")
     if without:
-        parts.append(f"{without} under no protocol")
-    return f"Of {plural(len(made), 'run')}, {listed(parts)} ({its})."
+        parts.append(f"{without} under none")
+    return f"Protocol, of {plural(len(made), 'run')}: {', '.join(parts)} ({its})."
 
 
 def under_protocol(name: str, records: Sequence[Record]) -> Fragment:
