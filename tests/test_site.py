@@ -39,6 +39,7 @@ from dclib.press.search import page_words, write_search_texts
 from dclib.report.display import show
 from dclib.report.names import DRAWN_NOTICE
 from dclib.report.provenance import strip
+from dclib.report.published import BESIDE
 from dclib.report.tables import probe_table
 from dclib.report.verdict_figure import lanes_of, verdict_picture
 
@@ -230,8 +231,9 @@ def is_drawn(site: Path) -> bool:
 
 def faults(site: Path) -> list[str]:
     """Everything wrong with a built site, one line each."""
-    checks = (*PAGE_CHECKS, *([drawings_called_real] if is_drawn(site) else []))
-    found = [f"{page.name}: {fault}" for page in pages_of(site) for check in checks for fault in check(page)]
+    found = [f"{page.name}: {fault}" for page in pages_of(site) for check in PAGE_CHECKS for fault in check(page)]
+    drawn = [page for page in pages_of(site) if page.path.parent.name not in BESIDE.values()] if is_drawn(site) else []
+    found += [f"{page.name}: {fault}" for page in drawn for fault in drawings_called_real(page)]
     for path in sorted(site.rglob("*")):
         name = path.relative_to(site).as_posix()
         if path.suffix == ".css":
@@ -600,6 +602,13 @@ def test_a_drawing_called_real_is_found_in_a_drawn_book_only(small_site: Path, f
     found = faults(small_site)
     assert found
     assert all(line.startswith("page.html: ") for line in found), found
+    above = fragment.replace('src="', 'src="../')
+    (small_site / "photographs").mkdir()  # the pages of another edition are of real ones
+    (small_site / "photographs" / "page.html").write_text(
+        (small_site / "stages" / "data.html")
+        .read_text()
+        .replace("</article>", f'<div class="cell_output">{above}</div></article>')
+    )
     good = "<figcaption>Drawn stand-in for VOC2007; the paper's numbers are of the real one.</figcaption>"
     page.write_text(GOOD.replace("</article>", f'<div class="cell_output">{good}</div></article>'))
     assert faults(small_site) == []
