@@ -80,7 +80,8 @@ def by_places(columns: Tensor, groups: int) -> Tensor:
 
     Then minima of groups are those of whole runs of numbers, which a CPU finds several times faster.
     """
-    return columns.unflatten(-1, (groups, -1)).transpose(-1, -2).flatten(-2).contiguous()
+    placed: Tensor = columns.unflatten(-1, (groups, -1)).transpose(-1, -2)
+    return placed.flatten(-2).contiguous()
 
 
 def lowest_by_groups(scores: Tensor, groups: int) -> tuple[Tensor, Tensor]:
