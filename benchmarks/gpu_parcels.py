@@ -104,9 +104,10 @@ def _contents(work: Path, patterns: Sequence[str]) -> Iterator[tuple[str, bytes]
     unfinished = []
     for name, path, preset, method in _networks(work, patterns):
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        if is_finished(saved["state"], preset, method):
+        state = saved["state"]
+        if state["epoch"] >= preset.method(method).train.epochs:
             yield name, _lean(saved)
-        else:
+        elif state["epoch"] or state["step"] or state["clusterings"]:  # one that may have stopped early, too
             unfinished.append((name, path))
     for name, path in unfinished:
         yield name, path.read_bytes()
@@ -128,11 +129,6 @@ def _networks(work: Path, patterns: Sequence[str]) -> Iterator[tuple[str, Path, 
         if kept:
             path = max(kept, key=lambda path: path.stat().st_mtime)
             yield path.relative_to(work).as_posix(), path, preset, method
-
-
-def is_finished(state: dict[str, Any], preset: Preset, method: str) -> bool:
-    """Whether no step is left to take from a checkpoint; of one that may stop early it is not known."""
-    return bool(state["epoch"] >= preset.method(method).train.epochs)
 
 
 def _lean(saved: dict[str, Any]) -> bytes:

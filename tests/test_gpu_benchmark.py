@@ -164,7 +164,7 @@ def test_missing_packages_are_named_in_a_sentence(module, monkeypatch, capsys):
 
 # many at once
 
-LONG = 150  # epochs of the training that is cut off: some seconds
+LONG = 60  # epochs of the training that is cut off: seconds
 SMALL = """
 seeds: [3]
 data: {root: data/cifar10, pool: train, objects_train: train, objects_test: test, scenes_train: "", scenes_test: "",
@@ -179,7 +179,7 @@ CHAIN = """
   wrong: {method: rotnet, train: {lr: 1.0e+30}}
   after_wrong: {method: deepercluster, init: wrong}
   second: {method: deepercluster, init: first}
-  first: {method: rotnet, train: {epochs: 150}}
+  first: {method: rotnet, train: {epochs: 60}}
 """
 
 
@@ -207,7 +207,7 @@ def test_the_longest_chain_begins_and_what_is_trained_is_probed_first(module, pr
     together, preset = module("gpu_together"), load_preset(presets[0])
     jobs = {m: together.Job(preset, m, 3, 32, tmp_path / m, "key") for m in preset.methods}
     methods = [job.method for job in together.in_order([*jobs.values()])]
-    assert methods == ["first", "wrong", "after_wrong", "second"]  # 151, 2, 1 and 1 epochs
+    assert methods == ["first", "wrong", "after_wrong", "second"]  # 61, 2, 1 and 1 epochs
     jobs["first"].mark("trained").write_text("key")
     jobs["after_wrong"].mark("done").write_text("of other code")
     jobs["wrong"].mark("done").write_text("key")
