@@ -62,10 +62,10 @@ def run(options: argparse.Namespace) -> int:
         read_archive(options.records, options.work)
     roots = [unpack(packed, options.work / "images") for packed in options.images]
     size, changes = setting.size, dict(options.set)
-    presets = [preset_among(name, roots, size, changes) for name in options.presets]
+    presets = [preset_among(name, options.work / "images", size, changes) for name in options.presets]
     presets = presets or [preset_for(root, size, changes) for root in roots]
     refuse_lesser(setting.rank, _results().glob("benchmarks/gpu-*.json") if options.measure else ())
-    for preset in presets:
+    for preset in presets if not options.presets else ():
         refuse_lesser(setting.rank, _results().glob(f"{preset.name}/records/*/*.json"))
     print(f"{setting.size} size on {device}", flush=True)
     left, wrong = measure_parts(setting, deadline) if options.measure else ([], [])

@@ -15,7 +15,7 @@ from gpu_records import TOY_NAME
 from dclib.config import Preset
 from dclib.data.images import ImageSet, balanced_subset
 from dclib.data.layouts import find_split, open_images
-from dclib.presets import load_preset, preset_folder
+from dclib.presets import data_root, load_preset, preset_folder
 from dclib.records import make_folder, replacing
 
 PRESETS = {"cifar10": "cifar10_gpu", "imagenette112": "imagenette112_gpu"}  # by the packed set's name
@@ -97,18 +97,19 @@ def preset_for(root: Path, size: str, changes: Mapping[str, Any]) -> Preset:
     """The preset of a packed set's folder, as :func:`preset_among`."""
     if root.name not in PRESETS:
         raise ValueError(f"need a set called {' or '.join(PRESETS)}, which have presets; got {root.name!r}")
-    return preset_among(PRESETS[root.name], [root], size, changes)
+    return preset_among(PRESETS[root.name], root.parent, size, changes)
 
 
-def preset_among(name: str, roots: Sequence[Path], size: str, changes: Mapping[str, Any]) -> Preset:
+def preset_among(name: str, images: Path, size: str, changes: Mapping[str, Any]) -> Preset:
     """A preset by name or path, with changes of single settings, or at toy size.
 
-    Its images are those of the unpacked set that is called as its own folder is, or that folder's.
+    Its images are those of the set in the folder ``images`` that is called as its own folder is, else its own.
     """
-    wanted = Path(load_preset(name).data.root)
-    root = next((root for root in roots if root.name == wanted.name), wanted)
+    own = load_preset(name).data
+    unpacked = images / Path(own.root).name
+    root = unpacked if own.root and unpacked.is_dir() else data_root(own)
     small = TOY if size == "toy" else {}
-    preset = load_preset(name, {"data.root": str(root.resolve()), **small, **changes})
+    preset = load_preset(name, {"data.root": str(root.resolve()) if own.root else "", **small, **changes})
     return replace(preset, name=preset.name + TOY_NAME) if size == "toy" else preset
 
 

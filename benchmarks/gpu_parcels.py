@@ -48,19 +48,21 @@ def pack_parcels(
     Returns:
         What was packed and what had no room, in words.
     """
-    said, parts = [], [Part()]
+    said: list[str] = []
+    parts: list[Part] = []
     limit, each = most_mib * 2**20, part_mib * 2**20
     for name, content in _contents(work, patterns):
         packed = gzip.compress(content, mtime=0)
         needs = Part([(name, packed)]).size
-        place = next((part for part in parts if part.size + needs <= each), None)
-        if place is None and len(parts) < PARTS:
-            parts.append(place := Part())
-        if place is None or needs > each or sum(part.size for part in parts) + needs > limit:
+        places = [*parts, Part()][:PARTS]
+        place = next((part for part in places if part.size + needs <= each), None)
+        if place is None or sum(part.size for part in parts) + needs > limit:
             said.append(f"no room for {name}, {needs / 2**20:.1f} MiB")
             continue
+        if not place.members:
+            parts.append(place)
         place.members.append((name, packed))
-    for number, part in enumerate(filter(lambda part: part.members, parts), start=1):
+    for number, part in enumerate(parts, start=1):
         path = target.with_name(f"{target.name}-{number}.tar")
         with replacing(path) as file, tarfile.open(fileobj=file, mode="w") as archive:
             for name, packed in part.members:

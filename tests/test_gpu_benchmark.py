@@ -267,17 +267,18 @@ def test_trainings_side_by_side_go_on_after_the_deadline_and_come_home(
 def test_parcels_have_a_size_and_say_what_has_no_room(module, tmp_path):
     parcels, records = module("gpu_parcels"), tmp_path / "work" / "runs" / "p" / "records" / "pretrain"
     records.mkdir(parents=True)
-    contents = {f"{i}.json": np.random.default_rng(i).bytes(size) for i, size in enumerate((30_000, 90_000, 40_000))}
+    sizes = (30_000, 70_000, 50_000, 40_000)  # the second alone is too large, the last one for all together
+    contents = {f"{i}.json": np.random.default_rng(i).bytes(size) for i, size in enumerate(sizes)}
     for name, content in contents.items():
         (records / name).write_bytes(content)
     said = parcels.pack_parcels(tmp_path / "work", tmp_path / "parcel", [], most_mib=0.1, part_mib=0.06)
-    assert said[0].startswith("no room for runs/p/records/pretrain/1.json")
+    assert [line.split(",")[0][-6:] for line in said if line.startswith("no room for")] == ["1.json", "3.json"]
     paths = sorted(tmp_path.glob("parcel-*.tar"))
     assert len(paths) == 2
     assert all(path.stat().st_size <= 0.06 * 2**20 + tarfile.RECORDSIZE for path in paths)
     parcels.unpack_parcels(paths, tmp_path / "home")
     found = {path.name: path.read_bytes() for path in (tmp_path / "home" / "p").rglob("*.json")}
-    assert found == {name: content for name, content in contents.items() if name != "1.json"}
+    assert found == {name: content for name, content in contents.items() if name in ("0.json", "2.json")}
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("runs/../../evil"))
     with pytest.raises(ValueError, match="need files made by 'gpu.py parcels'"):
@@ -296,5 +297,6 @@ def test_named_splits_are_packed_and_a_set_stands_beside_another(module, packed,
     write_pictures(tmp_path / "scene15" / "test", 8)
     images.pack(tmp_path / "scene15", tmp_path / "scenes.tar.gz")
     images.unpack(tmp_path / "scenes.tar.gz", tmp_path / "out")
-    preset = images.preset_among("cifar10_gpu", [root], "full", {"data.scenes_train": "../scene15/train"})
+    preset = images.preset_among("cifar10_gpu", root.parent, "full", {"data.scenes_train": "../scene15/train"})
     assert len(open_split(preset.data.root, preset.data.scenes_train)) == 8
+    assert images.preset_among("pocket", root.parent, "full", {}).data.root == ""
