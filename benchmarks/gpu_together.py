@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpu_records import Setting
@@ -85,6 +85,7 @@ def jobs_of(preset: Preset, work: Path) -> list[Job]:
     """
     write_atomically(work / "presets" / f"{preset.name}.yaml", preset_text(preset).encode())
     data, decoded = prepare_data(preset), dict[tuple[int, bool], Pixels]()
+    where = replace(preset.data, root=Path(preset.data.root).name)  # the same on another machine
     jobs = []
     for method, config in preset.methods.items():
         images = config.model.image_size, learns_from_objects(config)
@@ -101,7 +102,7 @@ def jobs_of(preset: Preset, work: Path) -> list[Job]:
         check_method(preset, method, decoded[images])
         count = config.train.epoch_images or len(decoded[images])
         for seed in preset.seeds:
-            key = config_hash(method_chain(preset, method), preset.data, preset.probe, seed, code_hash())
+            key = config_hash(method_chain(preset, method), where, preset.probe, seed, code_hash())
             stem = work / "jobs" / f"{preset.name}-{method}-s{seed}"
             jobs.append(Job(preset, method, seed, count, stem, key))
     return jobs
@@ -137,14 +138,16 @@ class Crew:
 
     def start(self) -> None:
         """Begin what can begin."""
-        for job in [job for job in self.waiting if all(o.reached("trained") for o in self._before(job))]:
+        for job in [job for job in self.waiting if self._can_begin(job)]:
             if len(self.at_work) == self.count:
                 return
             self.waiting.remove(job)
             self._begin(job)
 
-    def _before(self, job: Job) -> list[Job]:
-        return [other for other in self.jobs if starts_from(job, other)]
+    def _can_begin(self, job: Job) -> bool:
+        """Whether the network that it starts from is there, or was on another machine: then it is trained anew."""
+        before = [other for other in self.jobs if starts_from(job, other)]
+        return all(other.reached("trained") or other.reached("done") for other in before)
 
     def _begin(self, job: Job) -> None:
         job.log.parent.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ def packed(module: ModuleType, tmp_path) -> Path:
 
 @pytest.mark.slow
 def test_everything_runs_is_recorded_and_published_once(module, project, packed, tmp_path, capsys):
-    call = ["run", "--images", str(packed), "--work", str(tmp_path / "work"), "--device", "cpu"]
+    call = ["run", "--images", str(packed), "--work", str(tmp_path / "work"), "--device", "cpu", "--together", "2"]
     assert module("gpu").main(call) == 0
     results = project / "results"
     assert {path.name for path in (results / "benchmarks").iterdir()} == PARTS
@@ -84,13 +84,15 @@ def test_everything_runs_is_recorded_and_published_once(module, project, packed,
     assert {r.keys["layer"] for r in select(probed, "top1")} == set(range(1, 14))
     # again: nothing is measured anew, here or, from the archive, on another machine
     before = {path: path.read_bytes() for path in results.rglob("*.json")}
+    trained = {path: path.read_bytes() for path in tmp_path.glob("*/jobs/*.log")}
     capsys.readouterr()
     assert module("gpu").main(call) == 0
     elsewhere = ["--work", str(tmp_path / "elsewhere"), "--records", str(tmp_path / "work" / "records.tar")]
     assert module("gpu").main([*call, *elsewhere]) == 0
     said = capsys.readouterr().out
     assert "==" not in said
-    assert "epoch" not in said
+    assert sum(b"epoch 1/1" in log for log in trained.values()) == len(METHODS) - 1  # one is not trained
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/jobs/*.log")} == trained
     assert {path: path.read_bytes() for path in results.rglob("*.json")} == before
     shutil.rmtree(results)
     assert module("gpu").main(["publish", str(tmp_path / "work" / "records.tar")]) == 0
