@@ -160,12 +160,12 @@ class Crew:
         with job.log.open("ab") as log:
             self.at_work[job] = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
-    def look(self) -> None:
-        """Take leave of those that have ended, and say from time to time how far all are."""
+    def look(self, asked: Sequence[int] = ASKED) -> None:
+        """Take leave of those that have ended, ``asked`` to or not, and say from time to time how far all are."""
         for job, process in list(self.at_work.items()):
             if process.poll() is not None:
                 del self.at_work[job]
-                if process.returncode in ASKED:
+                if process.returncode in asked:
                     self.waiting.append(job)
                 elif process.returncode:
                     self.failed.append(job)
@@ -193,7 +193,7 @@ class Crew:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self.look()
+        self.look((*ASKED, -signal.SIGKILL))
 
     def failures(self) -> list[str]:
         """The last lines of each that failed."""
