@@ -50,8 +50,9 @@ def missing_packages() -> str:
 
 def run(options: argparse.Namespace) -> int:
     """All parts, as far as the time goes."""
-    from gpu_images import preset_for, train_and_probe, unpack
+    from gpu_images import preset_among, preset_for, unpack
     from gpu_records import Setting, read_archive, refuse_lesser, write_archive
+    from gpu_together import jobs_of, train_together
 
     deadline = time.monotonic() + options.budget
     device = _device(options.device)
@@ -60,23 +61,25 @@ def run(options: argparse.Namespace) -> int:
     if options.records and options.records.exists():
         read_archive(options.records, options.work)
     roots = [unpack(packed, options.work / "images") for packed in options.images]
-    presets = [preset_for(root, setting.size, dict(options.set)) for root in roots]
-    refuse_lesser(setting.rank, _results().glob("benchmarks/gpu-*.json"))
-    for preset in presets:
+    size, changes = setting.size, dict(options.set)
+    presets = [preset_among(name, options.work / "images", size, changes) for name in options.presets]
+    presets = presets or [preset_for(root, size, changes) for root in roots]
+    refuse_lesser(setting.rank, _results().glob("benchmarks/gpu-*.json") if options.measure else ())
+    for preset in presets if not options.presets else ():
         refuse_lesser(setting.rank, _results().glob(f"{preset.name}/records/*/*.json"))
     print(f"{setting.size} size on {device}", flush=True)
-    left, wrong = measure_parts(setting, deadline)
-    for preset in presets:
-        left += train_and_probe(preset, setting, deadline, lambda: write_archive(setting.work))
+    left, wrong = measure_parts(setting, deadline) if options.measure else ([], [])
+    jobs = [job for preset in presets for job in jobs_of(preset, setting.work)]
+    untrained, failed = train_together(jobs, options.together, setting, deadline)
     print(f"records: {write_archive(setting.work)}")
-    publish_work(setting.work)
-    for line in wrong:
-        print(f"the GPU is wrong: {line}", file=sys.stderr)
-    if left:
+    publish_work(setting.work, presets=not options.presets)
+    for line in [*(f"the GPU is wrong: {line}" for line in wrong), *failed]:
+        print(line, file=sys.stderr)
+    if left := [*left, *untrained]:
         print(f"left: {'; '.join(left)}. Start it again and it goes on")
         return 75
-    print("all parts are done")
-    return 1 if wrong else 0
+    print("all else is done" if failed else "all parts are done")
+    return 1 if wrong or failed else 0
 
 
 def measure_parts(setting: Setting, deadline: float) -> tuple[list[str], list[str]]:
@@ -115,14 +118,15 @@ def measure_part(part: Part, setting: Setting, deadline: float) -> bool:
     return True
 
 
-def publish_work(work: Path) -> None:
+def publish_work(work: Path, *, presets: bool = True) -> None:
     """Put the records of a work folder among the project's results; a preset's need matplotlib for their figure."""
-    from gpu_images import preset_named
+    from gpu_images import is_published, preset_named
     from gpu_records import publish_parts, rank_of, refuse_lesser
 
     for path in publish_parts(work):
         print(f"published: {path}")
     names = sorted(folder.parent.parent.name for folder in work.glob("runs/*/records/linear_probe"))
+    names = [name for name in names if presets and is_published(name)]
     absent = [package for package in DRAWING if importlib.util.find_spec(package) is None]
     if absent and names:
         print(f"not published, for {' and '.join(absent)} are not here: {', '.join(names)}. Bring records.tar home")
@@ -150,7 +154,42 @@ def pack_images(options: argparse.Namespace) -> int:
     """Make a file of images to carry."""
     from gpu_images import pack
 
-    print(pack(options.source, options.target, images=options.count, most_mib=options.most_mib))
+    chosen = {"splits": options.splits, "images": options.count}
+    print(pack(options.source, options.target, **chosen, most_mib=options.most_mib))
+    return 0
+
+
+def unpack_images(options: argparse.Namespace) -> int:
+    """Unpack files of images, for what is to be done with them before ``run``."""
+    from gpu_images import unpack
+
+    for packed in options.images:
+        print(unpack(packed, options.work / "images"))
+    return 0
+
+
+def do_job(options: argparse.Namespace) -> int:
+    """One training and its probes, as ``run`` starts them."""
+    from gpu_together import do_job
+
+    return do_job(options)
+
+
+def pack_parcels(options: argparse.Namespace) -> int:
+    """Records, pictures and networks into files to carry."""
+    from gpu_parcels import pack_parcels
+
+    print(*pack_parcels(options.work, options.target, options.networks, most_mib=options.most_mib), sep="\n")
+    return 0
+
+
+def bring_home(options: argparse.Namespace) -> int:
+    """Records, pictures and networks from files into a folder of runs."""
+    from gpu_parcels import unpack_parcels
+
+    from dclib.presets import runs_folder
+
+    print(unpack_parcels(options.parcels, options.runs or runs_folder()))
     return 0
 
 
@@ -177,28 +216,53 @@ def _change(text: str) -> tuple[str, Any]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The three commands and their options."""
+    """The commands and their options."""
     door = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = door.add_subparsers(dest="command", required=True)
+    commands = door.add_subparsers(dest="command", required=True, metavar="COMMAND")
     packing = commands.add_parser("pack", help="images of a data folder into one file")
     packing.add_argument("source", type=Path, help="folder with train and test or val, as folders or .tar files")
     packing.add_argument("target", type=Path, help="file to write, .tar.gz")
+    packing.add_argument("--splits", nargs="+", default=(), help="others than train, test and val, by name")
     packing.add_argument("--count", type=int, default=0, help="images of each split, spread over classes; 0: all")
     packing.add_argument("--most-mib", type=float, default=60.0, help="refuse to write a larger file")
     packing.set_defaults(call=pack_images)
+    unpacking = commands.add_parser("unpack", help="files made by pack below the work folder, which run does too")
+    unpacking.add_argument("images", type=Path, nargs="+", help="files made by pack")
+    unpacking.set_defaults(call=unpack_images)
     running = commands.add_parser("run", help="check, measure and train")
+    _add_run_options(running)
+    publishing = commands.add_parser("publish", help="records of an archive into results/")
+    publishing.add_argument("archive", type=Path, help="records.tar")
+    publishing.set_defaults(call=publish_archive)
+    parcels = commands.add_parser("parcels", help="records, pictures and networks into files to carry")
+    parcels.add_argument("target", type=Path, help="beginning of the files' names")
+    parcels.add_argument("--networks", nargs="*", default=["*"], help="which, in order: 'PRESET/METHOD-s*'; or all")
+    parcels.add_argument("--most-mib", type=float, default=60.0, help="of all files together")
+    parcels.set_defaults(call=pack_parcels)
+    homing = commands.add_parser("home", help="what parcels or records.tar hold into runs/, as if trained here")
+    homing.add_argument("parcels", type=Path, nargs="+")
+    homing.add_argument("--runs", type=Path, help="another folder of runs; on a GPU machine runs/gpu/runs")
+    homing.set_defaults(call=bring_home)
+    for command in (unpacking, running, parcels):
+        command.add_argument("--work", type=Path, default=_root() / "runs" / "gpu", help="keeps what is finished")
+    job = commands.add_parser("job")  # what run starts
+    for name, kind in {"preset": Path, "method": str, "seed": int, "stem": Path, "key": str, "--device": str}.items():
+        job.add_argument(name, type=kind)
+    job.set_defaults(call=do_job)
+    return door
+
+
+def _add_run_options(running: argparse.ArgumentParser) -> None:
     running.add_argument("--images", type=Path, nargs="*", default=[], help="files made by pack")
+    running.add_argument("--presets", nargs="*", default=[], help="names or files (default: those of the images)")
+    running.add_argument("--together", type=int, default=1, metavar="N", help="trainings at once (default: 1)")
+    running.add_argument("--measure", action=argparse.BooleanOptionalAction, default=True, help="or train alone")
     running.add_argument("--budget", type=float, default=540.0, help="seconds after which nothing new is begun")
-    running.add_argument("--work", type=Path, default=_root() / "runs" / "gpu", help="keeps what is finished")
     running.add_argument("--records", type=Path, help="records.tar of an earlier call on another machine")
     running.add_argument("--device", default="", help="cpu or cuda; by default a GPU where there is one")
     running.add_argument("--size", choices=("full", "toy"), help="by default full on a GPU, toy on a CPU")
     running.add_argument("--set", type=_change, action="append", default=[], help="train.epochs=10, of the presets")
     running.set_defaults(call=run)
-    publishing = commands.add_parser("publish", help="records of an archive into results/")
-    publishing.add_argument("archive", type=Path, help="records.tar")
-    publishing.set_defaults(call=publish_archive)
-    return door
 
 
 def _root() -> Path:

@@ -1,30 +1,25 @@
-"""Real images for a GPU without internet: packed small enough to carry, unpacked there, trained on and probed."""
+"""Real images for a GPU without internet: packed small enough to carry, unpacked there, and their presets."""
 
 from __future__ import annotations
 
 import io
-import signal
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gpu_records import TOY_NAME, Setting
+from gpu_records import TOY_NAME
 
 from dclib.config import Preset
 from dclib.data.images import ImageSet, balanced_subset
 from dclib.data.layouts import find_split, open_images
-from dclib.evaluate.runs import probe_method
-from dclib.preemption import SIGNALS, PreemptedError, heed_signals
-from dclib.presets import load_preset
+from dclib.presets import data_root, load_preset, preset_folder
 from dclib.records import make_folder, replacing
 
 PRESETS = {"cifar10": "cifar10_gpu", "imagenette112": "imagenette112_gpu"}  # by the packed set's name
-SPLITS = ("train", "test", "val")
-PROBE_SECONDS = 90  # kept free for probing a network whose training ends just in time
+SPLITS = ("train", "test", "val")  # packed unless others are named
 TOY = {
     **{"data.resize": 32, "data.pool_images": 40, "model.image_size": 32, "model.width": 1 / 16},
     **{"model.hidden_dim": 16, "model.feature_dim": 16, "cluster.n_sub": 4, "cluster.pca_dim": 8},
@@ -33,22 +28,26 @@ TOY = {
 }
 
 
-def pack(source: Path, target: Path, *, images: int = 0, most_mib: float = 60.0) -> str:
-    """Put the splits of a data folder (train and test or val, each a folder or a tar) into one compressed file.
+def pack(source: Path, target: Path, *, splits: Sequence[str] = (), images: int = 0, most_mib: float = 60.0) -> str:
+    """Put splits of a data folder, each a folder or a tar, into one compressed file.
 
     The images' bytes stay as they are, and so does the fingerprint of a set that was in a tar.
 
     Args:
+        splits: Their names; none for train and test or val.
         images: Keep so many of each split, spread evenly over its classes; 0 keeps all.
 
     Returns:
         What was packed, in words.
 
     Raises:
-        ValueError: there is no train, or neither test nor val; or the file came out larger than ``most_mib``.
+        ValueError: a named split is not there; or no train, or neither test nor val; or the file came out larger than
+            ``most_mib``.
     """
-    found = {split: path for split in SPLITS if (path := _split(source, split)) is not None}
-    if "train" not in found or len(found) < 2:
+    found = {split: path for split in splits or SPLITS if (path := _split(source, split)) is not None}
+    if absent := [split for split in splits if split not in found]:
+        raise ValueError(f"need {', '.join(absent)} in {source}, as folders or .tar files; there is no such thing")
+    if not splits and ("train" not in found or len(found) < 2):
         raise ValueError(
             f"need train and test or val in {source}, as folders or .tar files; got {', '.join(found) or 'none'}"
         )
@@ -79,7 +78,7 @@ def unpack(packed: Path, folder: Path) -> Path:
         with tarfile.open(packed, "r:gz") as archive:
             members = archive.getmembers()
             names = {PurePosixPath(member.name).parts[0] for member in members}
-            if len(names) != 1 or {PurePosixPath(m.name).stem for m in members} - set(SPLITS):
+            if len(names) != 1 or any(PurePosixPath(m.name).match("*/*/*") or m.name[-4:] != ".tar" for m in members):
                 raise ValueError(f"need a file made by 'gpu.py pack', got {packed} with {', '.join(sorted(names)[:5])}")
             (name,) = names
             root = folder / name
@@ -95,42 +94,33 @@ def unpack(packed: Path, folder: Path) -> Path:
 
 
 def preset_for(root: Path, size: str, changes: Mapping[str, Any]) -> Preset:
-    """The preset of a packed set's folder, with changes of single settings, or at toy size."""
+    """The preset of a packed set's folder, as :func:`preset_among`."""
     if root.name not in PRESETS:
         raise ValueError(f"need a set called {' or '.join(PRESETS)}, which have presets; got {root.name!r}")
+    return preset_among(PRESETS[root.name], root.parent, size, changes)
+
+
+def preset_among(name: str, images: Path, size: str, changes: Mapping[str, Any]) -> Preset:
+    """A preset by name or path, with changes of single settings, or at toy size.
+
+    Its images are those of the set in the folder ``images`` that is called as its own folder is, else its own.
+    """
+    own = load_preset(name).data
+    unpacked = images / Path(own.root).name
+    root = unpacked if own.root and unpacked.is_dir() else data_root(own)
     small = TOY if size == "toy" else {}
-    preset = load_preset(PRESETS[root.name], {"data.root": str(root.resolve()), **small, **changes})
+    preset = load_preset(name, {"data.root": str(root.resolve()) if own.root else "", **small, **changes})
     return replace(preset, name=preset.name + TOY_NAME) if size == "toy" else preset
+
+
+def is_published(name: str) -> bool:
+    """Whether records under this name have their place in ``results/``: the preset comes with the project."""
+    return (preset_folder() / f"{name.removesuffix(TOY_NAME)}.yaml").is_file()
 
 
 def preset_named(name: str) -> Preset:
     """The preset under whose name records were written, to publish them."""
     return replace(load_preset(name.removesuffix(TOY_NAME)), name=name)
-
-
-def train_and_probe(preset: Preset, setting: Setting, deadline: float, finished: Callable[[], object]) -> list[str]:
-    """Train and probe the methods of a preset, as far as the time goes; returns what is left, in words.
-
-    What has current records is not done again. A training that time cuts off leaves a checkpoint and goes on next time.
-    """
-    left = []
-    with heed_signals((*SIGNALS, signal.SIGALRM)):
-        for method in preset.methods:
-            seconds = deadline - PROBE_SECONDS - time.monotonic()
-            if left or seconds <= 0:
-                left.append(f"{preset.name}: {method}")
-                continue
-            signal.setitimer(signal.ITIMER_REAL, seconds)  # asks the training to leave
-            try:
-                for seed in preset.seeds:
-                    probe_method(preset, method, seed, device=str(setting.device))
-                finished()
-            except PreemptedError as error:
-                print(f"{method}: {error}")
-                left.append(f"{preset.name}: {method}")
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-    return left
 
 
 def _split(source: Path, name: str) -> Path | None:

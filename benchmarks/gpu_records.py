@@ -109,6 +109,7 @@ def write_archive(work: Path) -> Path:
     """What is published of the work folder in one file, ``records.tar``, to bring home or to go on from elsewhere."""
     target = work / "records.tar"
     found = [*work.glob("benchmarks/*.json"), *work.glob("runs/*/records/*/*.json"), *work.glob("runs/*/pictures/*")]
+    found += work.glob("jobs/*.done")
     with replacing(target) as file, tarfile.open(fileobj=file, mode="w") as archive:
         for path in sorted(found):
             archive.add(path, path.relative_to(work).as_posix())

@@ -332,6 +332,12 @@ class Preset:
             raise ValueError(f"unknown method {name!r} in preset {self.name!r}; it has {', '.join(self.methods)}")
         return self.methods[name]
 
+    @property
+    def common_clustering(self) -> MethodConfig | None:
+        """The method by whose clustering all networks are compared: the first of the fewest super-clusters."""
+        own = [config for config in self.methods.values() if config.clusters]
+        return min(own, key=lambda config: config.cluster.n_super, default=None)
+
 
 # Section 5 of the supplement. k is the total over both levels there; n_sub is per super-cluster here.
 _ROTNET = MethodConfig(

@@ -18,10 +18,11 @@ import math
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib import metadata
@@ -37,6 +38,8 @@ ELSEWHERE = (
     "set of images by --to)"
 )
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2: names as seen from here, and each takes the other's place
+RESULTS = Path(__file__).parent.parent / "results"  # what is published, by preset; not there in an installed package
+PROTOCOL = "PROTOCOL.md"  # in a preset's folder of them: what was settled before its runs
 PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves
 
@@ -57,6 +60,33 @@ def installed_versions() -> Mapping[str, str]:
     return versions
 
 
+@cache
+def source_commit() -> str:
+    """The commit of the project that runs, by its first digits, ``-changed`` if dclib is not as it was committed.
+
+    Where there is no history, that of the environment variable DCLIB_COMMIT, or nothing.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        if (
+            Path(git("rev-parse", "--show-toplevel")) == RESULTS.parent.resolve()
+        ):  # not the history of something around it
+            return git("rev-parse", "--short=10", "HEAD") + ("-changed" if git("status", "--porcelain", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return os.environ.get("DCLIB_COMMIT", "")
+
+
+def protocol_hash(preset: str) -> str:
+    """Hash of what was settled for a preset before its runs, as it is written now; empty where nothing was."""
+    path = RESULTS / preset / PROTOCOL
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunCard:
     """Where a value came from."""
@@ -70,6 +100,8 @@ class RunCard:
     code_hash: str
     device: str  # "AMD EPYC (2 threads, float32)", or the GPU's name
     seconds: float  # wall time of the stage; over several sittings, their sum
+    protocol: str = ""  # hash of that under which it was made; put in where it is written
+    commit: str = field(default_factory=source_commit)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: Mapping[str, str] = field(default_factory=installed_versions)
     config: Mapping[str, Any] = field(default_factory=dict)  # the settings themselves, as read
@@ -90,7 +122,7 @@ class Record:
 
 
 def write_records(path: Path, card: RunCard, records: Sequence[Record]) -> None:
-    """Write a run card and its values to ``path`` in one atomic step.
+    """Write a run card, with the protocol of its preset, and its values to ``path`` in one atomic step.
 
     Raises:
         ValueError: a value is not finite; the message names it. Nothing is written.
@@ -102,6 +134,7 @@ def write_records(path: Path, card: RunCard, records: Sequence[Record]) -> None:
             )
     rows = [json.dumps({k: v for k, v in asdict(record).items() if k != "card"}, allow_nan=False) for record in records]
     # one value a line, so that files stay small and their differences readable
+    card = replace(card, protocol=protocol_hash(card.preset))
     content = f'{{"card": {json.dumps(asdict(card), indent=1)},\n"records": [\n' + ",\n".join(rows) + "\n]}\n"
     write_atomically(path, content.encode())
 
@@ -121,7 +154,7 @@ def _records_of(path: Path, *state: int) -> tuple[Record, ...]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if not (isinstance(content, dict) and {"card", "records"} <= content.keys()):
         raise ValueError(f"{path} is not a records file: it needs 'card' and 'records'; delete it and run again")
-    card = RunCard(**content["card"])
+    card = RunCard(**{"commit": "", **content["card"]})
     return tuple(Record(**row, card=card) for row in content["records"])
 
 

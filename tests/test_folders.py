@@ -248,6 +248,17 @@ def test_hard_links_in_a_tar_are_images_too(tmp_path):
     assert digest(images, 0) == digest(images, 1)
 
 
+def test_a_tar_is_looked_through_once_and_again_when_it_was_written(tmp_path):
+    write_images(tmp_path / "set", "cat/1.png")
+    path = pack(tmp_path / "set", tmp_path / "set.tar")
+    first = open_tar(path).reader.members
+    assert open_tar(path).reader.members is first
+    os.utime(path, ns=(1, 1))  # as a copy may: the entry itself is newer
+    assert open_tar(path).reader.members is not first
+    write_images(tmp_path / "set", "cat/2.png")
+    assert len(open_tar(pack(tmp_path / "set", path))) == 2
+
+
 def test_compressed_tar_is_refused(tmp_path):
     write_images(tmp_path / "set", *CLASSES)
     path = pack(tmp_path / "set", tmp_path / "set.tar", "w:gz")

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 import torch
 from tiny_images import write_pictures
 
-from dclib.data.layouts import open_images
+from dclib.data.layouts import open_images, open_split
+from dclib.evaluate.runs import probe_method
 from dclib.machine import cpu_name
+from dclib.presets import load_preset
 from dclib.records import read_records, select
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +58,7 @@ def packed(module: ModuleType, tmp_path) -> Path:
 
 @pytest.mark.slow
 def test_everything_runs_is_recorded_and_published_once(module, project, packed, tmp_path, capsys):
-    call = ["run", "--images", str(packed), "--work", str(tmp_path / "work"), "--device", "cpu"]
+    call = ["run", "--images", str(packed), "--work", str(tmp_path / "work"), "--device", "cpu", "--together", "2"]
     assert module("gpu").main(call) == 0
     results = project / "results"
     assert {path.name for path in (results / "benchmarks").iterdir()} == PARTS
@@ -81,13 +84,15 @@ def test_everything_runs_is_recorded_and_published_once(module, project, packed,
     assert {r.keys["layer"] for r in select(probed, "top1")} == set(range(1, 14))
     # again: nothing is measured anew, here or, from the archive, on another machine
     before = {path: path.read_bytes() for path in results.rglob("*.json")}
+    trained = {path: path.read_bytes() for path in tmp_path.glob("*/jobs/*.log")}
     capsys.readouterr()
     assert module("gpu").main(call) == 0
     elsewhere = ["--work", str(tmp_path / "elsewhere"), "--records", str(tmp_path / "work" / "records.tar")]
     assert module("gpu").main([*call, *elsewhere]) == 0
     said = capsys.readouterr().out
     assert "==" not in said
-    assert "epoch" not in said
+    assert sum(b"epoch 1/1" in log for log in trained.values()) == len(METHODS) - 1  # one is not trained
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/jobs/*.log")} == trained
     assert {path: path.read_bytes() for path in results.rglob("*.json")} == before
     shutil.rmtree(results)
     assert module("gpu").main(["publish", str(tmp_path / "work" / "records.tar")]) == 0
@@ -98,7 +103,7 @@ def test_what_time_leaves_is_said_with_status_75(module, project, packed, tmp_pa
     call = ["run", "--images", str(packed), "--work", str(tmp_path / "work"), "--device", "cpu", "--budget", "0"]
     assert module("gpu").main(call) == 75
     said = capsys.readouterr().out
-    assert "left: correctness; kmeans; training; extraction; cifar10_gpu_toy: random;" in said
+    assert "left: correctness; kmeans; training; extraction; cifar10_gpu_toy: random-s0;" in said
     assert not (project / "results").exists()
 
 
@@ -157,3 +162,143 @@ def test_missing_packages_are_named_in_a_sentence(module, monkeypatch, capsys):
     monkeypatch.setitem(gpu.NEEDED, "no_such_module", "no-such-wheel")
     assert gpu.main(["run"]) == 2
     assert "need no-such-wheel, and this Python has none: bring the wheels" in capsys.readouterr().err
+
+
+# many at once
+
+LONG = 60  # epochs of the training that is cut off: seconds
+SMALL = """
+seeds: [3]
+data: {root: data/cifar10, pool: train, objects_train: train, objects_test: test, scenes_train: "", scenes_test: "",
+  resize: 32}
+model: {image_size: 32, width: 0.0625, hidden_dim: 16, feature_dim: 16, dropout: 0.0}
+cluster: {n_sub: 4, pca_dim: 8}
+train: {epochs: 1, epoch_images: 32, batch_size: 16, precision: float32}
+probe: {epochs: 1, batch_size: 16}
+methods:
+"""
+CHAIN = """
+  wrong: {method: rotnet, train: {lr: 1.0e+30}}
+  after_wrong: {method: deepercluster, init: wrong}
+  second: {method: deepercluster, init: first}
+  first: {method: rotnet, train: {epochs: 60}}
+"""
+
+
+@pytest.fixture
+def presets(tmp_path, monkeypatch) -> list[Path]:
+    """A chain with a training that fails, and one training by itself."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the processes, so that their numbers are this one's
+    chain, alone = tmp_path / "chain.yaml", tmp_path / "alone.yaml"
+    chain.write_text(SMALL + CHAIN)
+    alone.write_text(SMALL + "  supervised:\n")
+    return [chain, alone]
+
+
+class UntilSaid:
+    """A deadline that has come when a file holds some words."""
+
+    def __init__(self, path: Path, words: str) -> None:
+        self.path, self.words = path, words
+
+    def __gt__(self, now: float) -> bool:
+        return not (self.path.exists() and self.words in self.path.read_text())
+
+
+def test_the_longest_chain_begins_and_what_is_trained_is_probed_first(module, presets, tmp_path):
+    together, preset = module("gpu_together"), load_preset(presets[0])
+    jobs = {m: together.Job(preset, m, 3, 32, tmp_path / m, "key") for m in preset.methods}
+    methods = [job.method for job in together.in_order([*jobs.values()])]
+    assert methods == ["first", "wrong", "after_wrong", "second"]  # 61, 2, 1 and 1 epochs
+    jobs["first"].mark("trained").write_text("key")
+    jobs["after_wrong"].mark("done").write_text("of other code")
+    jobs["wrong"].mark("done").write_text("key")
+    methods = [job.method for job in together.in_order([*jobs.values()])]
+    assert methods == ["first", "after_wrong", "second"]
+
+
+@pytest.mark.slow
+def test_trainings_side_by_side_go_on_after_the_deadline_and_come_home(
+    module, project, packed, presets, tmp_path, monkeypatch, capsys
+):
+    gpu, together, parcels = module("gpu"), module("gpu_together"), module("gpu_parcels")
+    work, train, limits = tmp_path / "work", module("gpu_together").train_together, []
+    log = work / "jobs" / "chain-first-s3.log"
+    monkeypatch.setattr(together, "train_together", lambda *given: train(*given[:3], limits.pop() or given[3]))
+    call = ["run", "--images", str(packed), "--work", str(work), "--device", "cpu", "--size", "full", "--no-measure"]
+    call += ["--together", "2", "--presets", *map(str, presets)]
+    limits[:] = [UntilSaid(log, "epoch 2/")]
+    assert gpu.main(call) == 75
+    assert "chain: second-s3; chain: first-s3" in capsys.readouterr().out
+    assert "SIGTERM; what was finished is kept" in log.read_text()
+    (cut,) = work.glob("runs/chain/runs/first-s3-*/checkpoint.pt")
+    parcels.pack_parcels(work, tmp_path / "early", ["chain/first-*"])
+    parcels.unpack_parcels([tmp_path / "early-1.tar"], tmp_path / "early")
+    assert (tmp_path / "early" / cut.relative_to(work / "runs")).read_bytes() == cut.read_bytes()  # goes on anywhere
+    limits[:] = [None]
+    assert gpu.main(call) == 75  # for what starts from the one that fails
+    said = capsys.readouterr()
+    assert "left: chain: after_wrong-s3. Start" in said.out
+    assert "chain: wrong-s3 failed:" in said.err
+    assert "FloatingPointError: the loss is " in said.err
+    # every epoch once, and by its own job
+    logs = {path.stem: re.findall(r"^epoch (\d+)/", path.read_text(), re.MULTILINE) for path in work.glob("jobs/*.log")}
+    once = {"chain-first-s3": LONG, "chain-second-s3": 1, "alone-supervised-s3": 1, "chain-wrong-s3": 0}
+    assert {name: [int(n) for n in found] for name, found in logs.items()} == {
+        name: [*range(1, count + 1)] for name, count in once.items()
+    }
+    # at home: the networks are taken as trained here, and give the same numbers
+    assert gpu.main(["parcels", str(tmp_path / "all"), "--work", str(work), "--networks", "chain/*", "alone/*"]) == 0
+    home = tmp_path / "home"
+    assert gpu.main(["home", str(tmp_path / "all-1.tar"), "--runs", str(home)]) == 0
+    assert f"{home}: 3 networks" in capsys.readouterr().out
+    monkeypatch.setenv("DCLIB_RUNS", str(home))
+    for path, method in ((presets[0], "second"), (presets[1], "supervised")):
+        record = f"{path.stem}/records/linear_probe/{method}-objects-s3.json"
+        (home / record).unlink()
+        probe_method(load_preset(path, {"data.root": str(tmp_path / "cifar10")}), method, 3, device="cpu")
+        ours, theirs = json.loads((home / record).read_text()), json.loads((work / "runs" / record).read_text())
+        assert ours["records"] == theirs["records"]
+        trained = f"{path.stem}/records/pretrain/{method}-s3.json"
+        assert (home / trained).read_bytes() == (work / "runs" / trained).read_bytes()
+    assert "epoch" not in capsys.readouterr().out
+    lean = torch.load(home / cut.relative_to(work / "runs"), weights_only=True)
+    assert not any(held["state"] for held in lean["state"]["optimisers"].values())
+
+
+def test_parcels_have_a_size_and_say_what_has_no_room(module, tmp_path):
+    parcels, records = module("gpu_parcels"), tmp_path / "work" / "runs" / "p" / "records" / "pretrain"
+    records.mkdir(parents=True)
+    sizes = (30_000, 70_000, 50_000, 40_000)  # the second alone is too large, the last one for all together
+    contents = {f"{i}.json": np.random.default_rng(i).bytes(size) for i, size in enumerate(sizes)}
+    for name, content in contents.items():
+        (records / name).write_bytes(content)
+    said = parcels.pack_parcels(tmp_path / "work", tmp_path / "parcel", [], most_mib=0.1, part_mib=0.06)
+    assert [line.split(",")[0][-6:] for line in said if line.startswith("no room for")] == ["1.json", "3.json"]
+    paths = sorted(tmp_path.glob("parcel-*.tar"))
+    assert len(paths) == 2
+    assert all(path.stat().st_size <= 0.06 * 2**20 + tarfile.RECORDSIZE for path in paths)
+    parcels.unpack_parcels(paths, tmp_path / "home")
+    found = {path.name: path.read_bytes() for path in (tmp_path / "home" / "p").rglob("*.json")}
+    assert found == {name: content for name, content in contents.items() if name in ("0.json", "2.json")}
+    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("runs/../../evil"))
+    with pytest.raises(ValueError, match="need files made by 'gpu.py parcels'"):
+        parcels.unpack_parcels([tmp_path / "evil.tar"], tmp_path / "home")
+
+
+def test_named_splits_are_packed_and_a_set_stands_beside_another(module, packed, tmp_path):
+    images = module("gpu_images")
+    shutil.copy(tmp_path / "cifar10" / "train.tar", tmp_path / "cifar10" / "train-part.tar")
+    images.pack(tmp_path / "cifar10", tmp_path / "part.tar.gz", splits=["train-part", "test"])
+    root = images.unpack(tmp_path / "part.tar.gz", tmp_path / "out")
+    assert sorted(path.name for path in root.iterdir()) == ["test.tar", "train-part.tar"]
+    with pytest.raises(ValueError, match="need train-whole in"):
+        images.pack(tmp_path / "cifar10", tmp_path / "none.tar.gz", splits=["train-whole"])
+    write_pictures(tmp_path / "scene15" / "train", 8)
+    write_pictures(tmp_path / "scene15" / "test", 8)
+    images.pack(tmp_path / "scene15", tmp_path / "scenes.tar.gz")
+    images.unpack(tmp_path / "scenes.tar.gz", tmp_path / "out")
+    preset = images.preset_among("cifar10_gpu", root.parent, "full", {"data.scenes_train": "../scene15/train"})
+    assert len(open_split(preset.data.root, preset.data.scenes_train)) == 8
+    assert images.preset_among("pocket", root.parent, "full", {}).data.root == ""

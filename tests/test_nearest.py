@@ -18,7 +18,7 @@ from dclib.cluster import plain as plain_module
 from dclib.cluster.bounded import BoundedSearch
 from dclib.cluster.kmeans import assign, kmeans
 from dclib.cluster.nearest import has_bfloat16
-from dclib.cluster.plain import NumpySearch, PlainSearch
+from dclib.cluster.plain import NumpySearch, PlainSearch, by_places, groups_of
 
 needs_bfloat16 = pytest.mark.skipif(
     not has_bfloat16(torch.float32, torch.device("cpu")), reason="the CPU has no bfloat16 products"
@@ -125,6 +125,7 @@ def test_no_bound_is_further_off_than_said(hard, bounded, monkeypatch):
     search = bounded(centroids)
     search._prepare(points - search.centre)
     found, lengths, uncertainty = search._bounds(points)
+    found = by_places(found, found.shape[1] // groups_of(len(centroids)))  # back to the order of centroids
     found, uncertainty = found[:, : len(centroids)].double(), uncertainty.double().unsqueeze(1)
     x, c = (points - search.centre).double(), (centroids - search.centre).double()
     exact = c.square().sum(dim=1) - 2 * x @ c.T
@@ -251,7 +252,7 @@ def test_the_minimum_by_groups_is_the_minimum(k, search):
 
 def test_the_lowest_and_the_lowest_others_of_each_group():
     scores = torch.randn(300, 7 * 32, generator=rng())
-    columns, others = module.lowest_and_others(scores.clone(), 32)
+    columns, others = module.lowest_and_others(by_places(scores, 32), 32)
     assert torch.equal(columns, scores.argmin(dim=1))
     without = scores.scatter(1, columns.unsqueeze(1), torch.inf)
     expected = [part.amin(dim=1) for part in without.split(7, dim=1)]
@@ -268,8 +269,8 @@ def test_the_columns_that_are_not_above_a_limit(most):
     scores[7] = torch.nan
     highest = scores.amin(dim=1) + torch.rand(200, generator=rng(1)) - 0.1
     highest[9] = torch.nan  # nothing is known
-    columns, others = module.lowest_and_others(scores.clone(), 32)
-    row, column, many = module.possible_columns(scores, others, highest, most)
+    columns, others = module.lowest_and_others(by_places(scores, 32), 32)
+    row, column, many = module.possible_columns(by_places(scores, 32), others, highest, most)
     assert len(row) == len(pairs(row, column))
     possible = ~(scores > highest.unsqueeze(1))
     without = possible.clone()

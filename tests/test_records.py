@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from dclib.records import (
     RunCard,
     code_hash,
     installed_versions,
+    protocol_hash,
     read_records,
     replacing_folder,
     select,
+    source_commit,
     write_atomically,
     write_records,
 )
@@ -46,6 +49,63 @@ def test_what_is_written_is_read_back(tmp_path):
     assert found[0].card == card
     assert card.created.endswith("+00:00")
     assert card.versions["python"].count(".") == 2
+
+
+def test_a_record_carries_the_protocol_as_it_was_when_it_was_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    write_records(tmp_path / "a.json", make_card(), [make_record()])
+    (tmp_path / "results" / "p").mkdir(parents=True)
+    (tmp_path / "results" / "p" / "PROTOCOL.md").write_text("two seeds")
+    write_records(tmp_path / "b.json", make_card(), [make_record()])
+    write_records(tmp_path / "c.json", make_card(preset="q"), [make_record()])
+    settled = protocol_hash("p")
+    (tmp_path / "results" / "p" / "PROTOCOL.md").write_text("three seeds")
+    write_records(tmp_path / "d.json", make_card(), [make_record()])
+    assert settled
+    assert protocol_hash("p") not in ("", settled)
+    assert [r.card.protocol for r in read_records(tmp_path)] == ["", settled, "", protocol_hash("p")]
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_card_names_the_commit_of_the_source_and_whether_it_was_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "dclib" / "records.py"))
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    monkeypatch.setenv("DCLIB_COMMIT", "told")
+    (tmp_path / "dclib").mkdir()
+    (tmp_path / "dclib" / "records.py").write_text("a = 1")
+
+    def commit() -> str:
+        source_commit.cache_clear()
+        return make_card().commit
+
+    assert commit() == "told"  # no history
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "first")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    assert head.startswith(commit())
+    assert len(commit()) >= 10
+    (tmp_path / "notes.txt").write_text("not of the library")
+    assert head.startswith(commit())
+    (tmp_path / "dclib" / "records.py").write_text("a = 2")
+    assert commit() == f"{head[:10]}-changed"
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "dclib" / "results")  # a copy inside of another project
+    assert commit() == "told"
+    source_commit.cache_clear()
+
+
+def test_a_record_of_before_commits_were_kept_has_none(tmp_path):
+    write_records(tmp_path / "a.json", make_card(), [make_record()])
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["card"] = {key: value for key, value in content["card"].items() if key not in ("commit", "protocol")}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (record,) = read_records(tmp_path)
+    assert (record.card.commit, record.card.protocol) == ("", "")
 
 
 def test_files_are_read_in_order_of_their_paths(tmp_path):

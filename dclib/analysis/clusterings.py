@@ -16,7 +16,7 @@ from dclib.evaluate.networks import trained_network
 from dclib.randomness import generator
 from dclib.records import code_hash, replacing
 from dclib.train.clustering import cluster_images
-from dclib.train.runs import common_clustering, kept_pixels, prepare_data, preset_folder
+from dclib.train.runs import kept_pixels, prepare_data, preset_folder
 from dclib.train.start import ROOMS, weights_hash
 
 CLUSTERING_ROOMS = (*ROOMS, "analysis/clusterings")
@@ -27,7 +27,7 @@ def analysed_clustering(preset: Preset) -> ClusterConfig:
 
     Where no method of the preset clusters, its section ``cluster`` holds all the same; every method carries it.
     """
-    own = common_clustering(preset) or next(iter(preset.methods.values())).cluster
+    own = (preset.common_clustering or next(iter(preset.methods.values()))).cluster
     return replace(own, n_super=1, n_sub=preset.analysis.clusters) if preset.analysis.clusters else own
 
 

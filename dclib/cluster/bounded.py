@@ -19,11 +19,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dclib.cluster.plain import PlainSearch, rows_at_once
+from dclib.cluster.plain import FEWEST_GROUPS, PlainSearch, by_places, groups_of, rows_at_once
 
 ROUNDING = 2.0**-8  # a number that becomes bfloat16 changes by at most this share of it
 FLOAT32_ROUNDING = 2.0**-24
-FEWEST_GROUPS = 32
 MOST_AGAIN = 0.2  # share of points searched twice above which float32 alone was faster
 MOST_POSSIBLE = 64  # centroids, or a 32nd of them, above which a product with all was faster than differences
 SAMPLE = 1024  # centroids whose middle is the centre; any centre gives the same answers
@@ -117,7 +116,7 @@ class BoundedSearch:
     def _bounds(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bounds (n, k') of a block's |c|^2 - 2 x.c, lengths |x| (n,), and how far a bound can be above that (n,).
 
-        The last is before a bound is rounded to bfloat16.
+        The first are by places, the last is before a bound is rounded to bfloat16.
         """
         assert self.factor is not None
         n = len(points)
@@ -177,7 +176,7 @@ def bounding_factor(rounded: Tensor, norms: Tensor, rest: Tensor) -> Tensor:
     """(p + 3, k'), of centroids' parts C (k, p), |c|^2 (k,) and |Rc| (k,): times (X, 1, 1, |Rx|), their bounds.
 
     The squares are split in two numbers of as many digits as C has. k' is k made up, with infinite bounds, to at least
-    two groups.
+    two groups; its columns stand :func:`dclib.cluster.plain.by_places`.
     """
     high = norms.to(rounded.dtype)
     low = (norms - high).to(rounded.dtype)
@@ -185,7 +184,7 @@ def bounding_factor(rounded: Tensor, norms: Tensor, rest: Tensor) -> Tensor:
     groups = groups_of(len(norms))
     padding = factor.new_zeros(len(factor), max(2 * groups - len(norms), -len(norms) % groups))
     padding[-3] = torch.inf
-    return torch.cat([factor, padding], dim=1)
+    return by_places(torch.cat([factor, padding], dim=1), groups)
 
 
 def most_compared(k: int) -> int:
@@ -193,40 +192,37 @@ def most_compared(k: int) -> int:
     return min(MOST_POSSIBLE, max(2, k // FEWEST_GROUPS))
 
 
-def groups_of(k: int) -> int:
-    """In how many groups k columns are looked through: about as many as there are columns in one."""
-    return max(FEWEST_GROUPS, 1 << k.bit_length() // 2)
-
-
 def lowest_and_others(bounds: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
-    """Of bounds (n, k) the column of the lowest of each row (n,), and each group's lowest other one (n, n_groups).
+    """Of bounds (n, k), by places, the column of the lowest of each row (n,) before they stood so, and each group's
+    lowest other one (n, n_groups).
 
     A minimum alone is found several times faster than its place: so each group's, then the place in one group.
     """
-    groups = bounds.unflatten(1, (n_groups, -1))
-    others = groups.amin(dim=2)
+    places = bounds.unflatten(1, (-1, n_groups))
+    others = places.amin(dim=1)
     group = others.argmin(dim=1)
-    members = groups[torch.arange(len(bounds)), group]
+    members = places[torch.arange(len(bounds)), :, group]
     place = members.argmin(dim=1, keepdim=True)
     others.scatter_(1, group.unsqueeze(1), members.scatter_(1, place, torch.inf).amin(dim=1, keepdim=True))
-    return group * groups.shape[2] + place.squeeze(1), others
+    return group * places.shape[1] + place.squeeze(1), others
 
 
 def possible_columns(bounds: Tensor, others: Tensor, highest: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """Rows and columns of ``bounds`` (n, k) that are not above ``highest`` (n,), perhaps without a row's lowest.
 
-    ``others`` (n, groups), the lowest of every group but for the row's lowest, tells where it is worth looking. Rows
-    that have more than ``most`` such columns are given apart, as the third.
+    Bounds are by places, columns as they were before. ``others`` (n, groups), the lowest of every group but for the
+    row's lowest, tells where it is worth looking. Rows that have more than ``most`` such columns are given apart, as
+    the third.
     """
-    groups = bounds.unflatten(1, (others.shape[1], -1))
+    places = bounds.unflatten(1, (-1, others.shape[1]))
     # not "at most": a bound that overflowed is not a number, and tells nothing
     close = (~(others.amin(dim=1) > highest)).nonzero().squeeze(1)
     which, group = (~(others.index_select(0, close) > highest[close].unsqueeze(1))).nonzero(as_tuple=True)
     row = close[which]
-    possible = ~(groups[row, group] > highest[row].unsqueeze(1))
+    possible = ~(places[row, :, group] > highest[row].unsqueeze(1))
     many = row.new_zeros(len(bounds)).index_add_(0, row, possible.sum(dim=1)) > most
     which, place = (possible & ~many[row].unsqueeze(1)).nonzero(as_tuple=True)
-    return row[which], group[which] * groups.shape[2] + place, many.nonzero().squeeze(1)
+    return row[which], group[which] * places.shape[1] + place, many.nonzero().squeeze(1)
 
 
 def improve(numbers: Tensor, squared: Tensor, points: Tensor, centroids: Tensor, row: Tensor, column: Tensor) -> None:

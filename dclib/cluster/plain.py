@@ -12,7 +12,7 @@ from torch import Tensor
 # scores held at once: few enough for a core's own cache, enough to keep a GPU busy
 CPU_SCORES, CUDA_SCORES = 2**19, 2**24
 LEAST_ROWS = 256  # on a CPU, so that centroids are not read for a few points only
-GROUPS = 32
+FEWEST_GROUPS = 32
 WIDE = 256  # columns from which the minimum of a row is found by groups
 
 
@@ -21,9 +21,11 @@ class PlainSearch:
 
     def __init__(self, centroids: Tensor) -> None:
         self.by_groups = centroids.device.type == "cpu" and len(centroids) >= WIDE
-        padding = -len(centroids) % GROUPS if self.by_groups else 0
-        self.weights = torch.cat([-2 * centroids, centroids.new_zeros(padding, centroids.shape[1])]).T.contiguous()
-        self.norms = torch.cat([centroids.square().sum(dim=1), centroids.new_full((padding,), torch.inf)])
+        self.groups = groups_of(len(centroids)) if self.by_groups else 1
+        padding = -len(centroids) % self.groups
+        weights = torch.cat([-2 * centroids, centroids.new_zeros(padding, centroids.shape[1])]).T
+        norms = torch.cat([centroids.square().sum(dim=1), centroids.new_full((padding,), torch.inf)])
+        self.weights, self.norms = by_places(weights, self.groups), by_places(norms, self.groups)
 
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Number of the nearest centroid (n,) int64 and squared distance to it (n,), of points (n, d)."""
@@ -34,7 +36,7 @@ class PlainSearch:
 
     def _search(self, points: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
         scores = self._scores(points, room)
-        lowest, numbers = lowest_by_groups(scores) if self.by_groups else scores.min(dim=1)
+        lowest, numbers = lowest_by_groups(scores, self.groups) if self.by_groups else scores.min(dim=1)
         return numbers, (lowest + points.square().sum(dim=1)).clamp_(min=0)
 
     def _scores(self, points: Tensor, room: Tensor) -> Tensor:
@@ -68,12 +70,26 @@ def rows_at_once(points: Tensor, k: int) -> int:
     return max(1, CUDA_SCORES // max(k, points.shape[1]))
 
 
-def lowest_by_groups(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``scores.min(dim=1)``, of as many columns as GROUPS divides.
+def groups_of(k: int) -> int:
+    """In how many groups k columns are looked through: about as many as there are columns in one."""
+    return max(FEWEST_GROUPS, 1 << k.bit_length() // 2)
+
+
+def by_places(columns: Tensor, groups: int) -> Tensor:
+    """Columns (..., groups x m), each group's m together, so that all groups' first come first, then all second ones.
+
+    Then minima of groups are those of whole runs of numbers, which a CPU finds several times faster.
+    """
+    placed: Tensor = columns.unflatten(-1, (groups, -1)).transpose(-1, -2)
+    return placed.flatten(-2).contiguous()
+
+
+def lowest_by_groups(scores: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """As ``scores.min(dim=1)`` before :func:`by_places`: the lowest of each row (n,) and its column then (n,).
 
     On a CPU a minimum alone is found several times faster than its place: so each group's, then the place in one group.
     """
-    groups = scores.unflatten(1, (GROUPS, -1))
-    group = groups.amin(dim=2).argmin(dim=1)
-    lowest, place = groups[torch.arange(len(scores)), group].min(dim=1)
-    return lowest, group * groups.shape[2] + place
+    places = scores.unflatten(1, (-1, groups))
+    group = places.amin(dim=1).argmin(dim=1)
+    lowest, place = places[torch.arange(len(scores)), :, group].min(dim=1)
+    return lowest, group * places.shape[1] + place

@@ -12,7 +12,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -134,12 +134,21 @@ def open_folder(root: str | Path, *, whole: bool = False) -> ImageSet:
 def open_tar(path: str | Path) -> ImageSet:
     """Every image of an uncompressed tar file, in sorted order, with its class folders as labels.
 
+    Where they lie is kept of the last few files, while nobody writes to them: a run opens each again and again.
+
     Raises:
         ValueError: it is no readable uncompressed tar (unpack or repack it), or holds no image.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"need an uncompressed tar of images; {path} is not there")
+    found, places = _tar_index(path, path.stat().st_ino, path.stat().st_size, changed_at(path))
+    return _image_set(path.stem, found, TarReader(path, places))
+
+
+@lru_cache(maxsize=4)
+def _tar_index(path: Path, *state: int) -> tuple[Found, dict[str, tuple[int, int]]]:
+    """The images in a tar file and where each lies, while the file is in one ``state``."""
     try:
         with tarfile.open(path, "r:") as archive:
             members = _offsets(archive)
@@ -152,8 +161,7 @@ def open_tar(path: str | Path) -> ImageSet:
     found = sort_out(members)
     if not found.paths:
         raise ValueError(f"no images in {path}: need members ending in {', '.join(IMAGE_SUFFIXES)}")
-    places = {image_id: members[name] for image_id, name in found.paths.items()}
-    return _image_set(path.stem, found, TarReader(path, places))
+    return found, {image_id: members[name] for image_id, name in found.paths.items()}
 
 
 def open_list(path: str | Path) -> ImageSet:

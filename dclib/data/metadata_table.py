@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from dclib.config import config_hash
 from dclib.data.yfcc_metadata import N_COLUMNS, N_NUMBERED, is_bz2, parse_lines, refuse_too_many, text_bytes
+from dclib.machine import count_cores
 from dclib.reading import encoding_of
 from dclib.records import code_hash, lock, make_folder
 
@@ -100,7 +101,7 @@ def import_metadata(source: str | Path, folder: str | Path, *, max_bad: float = 
     with (folder / ".importing").open("w") as file:
         lock(file.fileno())  # two pages may want one table: the second waits and finds it
         if not target.is_file():
-            _import(source, target, processes or min(8, os.cpu_count() or 1))
+            _import(source, target, processes or min(8, count_cores()))
     facts = table_facts(target)
     refuse_too_many(source, facts.n_lines, facts.n_bad, facts.bad_lines, max_bad)
     return target
@@ -119,7 +120,7 @@ def connect(folder: Path, *, memory: str = MEMORY, threads: int = 0) -> duckdb.D
     """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory,
-        "threads": threads or os.cpu_count() or 1,
+        "threads": threads or count_cores(),
         "temp_directory": str(folder / f".spilled-{os.getpid()}"),
         "autoinstall_known_extensions": False,  # nothing is fetched
     }

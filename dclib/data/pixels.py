@@ -24,6 +24,7 @@ from dclib.data.photo_crops import crop_photo
 from dclib.data.streaming import Job, Stream, Unreadable, decode_batches
 from dclib.data.transforms import crop_batch, draw_crops, resize_and_centre, to_tensor
 from dclib.data.unreadable import refuse_too_many
+from dclib.machine import count_cores
 from dclib.randomness import generator
 from dclib.records import make_folder, replacing, temporary_for
 
@@ -246,7 +247,7 @@ def _scan(images: ImageSet, stem: Path | None) -> NDArray[np.int64]:
 def _decode_chunks(images: ImageSet, side: int) -> Iterator[tuple[int, NDArray[np.uint8], list[int]]]:
     """Chunks of decoded images in order. In threads: Pillow lets go of the interpreter while it decodes."""
     starts = range(0, len(images), DECODE_CHUNK)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         yield from pool.map(lambda start: _decode_chunk(images, start, side), starts)
 
 

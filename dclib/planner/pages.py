@@ -131,7 +131,7 @@ class _Book:
 
     def pretraining(self, method: str) -> float:
         """Of one seed, with the clustering of the finished features."""
-        common = self._common_clustering()
+        common = self.preset.common_clustering
         return self.training(method) + (self._grouping(method, common) if common is not None else 0.0)
 
     def training(self, method: str) -> float:
@@ -211,7 +211,7 @@ class _Book:
 
     def groupings(self) -> float:
         """The pool grouped by the features of some networks."""
-        common = self._common_clustering()
+        common = self.preset.common_clustering
         if common is None:
             return 0.0
         n_sub = self.preset.analysis.clusters  # 0: as the methods do
@@ -251,11 +251,6 @@ class _Book:
         labelled = config.method == "supervised" or config.images == "objects"
         n_images = self.sizes["objects_train" if labelled else "pool"]
         return workload(self.preset, method, self.machine, n_images=max(1, n_images))
-
-    def _common_clustering(self) -> MethodConfig | None:
-        """The method whose clustering all networks are compared by: the one with the fewest super-clusters."""
-        own = [config for config in self.preset.methods.values() if config.clusters]
-        return min(own, key=lambda config: config.cluster.n_super, default=None)
 
     def _voc_images(self) -> tuple[int, int, int]:
         if not self.preset.data.is_drawn:

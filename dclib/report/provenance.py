@@ -172,6 +172,7 @@ def _details(cards: Sequence[RunCard]) -> list[tuple[str, str]]:
         ("configuration", configs),
         ("data", _listed(card.data_hash for card in cards)),
         ("code", _listed(card.code_hash for card in cards)),
+        *([("commit", commits)] if (commits := _listed(card.commit for card in cards if card.commit)) else []),
         ("versions", "; or ".join(dict.fromkeys(versions))),
         (
             "notes",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dclib.config import ClusterConfig, MethodConfig, Preset, config_hash
+from dclib.config import MethodConfig, Preset, config_hash
 from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
@@ -142,7 +142,7 @@ def pretrain_method(
     else:
         state = pretrain(pixels, config, folder=folder, seed=seed, device=place, initial=initial, validator=validator)
     pool = kept_pixels(preset, method, data.pool)
-    precision = chosen_precision(config.train.precision, place)
+    precision, common = chosen_precision(config.train.precision, place), preset.common_clustering
     card = run_card(
         "pretrain",
         preset,
@@ -153,7 +153,7 @@ def pretrain_method(
         seconds=state.clock.seconds,
         notes={**state.notes, "precision": precision},
         precision=precision,
-        settings=config_hash(pixels.identity, pool.identity, common_clustering(preset)),
+        settings=config_hash(pixels.identity, pool.identity, common and common.cluster),
         rooms=PRETRAIN_ROOMS,
     )
     if not from_main(is_current(records_path, card)):  # as one process sees it, before it writes
@@ -279,11 +279,11 @@ def final_records(preset: Preset, state: State, pool: Pixels, seed: int, folder:
 
     The cluster of each image, (n,) in [0, k), is kept with the run's pictures.
     """
-    cluster = common_clustering(preset)
-    if pool.images.labels is None or cluster is None:
+    common = preset.common_clustering
+    if pool.images.labels is None or common is None:
         return []
     stored = folder.with_name(f"{folder.name}-final")
-    clustering = cluster_images(state.trunk, pool, cluster, generator(seed, "final clustering"), stored)
+    clustering = cluster_images(state.trunk, pool, common.cluster, generator(seed, "final clustering"), stored)
     remove_stored(stored)
     values = clustering_values(clustering, None, torch.from_numpy(pool.images.labels))
     if is_main() and len(pool) <= KEPT_ASSIGNMENTS:
@@ -296,12 +296,6 @@ def final_records(preset: Preset, state: State, pool: Pixels, seed: int, folder:
     return [
         Record(name=f"final_{name}", value=values[name], unit="1", n=len(pool)) for name in ("nmi_labels", "ami_labels")
     ]
-
-
-def common_clustering(preset: Preset) -> ClusterConfig | None:
-    """One clustering for all methods of a preset: that of its clustering method with the fewest super-clusters."""
-    own = [config.cluster for config in preset.methods.values() if config.clusters]
-    return min(own, key=lambda cluster: cluster.n_super, default=None)
 
 
 def write_pictures(preset: Preset, method: str, seed: int, state: State, pixels: Pixels) -> None:
