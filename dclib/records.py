@@ -106,7 +106,6 @@ class RunCard:
     versions: Mapping[str, str] = field(default_factory=installed_versions)
     config: Mapping[str, Any] = field(default_factory=dict)  # the settings themselves, as read
     notes: Mapping[str, Any] = field(default_factory=dict)  # facts worth a line: back-end that ran, images skipped
-    protocol: str = ""  # hash of the protocol that it was made under; empty where there was none
 
 
 @dataclass(frozen=True, kw_only=True)

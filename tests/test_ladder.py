@@ -16,6 +16,7 @@ RUNGS = {
     "random": None,
     "rotnet_short": {"method": "rotnet"},
     "rotnet_long": {"method": "rotnet", "train": {"epochs": 20}},
+    "rotnet_a_lr": {"method": "rotnet", "train": {"lr": 0.2}},
     "scratch": {"method": "deepercluster"},
     "from_short": {"method": "deepercluster", "init": "rotnet_short"},
     "k_8": {"method": "deepercluster", "init": "rotnet_short", "cluster": {"n_sub": 8}},
@@ -25,6 +26,7 @@ LATE = {  # conv11, conv12, conv13 of seed 100; another seed has a point more
     "random": (1.0, 1.0, 1.0),
     "rotnet_short": (30.0, 20.0, 10.0),
     "rotnet_long": (40.0, 30.0, 20.0),
+    "rotnet_a_lr": (31.0, 20.0, 9.0),
     "scratch": (25.0, 20.0, 12.0),
     "from_short": (41.0, 33.0, 26.0),
     "k_8": (39.0, 28.0, 21.0),
@@ -62,6 +64,7 @@ def test_each_rung_stands_with_its_passes_and_what_was_changed():
         "random": "–",
         "rotnet_short": "0.5",
         "rotnet_long": "1.0",
+        "rotnet_a_lr": "0.5",
         "scratch": "0.5",
         "from_short": "1.0",
         "k_8": "1.0",
@@ -71,13 +74,14 @@ def test_each_rung_stands_with_its_passes_and_what_was_changed():
         "random": "Random",
         "rotnet_short": "RotNet",
         "rotnet_long": "RotNet",
+        "rotnet_a_lr": "RotNet: lr 0.2 (0.05)",
         "scratch": "DeeperCluster",
         "from_short": "DeeperCluster from rotnet_short",
         "k_8": "DeeperCluster from rotnet_short: n_sub 8 (64)",
         "longer": "DeeperCluster from rotnet_long: lr 0.1 (0.05)",
     }
     assert found["k_8"][2:9] == ["5.0", "5.0", "5.0", "39.0", "28.0", "21.0", "0.125"]
-    assert [len(group.rows) for group in ladder_table(records()).groups] == [4, 3]
+    assert [len(group.rows) for group in ladder_table(records()).groups] == [5, 3]
 
 
 @pytest.mark.parametrize("seeds", [(100,), (100, 101)])
@@ -86,6 +90,7 @@ def test_the_lead_is_over_the_rotnet_of_as_many_passes(seeds):
     assert found["from_short"][-3:] == ["+1.0", "+3.0", "+6.0"]  # over rotnet_long, not over the one it starts from
     assert found["k_8"][-3:] == ["−1.0", "−2.0", "+1.0"]
     assert found["scratch"][-3:] == ["−5.0", "+0.0", "+2.0"]
+    assert found["rotnet_a_lr"][-3:] == ["+1.0", "+0.0", "−1.0"]  # a RotNet of other settings is no measure
     for none in ("random", "rotnet_short", "rotnet_long", "longer"):  # of 1.25 million passes there is no RotNet
         assert found[none][-3:] == ["–", "–", "–"]
     assert ladder_in_short(records(seeds)).text == (

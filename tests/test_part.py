@@ -13,14 +13,14 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from synthetic_records import make_card, make_curve, make_training
 from test_site import dead_links, pages_of
 
+from dclib import records as records_module
 from dclib.press import book, stages
 from dclib.press.book import Wanted, make_book
 from dclib.press.edition import find_edition
 from dclib.press.site import build_book
 from dclib.press.stages import EVALUATIONS, ON_REQUEST, SUMMARIES, stage_parts
-from dclib.records import Record, write_records
+from dclib.records import PROTOCOL, Record, write_records
 from dclib.report.ladder import LADDER
-from dclib.report.protocol import PROTOCOL
 from dclib.report.published import BESIDE
 
 PARAMETERS = 'preset: str = "tiny"\ndata: str = ""\nsettings: dict = {}'
@@ -57,14 +57,14 @@ CURVES = {"tiny": [80.0] * 13, "photos": [40.0] * 13}
 SEEDS = {"tiny": (0,), "photos": (0, 1, 2)}
 
 
-def publish(project: Path, name: str, protocol: str = "") -> None:
+def publish(project: Path, name: str) -> None:
     """Records of an edition: one network, probed; the ladder of its preset has a rung of its own."""
     for seed in SEEDS[name]:
         for stage, records in (
             ("pretrain", make_training("first", seed)),
             ("linear_probe", make_curve("first", seed, CURVES[name])),
         ):
-            card = make_card("first", seed, stage, preset=name, protocol=protocol, config={"init": "", "method": "x"})
+            card = make_card("first", seed, stage, preset=name, config={"init": "", "method": "x"})
             plain = [Record(name=r.name, value=r.value, unit=r.unit, n=r.n, keys=r.keys) for r in records]
             write_records(project / "results" / name / "records" / stage / f"first-s{seed}.json", card, plain)
 
@@ -72,6 +72,9 @@ def publish(project: Path, name: str, protocol: str = "") -> None:
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project with two editions, of drawings and of images that are not on this machine."""
+    monkeypatch.setenv("DCLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(records_module, "RESULTS", tmp_path / "results")
     monkeypatch.setitem(BESIDE, "tiny", "photos")
     monkeypatch.setattr(stages, "EVALUATIONS", {page: EVALUATIONS[page] for page in ("linear_probes", "sobel")})
     monkeypatch.setattr(stages, "SUMMARIES", {"scorecard": SUMMARIES["scorecard"]})
@@ -99,8 +102,6 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "_config.yml").write_text(CONFIG)
     for page in ("data", "pretraining_first", "linear_probes", "sobel", "scorecard"):
         write_own_page(tmp_path, page)
-    monkeypatch.setenv("DCLIB_ROOT", str(tmp_path))
-    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
     return tmp_path
 
 
@@ -179,9 +180,7 @@ def test_both_editions_stand_in_one_book_and_nothing_of_one_is_the_others(projec
 def test_the_front_page_and_the_first_page_of_the_part_say_whose_and_under_which_protocol(project, monkeypatch):
     path = project / "results" / "photos" / PROTOCOL
     path.write_text("# What is measured\n")
-    from dclib.report.protocol import protocol_hash
-
-    publish(project, "photos", protocol=protocol_hash(path))
+    publish(project, "photos")
     monkeypatch.setattr("dclib.press.site.BUILDER", BUILT_AS_TEXT)
     book.show_edition(find_edition("tiny"), Wanted("tiny"))
     html = build_book("tiny").parent
@@ -189,7 +188,7 @@ def test_the_front_page_and_the_first_page_of_the_part_say_whose_and_under_which
         text = (html.parent / "html" / page).read_text()
         text = text if page != "index.html" else (html / "_generated" / "front.html").read_text()
         assert "published: seeds 0, 1, 2, cpu (2 threads), 2026-01-02, code" in text
-        assert "All 6 runs were made under the protocol" in text
+        assert "All 6 runs were made under the protocol that was written before" in text
     assert (html / "photos" / "protocol.html").read_text() == "# What is measured\n"
 
 
@@ -247,7 +246,7 @@ def test_the_scorecard_is_made_anew_when_the_other_edition_changes(project):
     notebook = project / "notebooks" / "12_scorecard.ipynb"
     notebook.write_text(notebook.read_text().replace("print(", "published.load_beside; print("))
     before = parts()
-    publish(project, "photos", protocol="another")
+    (project / "results" / "photos" / "records" / "pretrain" / "first-s2.json").unlink()
     after = parts()
     assert {page for page in before if before[page] != after[page]} == {"scorecard"}
     (project / "results" / "photos" / PROTOCOL).write_text("written later")

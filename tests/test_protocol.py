@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 from synthetic_records import make_card, make_curve
 
-from dclib.report.protocol import PROTOCOL, protocol_hash, protocol_words, under_protocol
+from dclib import records as module
+from dclib.records import PROTOCOL, protocol_hash
+from dclib.report.protocol import protocol_words, under_protocol
 
 TEXT = "# What is measured\n"
 NOW = hashlib.sha256(TEXT.encode()).hexdigest()[:12]
@@ -19,8 +21,11 @@ def made_under(*hashes: str):
 
 
 @pytest.fixture
-def path(tmp_path):
-    path = tmp_path / PROTOCOL
+def path(tmp_path, monkeypatch):
+    """The protocol of the edition ``tiny``."""
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    path = tmp_path / "tiny" / PROTOCOL
+    path.parent.mkdir()
     path.write_text(TEXT)
     return path
 
@@ -40,21 +45,18 @@ def path(tmp_path):
     ],
 )
 def test_each_run_is_counted_by_its_protocol(path, hashes, words):
-    assert protocol_hash(path) == NOW
-    assert protocol_words(made_under(*hashes), path) == words
+    assert protocol_hash("tiny") == NOW
+    assert protocol_words("tiny", made_under(*hashes)) == words
 
 
 def test_a_protocol_that_was_changed_or_lost_afterwards_is_told(path):
     records = made_under(NOW, NOW)
     path.write_text(TEXT + "Or so.")
-    assert "2 under another one" in protocol_words(records, path)
+    assert "2 under another one" in protocol_words("tiny", records)
     path.unlink()
-    assert protocol_words(records, path).endswith(f"2 under another one ({NOW}) (no file {PROTOCOL} is there now).")
+    assert protocol_words("tiny", records).endswith(f"2 under another one ({NOW}) (no file {PROTOCOL} is there now).")
 
 
-def test_where_there_is_no_protocol_nothing_is_said(tmp_path, monkeypatch):
-    monkeypatch.setenv("DCLIB_ROOT", str(tmp_path))
-    assert under_protocol("tiny", made_under("", "")).html == ""
-    (tmp_path / "results" / "tiny").mkdir(parents=True)
-    (tmp_path / "results" / "tiny" / PROTOCOL).write_text(TEXT)
+def test_where_there_is_no_protocol_nothing_is_said(path):
+    assert under_protocol("other", made_under("", "")).html == ""
     assert "2 under none" in under_protocol("tiny", made_under("", "")).text

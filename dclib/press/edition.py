@@ -20,9 +20,10 @@ from dclib.press.runner import CELL_TIMEOUT, POLL_SECONDS, lock_workspace, read_
 from dclib.press.stages import Stage, folder_stamp, key_of, plan_stages, stage_parts
 from dclib.press.workers import Workers, put_page
 from dclib.records import DATA, Record, read_records
-from dclib.report.protocol import PROTOCOL, protocol_words
+from dclib.report.protocol import protocol_words
 from dclib.report.provenance import cards_of, origin
 from dclib.report.published import BESIDE
+from dclib.report.series import listed
 from dclib.train.runnable import draw_pocket_world
 
 PUBLISHED = "published"  # folder of the edition below a preset's runs
@@ -62,7 +63,7 @@ class Edition:
     @property
     def protocol(self) -> str:
         """Under which protocol it was made, in a sentence; empty where there is none."""
-        return protocol_words(self.records, self.results / PROTOCOL)
+        return protocol_words(self.name, self.records)
 
     @cached_property
     def beside(self) -> Edition | None:
@@ -87,7 +88,9 @@ class Edition:
     @cached_property
     def origin(self) -> str:
         """Whose numbers these are, in words."""
-        return origin([card for card in cards_of(self.records) if card.stage == "pretrain"], published=True)
+        cards = [card for card in cards_of(self.records) if card.stage == "pretrain"]
+        commits = listed(dict.fromkeys(card.commit for card in cards if card.commit))
+        return origin(cards, published=True) + (f", commit {commits}" if commits else "")
 
     @cached_property
     def parts(self) -> dict[str, dict[str, str]]:

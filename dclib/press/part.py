@@ -18,9 +18,8 @@ import yaml
 from dclib.press.edition import Edition
 from dclib.press.runner import read_card
 from dclib.press.status import STAGES, missing_page, published_notice
-from dclib.records import write_atomically
+from dclib.records import PROTOCOL, write_atomically
 from dclib.report.display import without_markup
-from dclib.report.protocol import PROTOCOL
 from dclib.report.provenance import DATA_FOLDER
 from dclib.report.tables import run_table
 

@@ -18,9 +18,8 @@ from dclib.data.public_sets import check_images
 from dclib.data.zip_index import FOLDER as INDEX_FOLDER
 from dclib.presets import data_root, load_preset, project_root
 from dclib.press.notebooks import code_of, modules_used, read_notebook, source_of
-from dclib.records import code_hash
+from dclib.records import PROTOCOL, code_hash
 from dclib.report.ladder import ladder_folder
-from dclib.report.protocol import PROTOCOL
 from dclib.report.published import BESIDE
 from dclib.train.runnable import Outlook, look_ahead
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import mean
 
@@ -48,7 +49,7 @@ class _Rungs:
         alike = [
             other
             for other, settings in self.settings.items()
-            if settings["method"] == "rotnet" and not settings["init"] and other != rung
+            if settings["method"] == "rotnet" and not settings["init"] and not self.changed(other) and other != rung
             if own and abs(self.passes[other] - own) <= PASSES_ALIKE * own
         ]
 
@@ -61,13 +62,22 @@ class _Rungs:
         leads = self.leads(rung)
         return [mean(found[seed] for found in leads.values()) for seed in set.intersection(*map(set, leads.values()))]
 
+    @cached_property
+    def usual(self) -> dict[str, str]:
+        """The value that most rungs have, of each setting."""
+        keys = dict.fromkeys(key for settings in self.settings.values() for key in settings if "." in key)
+        every = self.settings.values()
+        return {key: Counter(settings.get(key, "") for settings in every).most_common(1)[0][0] for key in keys}
+
+    def changed(self, rung: str) -> list[str]:
+        """What differs from what most rungs have: ``n_sub 32 (64)``."""
+        own = self.settings[rung]
+        differing = [key for key in own if own[key] != self.usual.get(key, own[key]) and key not in TOLD_ELSEWHERE]
+        return [f"{key.split('.', 1)[1]} {own[key]} ({self.usual[key]})" for key in differing]
+
     def what(self, rung: str) -> str:
         """``DeeperCluster from rotnet_1m: n_sub 32 (64)``: behind the colon what differs from what most rungs have."""
-        own, changed = self.settings[rung], []
-        for key, value in own.items():
-            usual = Counter(settings.get(key, "") for settings in self.settings.values()).most_common(1)[0][0]
-            if "." in key and key not in TOLD_ELSEWHERE and value != usual:
-                changed.append(f"{key.split('.', 1)[1]} {value} ({usual})")
+        own, changed = self.settings[rung], self.changed(rung)
         origin = f" from {own['init']}" if own["init"] else ""
         return f"{NAMES.get(own['method'], own['method'])}{origin}{': ' if changed else ''}{', '.join(changed)}"
 
@@ -82,8 +92,9 @@ def ladder_table(records: Sequence[Record]) -> Table:
         "Passes: images shown in training, in millions, those of the network that it starts from included. Probes: "
         f"accuracy in % on {' or '.join(f'{n:,}' for n in tested)} images held out of the training images; no test "
         "image was looked at. NMI: of the last clustering with the classes. Last columns: points ahead of the RotNet "
-        "of as many passes in all, seed by seed; a dash where there is none. Behind a colon stands what differs from "
-        f"the setting of most rungs, which is in brackets. Values: {over_seeds(records)}.",
+        "of as many passes in all and of the usual settings, seed by seed; a dash where there is none. Behind a colon "
+        "stands what differs from the setting of most rungs, which is in brackets. Values: "
+        f"{over_seeds(records)}.",
     )
     columns = (
         "Rung",

@@ -6,28 +6,17 @@ where it was changed after a run, the two differ.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
-from dclib.presets import project_root
-from dclib.records import Record
+from dclib.records import PROTOCOL, Record, protocol_hash
 from dclib.report.display import Fragment, say
 from dclib.report.provenance import cards_of
 from dclib.report.series import listed, plural
 
-PROTOCOL = "PROTOCOL.md"  # in the folder of an edition's results
-DIGITS = 12  # of its hash
 
-
-def protocol_hash(path: Path) -> str:
-    """The hash of a protocol as it is now; empty where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS] if path.is_file() else ""
-
-
-def protocol_words(records: Sequence[Record], path: Path) -> str:
-    """Under which protocol some records were made, in a sentence; empty where neither they nor a file name one."""
-    now, cards = protocol_hash(path), cards_of(records)
+def protocol_words(name: str, records: Sequence[Record]) -> str:
+    """Under which protocol records of the edition ``name`` were made; empty where neither they nor a file name one."""
+    now, cards = protocol_hash(name), cards_of(records)
     made = [card.protocol for card in cards]
     under = sum(hash_ == now for hash_ in made if hash_)
     others = sorted({hash_ for hash_ in made if hash_ and hash_ != now})
@@ -48,5 +37,5 @@ def protocol_words(records: Sequence[Record], path: Path) -> str:
 
 def under_protocol(name: str, records: Sequence[Record]) -> Fragment:
     """The sentence about records of the edition ``name``; nothing where there is none to say."""
-    said = protocol_words(records, project_root() / "results" / name / PROTOCOL)
+    said = protocol_words(name, records)
     return say(said) if said else Fragment("", "")
