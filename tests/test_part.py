@@ -17,7 +17,7 @@ from dclib import records as records_module
 from dclib.press import book, stages
 from dclib.press.book import Wanted, make_book
 from dclib.press.edition import find_edition
-from dclib.press.site import build_book
+from dclib.press.site import asked_toc, build_book, toc_pages
 from dclib.press.stages import EVALUATIONS, ON_REQUEST, SUMMARIES, stage_parts
 from dclib.records import PROTOCOL, Record, write_records
 from dclib.report.ladder import LADDER
@@ -232,6 +232,10 @@ def test_a_book_of_published_photographs_needs_none_of_them(project, monkeypatch
     make_book(Wanted("photos"), train=False)
     page = json.loads((project / "_build" / "html" / "stages" / "linear_probes.html").read_text())
     assert "of photos" in str(page["cells"])
+    # networks that this preset alone has are in its contents, behind the others
+    pages = toc_pages(asked_toc(project / "book" / "_toc.yml", find_edition("photos").stages))
+    assert pages[2:4] == ["stages/pretraining_first", "stages/pretraining_never"]
+    assert len(pages) == len(set(pages)) == len(toc_pages(TOC)) + 1
     with pytest.raises(ValueError, match="reads images from data/gone, which is not there"):
         make_book(Wanted("photos"))
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from synthetic_records import make_card
 
 from dclib.data.images import ImageSet
 from dclib.presets import parse_preset
 from dclib.press.notebooks import code_of, read_notebook
+from dclib.records import Record, write_records
 from dclib.report import colour, exhibits, gradients, metadata, pictures, retrieval, tables
 from dclib.train.runnable import runnable_methods
 from dclib.train.shown import AbsentSet, sets_to_show
@@ -87,6 +89,25 @@ def test_where_the_images_are_not_here_each_picture_is_a_sentence_that_says_how_
     assert "reads real images" in exhibits.data_notice(preset, "linear_probes").text
     # and of a set that nobody can fetch it is said where it belongs
     assert shown_of(preset_of("my/photos"))["pool"].endswith("With train in the folder my/photos, make book draws it.")
+
+
+def test_the_table_of_images_tells_their_numbers_from_the_records(edition):
+    """A probe's card counts 5,000 to learn from and 1,000 to be tested on together; a pre-training its pool."""
+    preset = preset_of("data/cifar10")
+    records = edition / "results" / "photos" / "records"
+    pooled = make_card("deepercluster", 0, "pretrain", notes={"images": 50_000})
+    labelled = make_card("supervised", 0, "pretrain", notes={"images": 5_000})
+    for card in (pooled, labelled):
+        write_records(records / "pretrain" / f"{card.method}-s0.json", card, [])
+    none = Record(name="loss", value=1.0, unit="nats", n=50_000)
+    write_records(records / "pretrain" / "deepercluster-s0.json", pooled, [none])
+    write_records(records / "pretrain" / "a-supervised-s0.json", labelled, [none])
+    probe = Record(name="top1", value=1.0, unit="%", n=1_000, keys={"dataset": "objects", "layer": 1})
+    write_records(records / "probe.json", make_card("random", 0, notes={"images": 6_000}), [probe])
+    sets = sets_to_show(preset)
+    counts = (sets.pool.count, sets.objects_train.count, sets.objects_test.count, sets.scenes_train.count)
+    assert counts == (50_000, 5_000, 1_000, 0)
+    assert "| pool | train, not here | 50,000 | – | – |" in repr(tables.data_table(preset, [("pool", sets.pool)]))
 
 
 def test_where_some_of_them_are_here_these_are_drawn(edition):

@@ -200,17 +200,24 @@ def _write_pages(
 
 
 def asked_toc(toc: Path, stages: Sequence[Stage]) -> str:
-    """A table of contents with the pages that only some presets ask for, behind the linear probes, if this one does.
+    """A table of contents with the pages that only some presets have, if this one does.
+
+    Those that a preset asks for stand behind the linear probes, networks of its own behind the ones that are listed.
 
     Raises:
         ValueError: there is no such file.
     """
     if not toc.is_file():
         raise ValueError(f"need a table of contents at {toc}; it is not there")
-    text = toc.read_text(encoding="utf-8")
+    lines = toc.read_text(encoding="utf-8").splitlines(keepends=True)
+    listed = set(re.findall(rf"{STAGES}/(\w+)", "".join(lines)))
+    trained = [s.page for s in stages if s.page.startswith("pretraining_") and s.page not in listed]
     asked = [stage.page for stage in stages if stage.page in ON_REQUEST]
-    line = re.compile(rf"^( *- file: ){STAGES}/linear_probes\n", re.MULTILINE)
-    return line.sub(lambda found: found[0] + "".join(f"{found[1]}{STAGES}/{page}\n" for page in asked), text)
+    for before, pages in (("linear_probes", asked), (r"pretraining_\w+", trained)):
+        found = [i for i, line in enumerate(lines) if re.match(rf" *- file: {STAGES}/{before}$", line)]
+        for page in reversed(pages if found else ()):
+            lines.insert(found[-1] + 1, re.sub(rf"{STAGES}/\w+", f"{STAGES}/{page}", lines[found[-1]]))
+    return "".join(lines)
 
 
 def toc_pages(toc: str | Path) -> list[str]:

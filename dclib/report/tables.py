@@ -304,8 +304,11 @@ def _run_row(records: Sequence[Record], method: str) -> Row:
 
 
 def _set_cells(images: ImageSet | AbsentSet | None) -> tuple[Cell, ...]:
-    if not isinstance(images, ImageSet):
-        return (Cell(f"{images.name}, not here" if images else "not in this preset"), *[Cell(NO_VALUE)] * 3)
+    if images is None:
+        return Cell("not in this preset"), *[Cell(NO_VALUE)] * 3
+    if isinstance(images, AbsentSet):
+        count = f"{images.count:,}" if images.count else NO_VALUE
+        return Cell(f"{images.name}, not here"), Cell(count), Cell(NO_VALUE), Cell(NO_VALUE)
     classes = str(len(images.classes)) if images.labels is not None else "no labels"
     known = edition() is None  # else its pictures are drawn one by one, and the whole of it is not here to be hashed
     return Cell(images.name), Cell(f"{len(images):,}"), Cell(classes), Cell(images.fingerprint if known else NO_VALUE)

@@ -13,7 +13,9 @@ from dclib.config import DataConfig, Preset
 from dclib.data.images import ImageSet
 from dclib.data.layouts import find_split, open_split
 from dclib.data.public_sets import missing_set
-from dclib.presets import data_root, edition, runs_folder
+from dclib.presets import data_root, edition, runs_folder, shown_folder
+from dclib.records import read_records
+from dclib.train.runnable import learns_from_objects
 
 
 class AbsentImagesError(ValueError):
@@ -27,6 +29,7 @@ class AbsentSet:
     name: str  # of its file or folder in the preset
     title: str  # what it is called on a page
     advice: str  # how to get it, as a sentence
+    count: int = 0  # of its images, as published records tell; 0 where they do not
 
     @property
     def sentence(self) -> str:
@@ -60,8 +63,8 @@ def sets_to_show(preset: Preset) -> ShownSets:
         labelled = (found.objects_train, found.objects_test, found.scenes_train, found.scenes_test)
         return ShownSets(found.root, found.pool, *labelled)
     names = ("objects_train", "objects_test", "scenes_train", "scenes_test")
-    pool = _published_set(data, "pool") or absent_set(data, "pool")
-    return ShownSets(data_root(data), pool, *(_published_set(data, name) for name in names))
+    pool = _published_set(preset, "pool") or absent_set(data, "pool")
+    return ShownSets(data_root(data), pool, *(_published_set(preset, name) for name in names))
 
 
 def present(images: ImageSet | AbsentSet) -> ImageSet:
@@ -71,18 +74,35 @@ def present(images: ImageSet | AbsentSet) -> ImageSet:
     return images
 
 
-def absent_set(data: DataConfig, name: str) -> AbsentSet:
+def absent_set(data: DataConfig, name: str, count: int = 0) -> AbsentSet:
     """What is known of a set of these settings that is not here: how to get it."""
     public, named = missing_set(data), getattr(data, name).split("|")[0].strip()
+    title, advice = named, f"With {named} in the folder {data.root}, make book draws it."
     if public:
-        return AbsentSet(named, public.title, f"The command {public.command} gets it, and make book draws it then.")
-    return AbsentSet(named, named, f"With {named} in the folder {data.root}, make book draws it.")
+        title, advice = public.title, f"The command {public.command} gets it, and make book draws it then."
+    return AbsentSet(named, title, advice, count)
 
 
-def _published_set(data: DataConfig, name: str) -> ImageSet | AbsentSet | None:
+def _published_set(preset: Preset, name: str) -> ImageSet | AbsentSet | None:
     """One set as it is, for the names in published pictures are names in it; None where the settings have no such."""
+    root, choices = data_root(preset.data), getattr(preset.data, name)
     try:
-        find_split(data_root(data), getattr(data, name), name=name)
+        find_split(root, choices, name=name)
     except ValueError:
-        return absent_set(data, name)
-    return open_split(data_root(data), getattr(data, name), name=name, cache=runs_folder())
+        return absent_set(preset.data, name, _recorded_count(preset, name))
+    return open_split(root, choices, name=name, cache=runs_folder())
+
+
+def _recorded_count(preset: Preset, name: str) -> int:
+    """How many images a set had: a probe's card counts those that it learned from and was tested on together."""
+    half, _, part = name.partition("_")
+    for record in read_records(shown_folder(preset.name) / "records"):
+        card = record.card
+        if card is None or "images" not in card.notes:
+            continue
+        of_pool = card.method in preset.methods and not learns_from_objects(preset.methods[card.method])
+        if name == "pool" and card.stage == "pretrain" and of_pool:
+            return int(card.notes["images"])
+        if card.stage == "linear_probe" and record.keys.get("dataset") == half:
+            return record.n if part == "test" else int(card.notes["images"]) - record.n
+    return 0
