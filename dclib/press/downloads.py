@@ -15,7 +15,19 @@ from pathlib import Path
 from dclib.records import Record, write_atomically
 from dclib.report.provenance import WHOSE
 
-CARD_COLUMNS = ("preset", "method", "seed", "device", "seconds", "created", "config_hash", "data_hash", "code_hash")
+CARD_COLUMNS = (
+    "preset",
+    "method",
+    "seed",
+    "device",
+    "seconds",
+    "created",
+    "config_hash",
+    "data_hash",
+    "code_hash",
+    "commit",
+    "protocol",
+)
 
 
 Rows = Sequence[tuple[str, Record]]  # whose it is, and a record

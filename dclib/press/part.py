@@ -92,7 +92,7 @@ class Part:
                 write_atomically(book / self.name / f"{page}.md", text.encode())
                 continue
             notebook = self.moved(json.loads(self._path(page).read_text(encoding="utf-8")))
-            notice = published_notice(str(card.get("edition", "")), f"make book PRESET={self.name}")
+            notice = published_notice(str(card.get("edition", "")), self.name)
             cell = {"cell_type": "markdown", "id": "edition-notice", "metadata": {}, "source": notice}
             notebook["cells"].insert(1, cell)
             write_atomically(book / self.name / f"{page}.ipynb", json.dumps(notebook).encode())

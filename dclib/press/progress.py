@@ -21,13 +21,17 @@ from dclib.report.series import plural
 STATE = "progress/state.js"  # below the book
 
 
-def edition_html(total: int, published: Sequence[str], origin: str) -> str:
-    """Whose numbers a book of ``total`` pages with results shows, and the place for how far a run is, as HTML."""
+def edition_html(total: int, published: Sequence[str], origin: str, beside: str = "") -> str:
+    """Whose numbers a book of ``total`` pages with results shows, and the place for how far a run is, as HTML.
+
+    ``beside`` is the name of another edition that is a part of it.
+    """
     if published:
         own = f"{total - len(published)} of {plural(total, 'page')} with results were made on this machine"
         said = f"{own}; the others are the published edition ({origin}), and each says so."
     else:
         said = "Every page with results was made on this machine; published seeds stand beside where that is said."
+    said += f" The part {beside.capitalize()} is a published edition of its own." if beside else ""
     return (
         f'<div class="dclib-edition"><p>{escape(said)}</p><p id="dclib-progress" role="status"></p></div>'
         '<script src="progress/watch.js"></script>'

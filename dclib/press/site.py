@@ -192,7 +192,7 @@ def _write_pages(
     published, missing = load_published(preset, records), _from_edition(stages, folder)
     if edition and set(SUMMARIES) & set(missing):  # this run has no result as a whole yet
         records, published = [], edition.records
-    whose = edition_html(len(stages), missing, edition.origin if edition else "")
+    whose = edition_html(len(stages), missing, edition.origin if edition else "", part.name if part else "")
     if part:
         part.write(book)
     front = whose + front_html(preset, records, published, folder / "pages", part)

@@ -90,12 +90,12 @@ def stale_notice(changed: Sequence[str]) -> str:
     )
 
 
-def published_notice(origin: str, command: str = "make book") -> str:
-    """Of a page of a published edition; ``command`` makes one's own."""
-    return (
-        "```{note}\nPublished edition. What this page shows was not measured here: "
-        f"{origin}. `{command}` trains on this machine and puts its own numbers in their place.\n```"
-    )
+def published_notice(origin: str, preset: str = "") -> str:
+    """Of a page of the published edition; ``preset`` is that of another edition than the book's own."""
+    own = "`make book` trains on this machine and puts its own numbers in their place."
+    if preset:
+        own = f"`make book PRESET={preset}` trains on this machine and makes a book of its own numbers."
+    return f"```{{note}}\nPublished edition. What this page shows was not measured here: {origin}. {own}\n```"
 
 
 def _status_row(
