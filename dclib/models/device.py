@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -76,5 +77,7 @@ def replayed(network: nn.Module, shape: tuple[int, ...], precision: str, device:
     """
     if device.type != "cuda" or os.environ.get("DCLIB_CUDA_GRAPHS") == "0":
         return network
+    # the one that a recording cannot avoid: gradients are made in it on a stream of its own
+    warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")
     images = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
     return Replayed(network, images, precision)
