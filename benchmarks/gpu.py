@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"{setting.size} size on {device}", flush=True)
     left, wrong = measure_parts(setting, deadline) if options.measure else ([], [])
     jobs = [job for preset in presets for job in jobs_of(preset, setting.work)]
-    untrained, failed = train_together(jobs, options.together, setting, deadline)
+    jobs = [job for job in jobs if any(fnmatch(f"{job.method}-s{job.seed}", wanted) for wanted in options.only)]
+    untrained, failed = train_together(jobs, options.together, setting, deadline, probe=options.probe)
     print(f"records: {write_archive(setting.work)}")
     publish_work(setting.work, presets=not options.presets)
     for line in [*(f"the GPU is wrong: {line}" for line in wrong), *failed]:
@@ -248,6 +250,7 @@ def parser() -> argparse.ArgumentParser:
     job = commands.add_parser("job")  # what run starts
     for name, kind in {"preset": Path, "method": str, "seed": int, "stem": Path, "key": str, "--device": str}.items():
         job.add_argument(name, type=kind)
+    job.add_argument("--probe", action=argparse.BooleanOptionalAction, default=True)
     job.set_defaults(call=do_job)
     return door
 
@@ -256,6 +259,8 @@ def _add_run_options(running: argparse.ArgumentParser) -> None:
     running.add_argument("--images", type=Path, nargs="*", default=[], help="files made by pack")
     running.add_argument("--presets", nargs="*", default=[], help="names or files (default: those of the images)")
     running.add_argument("--together", type=int, default=1, metavar="N", help="trainings at once (default: 1)")
+    running.add_argument("--only", nargs="*", default=["*"], help="of the presets, 'rotnet-s0' or patterns of such")
+    running.add_argument("--probe", action=argparse.BooleanOptionalAction, default=True, help="or leave it for home")
     running.add_argument("--measure", action=argparse.BooleanOptionalAction, default=True, help="or train alone")
     running.add_argument("--budget", type=float, default=540.0, help="seconds after which nothing new is begun")
     running.add_argument("--records", type=Path, help="records.tar of an earlier call on another machine")

@@ -108,14 +108,14 @@ def jobs_of(preset: Preset, work: Path) -> list[Job]:
     return jobs
 
 
-def in_order(jobs: Sequence[Job]) -> list[Job]:
-    """What is not done: networks that only wait for their probes, then by the longest chain that a job begins."""
+def in_order(jobs: Sequence[Job], last: str = "done") -> list[Job]:
+    """What is not ``last``: networks that only wait for their probes, then by the longest chain that a job begins."""
     begin = {job: [other for other in jobs if starts_from(other, job)] for job in jobs}
 
     def chain(job: Job) -> int:
         return job.images + max(map(chain, begin[job]), default=0)
 
-    left = [job for job in jobs if not job.reached("done")]
+    left = [job for job in jobs if not job.reached(last)]
     return sorted(left, key=lambda job: (not job.reached("trained"), -chain(job)))  # else as they stand in the preset
 
 
@@ -128,9 +128,9 @@ def starts_from(job: Job, other: Job) -> bool:
 class Crew:
     """The processes at work, and what becomes of them."""
 
-    def __init__(self, jobs: Sequence[Job], count: int, setting: Setting) -> None:
-        self.jobs, self.count, self.setting = jobs, count, setting
-        self.waiting = in_order(jobs)
+    def __init__(self, jobs: Sequence[Job], count: int, setting: Setting, *, probe: bool = True) -> None:
+        self.jobs, self.count, self.setting, self.probe = jobs, count, setting, probe
+        self.waiting = in_order(jobs, "done" if probe else "trained")
         self.at_work: dict[Job, subprocess.Popen[bytes]] = {}
         self.failed: list[Job] = []
         self._began: dict[Job, int] = {}  # bytes in the log before
@@ -155,6 +155,7 @@ class Crew:
         preset = self.setting.work / "presets" / f"{job.preset.name}.yaml"
         command = [sys.executable, str(Path(__file__).with_name("gpu.py")), "job", str(preset), job.method]
         command += [str(job.seed), str(job.stem), job.key, "--device", str(self.setting.device)]
+        command += [] if self.probe else ["--no-probe"]
         threads = str(max(1, count_cores() // self.count))
         environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
         with job.log.open("ab") as log:
@@ -201,13 +202,15 @@ class Crew:
         return ["\n  ".join([f"{job.name} failed:", *said]) for job, said in lines.items()]
 
 
-def train_together(jobs: Sequence[Job], count: int, setting: Setting, deadline: float) -> tuple[list[str], list[str]]:
-    """Train and probe, ``count`` at a time, as far as the time goes; returns what is left, and what failed and how.
+def train_together(
+    jobs: Sequence[Job], count: int, setting: Setting, deadline: float, *, probe: bool = True
+) -> tuple[list[str], list[str]]:
+    """Train and ``probe``, ``count`` at a time, as far as the time goes; returns what is left, and what failed and how.
 
     What is done, with these settings and code, is not done again. A job that fails leaves the others alone; those that
     start from its network are left.
     """
-    crew = Crew(jobs, count, setting)
+    crew = Crew(jobs, count, setting, probe=probe)
     with _polite():
         try:
             while time.monotonic() < deadline:
@@ -244,6 +247,8 @@ def do_job(options: argparse.Namespace) -> int:
         write_atomically(marks["trained"], options.key.encode())
         if is_requested():
             return EXIT_STATUS
+    if not options.probe:
+        return 0
     probe_method(preset, options.method, options.seed, device=options.device)  # asked to leave, it ends, and is redone
     write_atomically(marks["done"], options.key.encode())
     return 0

@@ -224,7 +224,9 @@ def test_trainings_side_by_side_go_on_after_the_deadline_and_come_home(
     gpu, together, parcels = module("gpu"), module("gpu_together"), module("gpu_parcels")
     work, train, limits = tmp_path / "work", module("gpu_together").train_together, []
     log = work / "jobs" / "chain-first-s3.log"
-    monkeypatch.setattr(together, "train_together", lambda *given: train(*given[:3], limits.pop() or given[3]))
+    monkeypatch.setattr(
+        together, "train_together", lambda *given, **how: train(*given[:3], limits.pop() or given[3], **how)
+    )
     call = ["run", "--images", str(packed), "--work", str(work), "--device", "cpu", "--size", "full", "--no-measure"]
     call += ["--together", "2", "--presets", *map(str, presets)]
     limits[:] = [UntilSaid(log, "epoch 2/")]

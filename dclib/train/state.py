@@ -11,6 +11,7 @@ from dclib.cluster.pseudo_labels import PseudoLabels
 from dclib.config import MethodConfig, TrainConfig
 from dclib.data.pixels import Pixels
 from dclib.distributed import all_reduce_sum, share_gradients, world_size
+from dclib.models.device import replayed
 from dclib.models.heads import Heads
 from dclib.models.vgg import Trunk
 from dclib.randomness import generator
@@ -28,7 +29,7 @@ class State:
     heads: Heads
     labels: PseudoLabels
     placement: Placement
-    shared_trunk: torch.nn.Module  # the trunk itself, or what averages its gradients over processes
+    shared_trunk: torch.nn.Module  # the trunk, or what averages its gradients over processes, or replays its passes
     optimisers: dict[str, torch.optim.SGD] = field(default_factory=dict)  # trunk, super, sub
     epoch: int = 0  # epochs finished
     step: int = 0  # steps finished in this epoch
@@ -54,7 +55,11 @@ class State:
         placement = Placement.of(config.train, n_super_classes)
         width, draws = config.model.feature_dim, generator(seed, "heads")
         heads = Heads(width, n_super_classes, labels.n_sub, draws, placement.held).to(device)
-        state = cls(trunk, heads, labels, placement, share_gradients(trunk))
+        shared = share_gradients(trunk)
+        if shared is trunk and not config.model.dropout and config.train.accumulate == 1:
+            side = config.model.image_size
+            shared = replayed(trunk, (config.train.batch_size, 3, side, side), config.train.precision, device)
+        state = cls(trunk, heads, labels, placement, shared)
         for part in ("trunk", "super", "sub"):
             state.new_optimiser(part, config.train)
         return state
