@@ -18,6 +18,7 @@ RUNGS = {
     "rotnet_long": {"method": "rotnet", "train": {"epochs": 20}},
     "rotnet_a_lr": {"method": "rotnet", "train": {"lr": 0.2}},
     "scratch": {"method": "deepercluster"},
+    "scratch_lr": {"method": "deepercluster", "train": {"lr": 0.2}},
     "from_short": {"method": "deepercluster", "init": "rotnet_short"},
     "k_8": {"method": "deepercluster", "init": "rotnet_short", "cluster": {"n_sub": 8}},
     "longer": {"method": "deepercluster", "init": "rotnet_long", "train": {"epochs": 5, "lr": 0.1}},
@@ -28,6 +29,7 @@ LATE = {  # conv11, conv12, conv13 of seed 100; another seed has a point more
     "rotnet_long": (40.0, 30.0, 20.0),
     "rotnet_a_lr": (31.0, 20.0, 9.0),
     "scratch": (25.0, 20.0, 12.0),
+    "scratch_lr": (32.0, 21.0, 10.0),
     "from_short": (41.0, 33.0, 26.0),
     "k_8": (39.0, 28.0, 21.0),
     "longer": (50.0, 50.0, 50.0),
@@ -66,6 +68,7 @@ def test_each_rung_stands_with_its_passes_and_what_was_changed():
         "rotnet_long": "1.0",
         "rotnet_a_lr": "0.5",
         "scratch": "0.5",
+        "scratch_lr": "0.5",
         "from_short": "1.0",
         "k_8": "1.0",
         "longer": "1.2",
@@ -76,12 +79,13 @@ def test_each_rung_stands_with_its_passes_and_what_was_changed():
         "rotnet_long": "RotNet",
         "rotnet_a_lr": "RotNet: lr 0.2 (0.05)",
         "scratch": "DeeperCluster",
+        "scratch_lr": "DeeperCluster: lr 0.2 (0.05)",
         "from_short": "DeeperCluster from rotnet_short",
         "k_8": "DeeperCluster from rotnet_short: n_sub 8 (64)",
         "longer": "DeeperCluster from rotnet_long: lr 0.1 (0.05)",
     }
     assert found["k_8"][2:9] == ["5.0", "5.0", "5.0", "39.0", "28.0", "21.0", "0.125"]
-    assert [len(group.rows) for group in ladder_table(records()).groups] == [5, 3]
+    assert [len(group.rows) for group in ladder_table(records()).groups] == [6, 3]
 
 
 @pytest.mark.parametrize("seeds", [(100,), (100, 101)])
@@ -90,11 +94,24 @@ def test_the_lead_is_over_the_rotnet_of_as_many_passes(seeds):
     assert found["from_short"][-3:] == ["+1.0", "+3.0", "+6.0"]  # over rotnet_long, not over the one it starts from
     assert found["k_8"][-3:] == ["−1.0", "−2.0", "+1.0"]
     assert found["scratch"][-3:] == ["−5.0", "+0.0", "+2.0"]
-    assert found["rotnet_a_lr"][-3:] == ["+1.0", "+0.0", "−1.0"]  # a RotNet of other settings is no measure
-    for none in ("random", "rotnet_short", "rotnet_long", "longer"):  # of 1.25 million passes there is no RotNet
+    assert found["scratch_lr"][-3:] == ["+1.0", "+1.0", "+1.0"]  # over the one of its own rate
+    measures = {
+        "from_short": "rotnet_long",
+        "k_8": "rotnet_long",
+        "scratch": "rotnet_short",
+        "scratch_lr": "rotnet_a_lr",
+    }
+    assert {rung: cells[-4] for rung, cells in found.items() if cells[-4] != "–"} == measures
+    for none in (
+        "rotnet_a_lr",
+        "random",
+        "rotnet_short",
+        "rotnet_long",
+        "longer",
+    ):  # of 1.25 million passes there is no RotNet
         assert found[none][-3:] == ["–", "–", "–"]
     assert ladder_in_short(records(seeds)).text == (
-        "Mean of conv11, conv12 and conv13: of 3 rungs with clusters, 1 is ahead of the RotNet of as many passes. The "
+        "Mean of conv11, conv12 and conv13: of 4 rungs with clusters, 2 are ahead of the RotNet of as many passes. The "
         "best is from_short (+3.3 points), the last scratch (−1.0)."
     )
 

@@ -15,16 +15,16 @@ from dclib.press.notebooks import code_of, read_notebook
 from dclib.records import Record, write_records
 from dclib.report import colour, exhibits, gradients, metadata, pictures, retrieval, tables
 from dclib.train.runnable import runnable_methods
-from dclib.train.shown import AbsentSet, sets_to_show
+from dclib.train.shown import AbsentSet, lacks_images, sets_to_show
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = {"deepercluster": {"method": "deepercluster"}, "supervised": {"method": "supervised"}}
 NAMES = [f"{kind}/{n}.png" for kind in ("cat", "dog") for n in range(9)]
 
 
-def preset_of(root: str):
-    data = {"root": root, "pool": "train", "objects_train": "train", "objects_test": "test"}
-    data |= {"scenes_train": "scenes", "scenes_test": ""}
+def preset_of(root: str, train: str = "train"):
+    data = {"root": root, "pool": train, "objects_train": train, "objects_test": "test"}
+    data |= {"scenes_train": "scenes|", "scenes_test": ""}
     return parse_preset("photos", {"methods": METHODS, "data": data})
 
 
@@ -87,6 +87,13 @@ def test_where_the_images_are_not_here_each_picture_is_a_sentence_that_says_how_
     # whatever else asks for images is answered without them
     assert runnable_methods(preset) == ("deepercluster", "supervised")
     assert "reads real images" in exhibits.data_notice(preset, "linear_probes").text
+    # the same where several sets lie below one folder
+    beside = preset_of("data", "cifar10/train")
+    assert shown_of(beside)["pool"] == shown_of(beside)["others"] == told
+    assert lacks_images(beside.data)
+    assert shown_of(beside)["ranked"].endswith(
+        "The command python -m dclib fetch oxford5k gets it, and make book draws it then."
+    )
     # and of a set that nobody can fetch it is said where it belongs
     assert shown_of(preset_of("my/photos"))["pool"].endswith("With train in the folder my/photos, make book draws it.")
 
@@ -111,9 +118,10 @@ def test_the_table_of_images_tells_their_numbers_from_the_records(edition):
 
 
 def test_where_some_of_them_are_here_these_are_drawn(edition):
-    write_images(edition / "data" / "cifar10", "train")
-    shown = shown_of(preset_of("data/cifar10"))
+    write_images(edition / "data" / "mixed", "train")
+    shown = shown_of(preset_of("data/mixed"))
     assert "18 images of 18 in pool" in shown["pool"]
+    assert not lacks_images(preset_of("data/mixed").data)
     assert "cat, dog" in shown["objects"]
     assert shown["scenes"].startswith("Not shown here: the book brings no photographs, and scenes is not on this")
     assert "cluster 3 of 40 images, 9 of 9 cat" in shown["mosaics"]

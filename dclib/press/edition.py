@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dclib.config import Preset
 from dclib.machine import count_cores
-from dclib.presets import data_root, project_root
+from dclib.presets import project_root
 from dclib.press.forecast import show_seconds
 from dclib.press.runner import CELL_TIMEOUT, POLL_SECONDS, lock_workspace, read_card, workspace
 from dclib.press.stages import Stage, folder_stamp, key_of, plan_stages, stage_parts
@@ -25,6 +25,7 @@ from dclib.report.provenance import cards_of, origin
 from dclib.report.published import BESIDE
 from dclib.report.series import listed
 from dclib.train.runnable import draw_pocket_world
+from dclib.train.shown import lacks_images
 
 PUBLISHED = "published"  # folder of the edition below a preset's runs
 # page of an edition beside another -> stage whose records it shows; pages that are the same for both are not among them
@@ -57,8 +58,8 @@ class Edition:
 
     @property
     def lacks_images(self) -> bool:
-        """Whether the images that it was made from are not on this machine; drawings always are."""
-        return not data_root(self.preset.data).exists()
+        """Whether the images that it was made from are not on this machine."""
+        return lacks_images(self.preset.data)
 
     @property
     def protocol(self) -> str:

@@ -32,7 +32,7 @@ from dclib.report.published import panels, show_both
 from dclib.report.series import over_seeds, title_of
 from dclib.report.tables import missing_half_sentence
 from dclib.train.runnable import look_ahead
-from dclib.train.shown import AbsentSet, absent_set, present
+from dclib.train.shown import AbsentSet, absent_set, lacks_images, present
 
 METADATA_LINES = 20_000  # read from the top of the table: that of YFCC100M has 10^8
 N_PHOTOGRAPHS = 12
@@ -135,7 +135,7 @@ def class_counts(pool: ImageSet | AbsentSet, objects: ImageSet | AbsentSet | Non
 def other_sets(root: Path, data: DataConfig) -> Fragment:
     """A few pictures of the multi-object and landmark sets below ``root``, where there are any."""
     found = [(kind, folder) for kind, pattern in _LAYOUTS for folder in _folders_named(root, pattern)]
-    if not root.exists():
+    if not found and edition() is not None and lacks_images(data):
         return say(absent_set(data, "pool").sentence)
     if not found:
         return say("No multi-object or landmark set comes with these images.")

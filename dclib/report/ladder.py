@@ -43,19 +43,29 @@ class _Rungs:
     passes: Mapping[str, float]  # images shown, those of the rungs that it starts from included
     curves: Curves
 
-    def leads(self, rung: str) -> dict[int, Mapping[int, float]]:
-        """For each late layer, seed -> points ahead of the RotNet of as many passes; empty where there is none."""
-        own = self.passes[rung]
+    def measure(self, rung: str) -> str:
+        """The RotNet of as many passes that is trained most as a rung is, of several the best; empty without one."""
+        own, passes = self.settings[rung], self.passes[rung]
         alike = [
             other
             for other, settings in self.settings.items()
-            if settings["method"] == "rotnet" and not settings["init"] and not self.changed(other) and other != rung
-            if own and abs(self.passes[other] - own) <= PASSES_ALIKE * own
+            if settings["method"] == "rotnet" and not settings["init"]
+            if passes and abs(self.passes[other] - passes) <= PASSES_ALIKE * passes
         ]
 
-        ours, theirs = self.curves.get(rung, {}), self.curves.get(alike[0], {}) if alike else {}
-        both = ours.keys() & theirs.keys()
-        return {n: {seed: ours[seed][n - 1] - theirs[seed][n - 1] for seed in sorted(both)} for n in LATE}
+        def nearness(other: str) -> tuple[int, float]:
+            theirs = self.settings[other]
+            shared = sum(own[key] == theirs.get(key) for key in own if key.startswith(("train.", "model.")))
+            late = [curve[layer - 1] for curve in self.curves.get(other, {}).values() for layer in LATE]
+            return shared, mean(late or [0.0])
+
+        return "" if own["method"] == "rotnet" else max(alike, key=nearness, default="")
+
+    def leads(self, rung: str) -> dict[int, Mapping[int, float]]:
+        """For each late layer, seed -> points ahead of the RotNet that is its measure; empty where there is none."""
+        ours, theirs = self.curves.get(rung, {}), self.curves.get(self.measure(rung), {})
+        both = sorted(ours.keys() & theirs.keys())
+        return {n: {seed: ours[seed][n - 1] - theirs[seed][n - 1] for seed in both} for n in LATE}
 
     def late_lead(self, rung: str) -> list[float]:
         """The mean of the late layers, for each seed."""
@@ -91,10 +101,9 @@ def ladder_table(records: Sequence[Record]) -> Table:
     notes = (
         "Passes: images shown in training, in millions, those of the network that it starts from included. Probes: "
         f"accuracy in % on {' or '.join(f'{n:,}' for n in tested)} images held out of the training images; no test "
-        "image was looked at. NMI: of the last clustering with the classes. Last columns: points ahead of the RotNet "
-        "of as many passes in all and of the usual settings, seed by seed; a dash where there is none. Behind a colon "
-        "stands what differs from the setting of most rungs, which is in brackets. Values: "
-        f"{over_seeds(records)}.",
+        "image was looked at. NMI: of the last clustering with the classes. Last columns: points ahead, seed by seed, "
+        "of the RotNet of as many passes in all that is trained most alike; a dash where there is none. Behind a colon "
+        f"stands what differs from the setting of most rungs, which is in brackets. Values: {over_seeds(records)}.",
     )
     columns = (
         "Rung",
@@ -102,6 +111,7 @@ def ladder_table(records: Sequence[Record]) -> Table:
         "passes",
         *(f"conv{n}" for n in LAYERS),
         "NMI",
+        "measure",
         *(f"conv{n} − RotNet" for n in LATE),
     )
     groups = [
@@ -157,7 +167,8 @@ def _row(records: Sequence[Record], rungs: _Rungs, rung: str) -> Row:
     nmi = value_cell(final_values(records, "final_nmi_labels", rung).values(), digits=3)
     ahead = [_lead_cell([*found.values()]) for found in rungs.leads(rung).values()]
     passes = Cell(f"{rungs.passes[rung] / 1e6:.1f}" if rungs.passes[rung] else NO_VALUE)
-    return Row(rung, (Cell(rungs.what(rung), words=True), passes, *probes, nmi, *ahead))
+    measure = Cell(rungs.measure(rung) or NO_VALUE)
+    return Row(rung, (Cell(rungs.what(rung), words=True), passes, *probes, nmi, measure, *ahead))
 
 
 def _lead_cell(values: Sequence[float]) -> Cell:

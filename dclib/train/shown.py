@@ -6,13 +6,15 @@ drawn where their set is on this machine. Where it is not, a sentence stands in 
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dclib.config import DataConfig, Preset
 from dclib.data.images import ImageSet
 from dclib.data.layouts import find_split, open_split
-from dclib.data.public_sets import missing_set
+from dclib.data.public_sets import SETS, place_of
 from dclib.presets import data_root, edition, runs_folder, shown_folder
 from dclib.records import read_records
 from dclib.train.runnable import learns_from_objects
@@ -67,6 +69,16 @@ def sets_to_show(preset: Preset) -> ShownSets:
     return ShownSets(data_root(data), pool, *(_published_set(preset, name) for name in names))
 
 
+def lacks_images(data: DataConfig) -> bool:
+    """Whether the images to train on are not on this machine; drawings always are."""
+    if data.is_drawn:
+        return False
+    try:
+        return find_split(data_root(data), data.pool, name="pool") is None
+    except ValueError:
+        return True
+
+
 def present(images: ImageSet | AbsentSet) -> ImageSet:
     """The set, to draw from it; AbsentImagesError where it is not here."""
     if isinstance(images, AbsentSet):
@@ -76,21 +88,24 @@ def present(images: ImageSet | AbsentSet) -> ImageSet:
 
 def absent_set(data: DataConfig, name: str, count: int = 0) -> AbsentSet:
     """What is known of a set of these settings that is not here: how to get it."""
-    public, named = missing_set(data), getattr(data, name).split("|")[0].strip()
-    title, advice = named, f"With {named} in the folder {data.root}, make book draws it."
-    if public:
-        title, advice = public.title, f"The command {public.command} gets it, and make book draws it then."
-    return AbsentSet(named, title, advice, count)
+    named = getattr(data, name).split("|")[0].strip()
+    path = Path(os.path.abspath(data_root(data) / named))
+    for key, public in SETS.items():
+        if path.is_relative_to(os.path.abspath(place_of(key))):
+            advice = f"The command {public.command} gets it, and make book draws it then."
+            return AbsentSet(named, public.title, advice, count)
+    return AbsentSet(named, named, f"With {named} in the folder {data.root}, make book draws it.", count)
 
 
 def _published_set(preset: Preset, name: str) -> ImageSet | AbsentSet | None:
     """One set as it is, for the names in published pictures are names in it; None where the settings have no such."""
     root, choices = data_root(preset.data), getattr(preset.data, name)
-    try:
-        find_split(root, choices, name=name)
-    except ValueError:
-        return absent_set(preset.data, name, _recorded_count(preset, name))
-    return open_split(root, choices, name=name, cache=runs_folder())
+    if not choices.strip():
+        return None
+    with suppress(ValueError):
+        if find_split(root, choices, name=name) is not None:
+            return open_split(root, choices, name=name, cache=runs_folder())
+    return absent_set(preset.data, name, _recorded_count(preset, name))
 
 
 def _recorded_count(preset: Preset, name: str) -> int:
