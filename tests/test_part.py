@@ -148,6 +148,10 @@ def test_both_editions_stand_in_one_book_and_nothing_of_one_is_the_others(projec
         assert other.h1.text.startswith(f"{own.h1.text.removesuffix('#')} (photos)")
         assert "make book PRESET=photos" in other.text
     pages = pages_of(html)
+    for page in ("about", "ladder", "linear_probes"):
+        assert "published: seed" in article(html, f"photos/{page}").text
+        assert "yours" not in article(html, f"photos/{page}").text
+    assert "published: seed 100" in article(html, "photos/ladder").select_one(".note").text
     titles = Counter(page.soup.title.text for page in pages)
     assert [title for title, n in titles.items() if n > 1] == []
     for page in [page for page in pages if page.soup.select_one("article")]:
@@ -186,6 +190,8 @@ def test_the_front_page_and_the_first_page_of_the_part_say_whose_and_under_which
     html = build_book("tiny").parent
     front = (html / "_generated" / "front.html").read_text()
     assert "The part Photos is a published edition of its own." in front
+    headings = BeautifulSoup(front, "html.parser").select("p > strong")
+    assert [heading.text for heading in headings] == ["Drawings", "Photos", "Drawings", "Photos"]
     for text in (front, (html / "photos" / "about.html").read_text()):
         assert "published: seeds 0, 1, 2, cpu (2 threads), 2026-01-02, code" in text
         assert "All 6 runs were made under the protocol that was written before" in text

@@ -24,7 +24,7 @@ from dclib.report.exhibits import data_notice
 from dclib.report.provenance import cards_of, duration
 from dclib.report.scorecard import tally
 from dclib.report.series import listed, plural
-from dclib.report.verdict_figure import Lane, lanes_of, verdict_strip
+from dclib.report.verdict_figure import DRAWINGS, Lane, lanes_of, verdict_strip
 
 FRONT = "_generated/front.html"  # below book/, which the front page includes
 ACCURACY = ("linear_probes", "accuracy-objects")  # page and name of a figure
@@ -47,8 +47,11 @@ def front_html(
     lanes = lanes_of(records, published, [claim for claim in CLAIMS if claim.is_the_papers])
     measured = any(verdict.found.measured for lane in lanes for verdict in lane.verdicts)
     strips = [_verdicts(lanes) if measured else say(NOTHING).html, _strip_of(part) if part else ""]
-    parts = [_side_by_side(strips) if part else strips[0], say(data_notice(preset).text).html]
-    parts.append(_side_by_side([figure_of(pages, *ACCURACY), _figure_of(part, *ACCURACY) if part else ""]))
+    shown = [figure_of(pages, *ACCURACY), _figure_of(part, *ACCURACY) if part else ""]
+    if part:
+        strips[0], shown[0] = _headed(DRAWINGS, strips[0]), _headed(DRAWINGS, shown[0])
+        shown[1] = _headed(part.name, shown[1])
+    parts = [_side_by_side(strips) if part else strips[0], say(data_notice(preset).text).html, _side_by_side(shown)]
     parts.append(_side_by_side([figure_of(pages, *place) for place in CLUSTERS]))
     parts.append(_facts(records, published, part))
     return "\n".join(filter(None, parts)).replace('href="../', 'href="')
@@ -76,10 +79,15 @@ def _strip_of(part: Part) -> str:
     """The strip of another edition: whose numbers, under which protocol, and the verdicts they give."""
     edition = part.edition
     lanes = lanes_of([], edition.records, [claim for claim in CLAIMS if claim.is_the_papers])
-    head = f'<strong><a href="../{part.name}/{ABOUT}.html">{escape(part.name.capitalize())}</a></strong>'
+    link = f'<a href="../{part.name}/{ABOUT}.html">{escape(part.name.capitalize())}</a>'
     said = f"{edition.origin}. {edition.protocol}".strip()
-    words = f"<p>{head}, {escape(said)} The same claims: {escape(tally(lanes[0].verdicts))}.</p>"
-    return f"{words}{verdict_strip(lanes).html}"
+    words = f"<p>{link}, {escape(said)} The same claims: {escape(tally(lanes[0].verdicts))}.</p>"
+    return _headed(part.name, f"{words}{verdict_strip(lanes).html}")
+
+
+def _headed(name: str, html: str) -> str:
+    """HTML under the name of the images that it is about; empty if it is."""
+    return f"<p><strong>{escape(name.capitalize())}</strong></p>{html}" if html else ""
 
 
 def _figure_of(part: Part, page: str, name: str) -> str:

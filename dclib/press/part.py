@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from dclib.press.runner import read_card
 from dclib.press.status import STAGES, missing_page, published_notice
 from dclib.records import PROTOCOL, write_atomically
 from dclib.report.display import without_markup
-from dclib.report.provenance import DATA_FOLDER
+from dclib.report.ladder import load_ladder
+from dclib.report.provenance import DATA_FOLDER, cards_of, origin
 from dclib.report.tables import run_table
 
 ABOUT, PROTOCOL_PAGE, LADDER_PAGE = "about", "protocol", "ladder"
@@ -92,7 +93,10 @@ class Part:
                 write_atomically(book / self.name / f"{page}.md", text.encode())
                 continue
             notebook = self.moved(json.loads(self._path(page).read_text(encoding="utf-8")))
-            notice = published_notice(str(card.get("edition", "")), self.name)
+            whose = str(card.get("edition", ""))
+            if page == LADDER_PAGE:  # whose seeds are others
+                whose = origin(cards_of(load_ladder(self.edition.preset)), published=True)
+            notice = published_notice(whose, self.name)
             cell = {"cell_type": "markdown", "id": "edition-notice", "metadata": {}, "source": notice}
             notebook["cells"].insert(1, cell)
             write_atomically(book / self.name / f"{page}.ipynb", json.dumps(notebook).encode())
@@ -136,7 +140,8 @@ class Part:
         edition = self.edition
         more = {PROTOCOL_PAGE: "The protocol", LADDER_PAGE: "Every rung that was tried"}
         links = [f"[{title}]({page})" for page, title in more.items() if page in self.pages]
-        table = self.html(run_table(edition.records)._repr_html_())
+        trained = [record for record in edition.records if record.card and record.card.stage == "pretrain"]
+        table = replace(run_table(trained), source=(), beside=trained)  # that is, published
         parts = [
             f"# What was run on {self.name}",
             without_markup(edition.preset.description),
@@ -146,7 +151,7 @@ class Part:
             f"See also: {', '.join(links)}." if links else "",
             f"No {self.name} come with the book: pictures of them are drawn where the set is on this machine, and a "
             "sentence says what to do where it is not.",
-            f"```{{raw}} html\n{table}\n```",
+            f"```{{raw}} html\n{self.html(table._repr_html_())}\n```",
         ]
         return "\n\n".join(filter(None, parts)) + "\n"
 

@@ -80,8 +80,8 @@ class _Rungs:
         return {key: Counter(settings.get(key, "") for settings in every).most_common(1)[0][0] for key in keys}
 
     def changed(self, rung: str) -> list[str]:
-        """What differs from what most rungs have: ``n_sub 32 (64)``."""
-        own = self.settings[rung]
+        """What differs from what most rungs have, ``n_sub 32 (64)``; nothing for a network that is not trained."""
+        own = self.settings[rung] if self.passes[rung] else {}
         differing = [key for key in own if own[key] != self.usual.get(key, own[key]) and key not in TOLD_ELSEWHERE]
         return [f"{key.split('.', 1)[1]} {own[key]} ({self.usual[key]})" for key in differing]
 
@@ -101,19 +101,13 @@ def ladder_table(records: Sequence[Record]) -> Table:
     notes = (
         "Passes: images shown in training, in millions, those of the network that it starts from included. Probes: "
         f"accuracy in % on {' or '.join(f'{n:,}' for n in tested)} images held out of the training images; no test "
-        "image was looked at. NMI: of the last clustering with the classes. Last columns: points ahead, seed by seed, "
-        "of the RotNet of as many passes in all that is trained most alike; a dash where there is none. Behind a colon "
-        f"stands what differs from the setting of most rungs, which is in brackets. Values: {over_seeds(records)}.",
+        "image was looked at. NMI: of the last clustering with the classes. Conv11 to conv13 less RotNet: points "
+        "ahead, seed by seed, of the RotNet of as many passes in all that is trained most alike, which is named; a "
+        "dash where there is none. Behind a colon stands what differs from the setting of most rungs, which is in "
+        f"brackets. Values: {over_seeds(records)}.",
     )
-    columns = (
-        "Rung",
-        "what it is",
-        "passes",
-        *(f"conv{n}" for n in LAYERS),
-        "NMI",
-        "measure",
-        *(f"conv{n} − RotNet" for n in LATE),
-    )
+    ahead, probed = (f"conv{n} − RotNet" for n in LATE), (f"conv{n}" for n in LAYERS)
+    columns = ("Rung", "what it is", "passes", *ahead, "RotNet", *probed, "NMI")
     groups = [
         Group(title, tuple(_row(records, rungs, rung) for rung in some))
         for title, some in (("Trained by itself", by_itself), ("Trained on from another rung", later))
@@ -168,7 +162,7 @@ def _row(records: Sequence[Record], rungs: _Rungs, rung: str) -> Row:
     ahead = [_lead_cell([*found.values()]) for found in rungs.leads(rung).values()]
     passes = Cell(f"{rungs.passes[rung] / 1e6:.1f}" if rungs.passes[rung] else NO_VALUE)
     measure = Cell(rungs.measure(rung) or NO_VALUE)
-    return Row(rung, (Cell(rungs.what(rung), words=True), passes, *probes, nmi, measure, *ahead))
+    return Row(rung, (Cell(rungs.what(rung), words=True), passes, *ahead, measure, *probes, nmi))
 
 
 def _lead_cell(values: Sequence[float]) -> Cell:

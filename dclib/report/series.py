@@ -26,8 +26,8 @@ Line = tuple[tuple[int, ...], tuple[float, ...]]  # steps, and a value at each
 def title_of(method: str) -> str:
     """How a method is written on a page: ``deepercluster_hierarchy`` -> ``DeeperCluster, hierarchy``."""
     task = task_of(method)
-    variant = method[len(task) :].strip("_").replace("_", " ")
-    variant = {"rgb": "RGB"}.get(variant, variant)
+    words = method[len(task) :].strip("_").split("_")
+    variant = " ".join({"rgb": "RGB"}.get(word, word) for word in words)
     return ", ".join(part for part in (NAMES.get(task, task), variant) if part)
 
 
