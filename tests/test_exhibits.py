@@ -223,7 +223,7 @@ def test_what_cannot_be_read_is_crossed_out_and_named(folder: Path, monkeypatch:
     assert all(name in sheet.text for sheet in sheets for name in broken)
     for show in (exhibits.cluster_mosaics, colour.uniform_clusters):
         assert "Crossed out, for 1 cannot be read: ant/00.jpg." in show(make_preset(), "rotnet", images).text
-    assert "Image ant/02.jpg" in exhibits.network_input(images).text  # the next that can be read
+    assert "Image ant/02 in colour" in exhibits.network_input(images).text  # the next that can be read
     sound = exhibits.contact_sheet(images.subset([1, 2, 3]), "things", REAL)
     assert "Crossed out" not in sound.text
     for content in (b"", b"\xff\xd8\xff"):  # not one can be read
@@ -253,7 +253,7 @@ def test_the_words_of_turns_and_gradients_follow_the_picture(tmp_path: Path) -> 
         for i in range(2)
     ]
     (turns, edges), (turns_of_plain, edges_of_plain) = shown
-    assert "half.png, 160 by 160 pixels, mean colour red 128, green 128, blue 128" in turns
+    assert "half, 160 by 160 pixels, mean colour red 128, green 128, blue 128" in turns
     assert turns.endswith("at the left, bottom, right and top.")
     assert "horizontal gradient from 0.00 to " in edges
     assert "vertical gradient from 0.00 to 0.00, strong edges on 0 % of it" in edges

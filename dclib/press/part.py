@@ -20,8 +20,7 @@ from dclib.press.runner import read_card
 from dclib.press.status import STAGES, missing_page, published_notice
 from dclib.records import PROTOCOL, write_atomically
 from dclib.report.display import without_markup
-from dclib.report.ladder import load_ladder
-from dclib.report.provenance import DATA_FOLDER, cards_of, origin
+from dclib.report.provenance import DATA_FOLDER
 from dclib.report.tables import run_table
 
 ABOUT, PROTOCOL_PAGE, LADDER_PAGE = "about", "protocol", "ladder"
@@ -93,12 +92,10 @@ class Part:
                 write_atomically(book / self.name / f"{page}.md", text.encode())
                 continue
             notebook = self.moved(json.loads(self._path(page).read_text(encoding="utf-8")))
-            whose = str(card.get("edition", ""))
-            if page == LADDER_PAGE:  # whose seeds are others
-                whose = origin(cards_of(load_ladder(self.edition.preset)), published=True)
-            notice = published_notice(whose, self.name)
-            cell = {"cell_type": "markdown", "id": "edition-notice", "metadata": {}, "source": notice}
-            notebook["cells"].insert(1, cell)
+            if page != LADDER_PAGE:  # whose seeds are others, and which no book makes anew
+                notice = published_notice(str(card.get("edition", "")), self.name)
+                cell = {"cell_type": "markdown", "id": "edition-notice", "metadata": {}, "source": notice}
+                notebook["cells"].insert(1, cell)
             write_atomically(book / self.name / f"{page}.ipynb", json.dumps(notebook).encode())
         write_atomically(book / self.name / f"{ABOUT}.md", self._about().encode())
         if PROTOCOL_PAGE in self.pages:

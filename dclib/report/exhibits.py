@@ -268,10 +268,11 @@ def network_input(images: ImageSet | AbsentSet, index: int = 0) -> Fragment:
     images = present(images)
     index = pictures.readable_near(images, index)
     image = pictures.open_to_show(images, index, draft=256)
+    name = images.ids[index].rpartition(".")[0] or images.ids[index]  # said as words, for which no ending is
     turns = show(
         pictures.draw_rotations(image),
         pictures=True,
-        alt=pictures.describe_rotations(image, images.ids[index]),
+        alt=pictures.describe_rotations(image, name),
         caption="The four quarter turns q that RotNet and DeeperCluster tell apart."
         + pictures.note_unreadable(images, [index]),
     )
@@ -279,7 +280,7 @@ def network_input(images: ImageSet | AbsentSet, index: int = 0) -> Fragment:
     gradients = show(
         pictures.draw_sobel(image),
         pictures=True,
-        alt=f"Image {images.ids[index]} in colour, its gradients in grey: {pictures.describe_gradients(channels)}.",
+        alt=f"Image {name} in colour, its gradients in grey: {pictures.describe_gradients(channels)}.",
         caption="The fixed Sobel layer takes colour away and leaves edges (as Figure 4 of the supplement).",
     )
     return turns + gradients
