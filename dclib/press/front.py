@@ -47,11 +47,11 @@ def front_html(
     lanes = lanes_of(records, published, [claim for claim in CLAIMS if claim.is_the_papers])
     measured = any(verdict.found.measured for lane in lanes for verdict in lane.verdicts)
     strips = [_verdicts(lanes) if measured else say(NOTHING).html, _strip_of(part) if part else ""]
-    shown = [figure_of(pages, *ACCURACY), _figure_of(part, *ACCURACY) if part else ""]
+    curves = [figure_of(pages, *ACCURACY), _figure_of(part, *ACCURACY) if part else ""]
     if part:
-        strips[0], shown[0] = _headed(DRAWINGS, strips[0]), _headed(DRAWINGS, shown[0])
-        shown[1] = _headed(part.name, shown[1])
-    parts = [_side_by_side(strips) if part else strips[0], say(data_notice(preset).text).html, _side_by_side(shown)]
+        strips[0], curves[0] = _headed(DRAWINGS, strips[0]), _headed(DRAWINGS, curves[0])
+        curves[1] = _headed(part.name, curves[1])
+    parts = [_side_by_side(strips) if part else strips[0], say(data_notice(preset).text).html, _side_by_side(curves)]
     parts.append(_side_by_side([figure_of(pages, *place) for place in CLUSTERS]))
     parts.append(_facts(records, published, part))
     return "\n".join(filter(None, parts)).replace('href="../', 'href="')
