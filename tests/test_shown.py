@@ -14,8 +14,9 @@ from dclib.presets import parse_preset
 from dclib.press.notebooks import code_of, read_notebook
 from dclib.records import Record, write_records
 from dclib.report import colour, exhibits, gradients, metadata, pictures, retrieval, tables
+from dclib.train.absent import AbsentSet, lacks_images
 from dclib.train.runnable import runnable_methods
-from dclib.train.shown import AbsentSet, lacks_images, sets_to_show
+from dclib.train.shown import sets_to_show
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = {"deepercluster": {"method": "deepercluster"}, "supervised": {"method": "supervised"}}

@@ -24,8 +24,8 @@ from dclib.report.protocol import protocol_words
 from dclib.report.provenance import cards_of, origin
 from dclib.report.published import BESIDE
 from dclib.report.series import listed
+from dclib.train.absent import lacks_images
 from dclib.train.runnable import draw_pocket_world
-from dclib.train.shown import lacks_images
 
 PUBLISHED = "published"  # folder of the edition below a preset's runs
 # page of an edition beside another -> stage whose records it shows; pages that are the same for both are not among them

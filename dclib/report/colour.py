@@ -22,7 +22,7 @@ from dclib.report.provenance import named, under_pictures
 from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, plural, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
-from dclib.train.shown import AbsentSet, present
+from dclib.train.absent import AbsentSet, present
 
 EMPTY = "No colours were measured here: the preset lacks the networks of Figure 2, or the stage has not run yet."
 TILE = 64

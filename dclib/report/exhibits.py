@@ -31,8 +31,8 @@ from dclib.report.provenance import under_pictures
 from dclib.report.published import panels, show_both
 from dclib.report.series import over_seeds, title_of
 from dclib.report.tables import missing_half_sentence
+from dclib.train.absent import AbsentSet, absent_set, lacks_images, present
 from dclib.train.runnable import look_ahead
-from dclib.train.shown import AbsentSet, absent_set, lacks_images, present
 
 METADATA_LINES = 20_000  # read from the top of the table: that of YFCC100M has 10^8
 N_PHOTOGRAPHS = 12

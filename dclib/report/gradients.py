@@ -15,7 +15,7 @@ from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, WIDTH
 from dclib.report.pictures import bare, describe_gradients
 from dclib.report.series import plural
-from dclib.train.shown import AbsentSet
+from dclib.train.absent import AbsentSet
 
 Array = NDArray[np.float32]
 

@@ -22,7 +22,7 @@ from dclib.report.provenance import named, under_pictures
 from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
-from dclib.train.shown import AbsentSet, present
+from dclib.train.absent import AbsentSet, present
 
 FIELDS = {"hashtag": "hashtags", "device": "cameras", "gps": "places", "user": "users"}
 EMPTY = "The pool comes without metadata, so there is nothing to compare clusters with."

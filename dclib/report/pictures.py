@@ -18,7 +18,7 @@ from dclib.presets import edition
 from dclib.report.display import Fragment, say
 from dclib.report.figures import SIZE, WIDTH, new_axes
 from dclib.report.series import plural
-from dclib.train.shown import AbsentImagesError, AbsentSet
+from dclib.train.absent import AbsentImagesError, AbsentSet
 
 P = ParamSpec("P")
 Pixels = NDArray[np.uint8]  # (height, width, 3)

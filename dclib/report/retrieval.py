@@ -28,7 +28,7 @@ from dclib.report.provenance import named, under_pictures
 from dclib.report.published import panels, show_both
 from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
-from dclib.train.shown import absent_set, present
+from dclib.train.absent import absent_set, present
 
 EMPTY = "No retrieval here: this preset has no landmark sets, or the stage has not run yet."
 FRAMES = {"right": ("#029e73", "-", "right"), "wrong": ("#d55e00", "--", "wrong"), "junk": ("#949494", ":", "junk")}

@@ -32,7 +32,7 @@ from dclib.report.series import (
     spread,
     title_of,
 )
-from dclib.train.shown import AbsentSet
+from dclib.train.absent import AbsentSet
 
 NO_VALUE = "–"
 SIZES = ("empty_clusters", "smallest_cluster", "median_cluster", "largest_cluster")
