@@ -170,7 +170,7 @@ def select(records: Iterable[Record], name: str, **where: str | int) -> list[Rec
 def code_hash(*rooms: str) -> str:
     """Hash of the source of dclib's rooms (``"models"``, ``"train/pretrain"``), or of all of it.
 
-    Comments, docstrings and layout do not count: two sources that run alike hash alike.
+    Comments, docstrings and layout do not count, nor which Python reads it: two sources that run alike hash alike.
     """
     package = Path(__file__).parent
     files: set[Path] = set()
@@ -182,7 +182,7 @@ def code_hash(*rooms: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(files or package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode())
-        digest.update(ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
+        digest.update(_spelled(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
     return digest.hexdigest()[:12]
 
 
@@ -367,6 +367,16 @@ def _unwritten(path: Path, error: OSError) -> UnwrittenError:
         f"could not write {path}: {reason}; the last complete version, if any, is intact. "
         f"Free some space or {ELSEWHERE}, then run again: a run continues by itself"
     )
+
+
+def _spelled(part: object) -> str:
+    """A syntax tree in letters, without what is empty: each Python has fields of its own that say nothing."""
+    if isinstance(part, ast.AST):
+        fields = ((name, getattr(part, name, None)) for name in part._fields)
+        return (
+            f"{type(part).__name__}({', '.join(f'{n}={_spelled(v)}' for n, v in fields if v is not None and v != [])})"
+        )
+    return f"[{', '.join(map(_spelled, part))}]" if isinstance(part, list) else repr(part)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -1,5 +1,6 @@
 """Records: what is written is what is read, never half, never NaN; and hashes of code that runs alike."""
 
+import ast
 import dataclasses
 import errno
 import fcntl
@@ -278,6 +279,16 @@ def test_only_the_named_rooms_count(package):
     changed = {rooms for rooms in before if before[rooms] != after[rooms]}
     assert changed == {(), ("models",), ("models/vgg",)}
     assert package(SOURCE, "models", "config") == package(SOURCE, "config", "models")
+
+
+def test_which_python_reads_it_does_not_change_the_hash(package, monkeypatch):
+    before = package()
+    for kind in (ast.FunctionDef, ast.ClassDef):  # as from Python 3.12 on
+        monkeypatch.setattr(kind, "_fields", (*kind._fields, "parameters_of_types"))
+        monkeypatch.setattr(kind, "parameters_of_types", [], raising=False)
+    assert package() == before
+    monkeypatch.setattr(ast.FunctionDef, "parameters_of_types", ["T"])
+    assert package() != before
 
 
 def test_where_a_file_stands_counts(package, tmp_path):
