@@ -64,8 +64,10 @@ def installed_versions() -> Mapping[str, str]:
 def source_commit() -> str:
     """The commit of the project that runs, by its first digits, ``-changed`` if dclib is not as it was committed.
 
-    Where there is no history, that of the environment variable DCLIB_COMMIT, or nothing.
+    The environment variable DCLIB_COMMIT says it for a copy that has no history, or another one.
     """
+    if told := os.environ.get("DCLIB_COMMIT"):
+        return told
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -78,7 +80,7 @@ def source_commit() -> str:
             return git("rev-parse", "--short=10", "HEAD") + ("-changed" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
         pass
-    return os.environ.get("DCLIB_COMMIT", "")
+    return ""
 
 
 def protocol_hash(preset: str) -> str:
