@@ -124,6 +124,17 @@ def _publish(options: argparse.Namespace) -> int:
     return 0
 
 
+def _replay(options: argparse.Namespace) -> int:
+    from dclib.train.replay import record, replay
+
+    preset = _with_data(options)
+    results = project_root() / "results" / preset.name
+    if options.record:
+        record(preset, results, _say)
+        return 0
+    return 0 if replay(preset, results, _say) else FAILED
+
+
 def _presets(options: argparse.Namespace) -> int:
     if options.name:
         print(yaml.safe_dump(_plain(load_preset(options.name)), sort_keys=False, allow_unicode=True).rstrip())
@@ -348,6 +359,10 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="copy a preset's records and figure to results/")
     _add_preset_options(publish)
     publish.set_defaults(command=_publish)
+    replay = commands.add_parser("replay", help="see whether the code of now gives the published networks' first steps")
+    _add_preset_options(replay)
+    replay.add_argument("--record", action="store_true", help="keep them instead, beside the records just published")
+    replay.set_defaults(command=_replay)
     presets = commands.add_parser("presets", help="list the presets, or show all settings of one")
     presets.add_argument("name", nargs="?", help="a preset's name or path")
     presets.set_defaults(command=_presets)
