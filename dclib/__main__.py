@@ -1,4 +1,4 @@
-"""The door: ``python -m dclib run | book | fetch | publish | presets | released | score | pretrain | submit | ...``.
+"""The door: ``python -m dclib run | book | fetch | publish | replay | presets | released | score | pretrain | ...``.
 
 Each sub-command builds a preset and calls the room that does the work, imported on the way so that ``run``
 and ``book`` start without torch. What the caller can mend is one sentence on stderr and exit status 2.
@@ -32,8 +32,8 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; returns its exit status.
 
-    0, or 1 for a stage or build that failed or a process that was lost, 2 for bad input, 75 for a pre-training that
-    a signal asked to leave: the same command continues it.
+    0, or 1 for a stage or build that failed, a replay that gives other numbers or a process that was lost, 2 for bad
+    input, 75 for a pre-training that a signal asked to leave: the same command continues it.
     """
     options = _parser().parse_args(arguments)
     try:

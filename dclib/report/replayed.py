@@ -25,9 +25,9 @@ def replay_sentence(results: Path) -> str:
     if not content or not cards or {card.code_hash for card in cards} != {content["made"]["code"]}:
         return ""
     made, confirmed = content["made"], content["confirmed"]
-    trained = f"Its networks were trained by the code of commit {made['commit'][:COMMIT_SHOWN]}"
+    trained = f"Its networks were trained by the code as it is in commit {made['commit'][:COMMIT_SHOWN]}"
     if _is_code_of_now(made):
-        return f"{trained}, which has not changed since."
+        return f"{trained}, and it has not changed since."
     steps = len(next(iter(content["networks"].values()))["losses"])
     if _is_code_of_now(confirmed):
         return (

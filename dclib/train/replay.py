@@ -41,7 +41,7 @@ from dclib.train.state import State
 
 FILE = "replay.json"  # beside the published records
 STEPS, IMAGES = 50, 1000
-LOSS_TOLERANCE = 1e-6  # of a loss: a thousandth of what a hundredth of the learning rate changes in two steps
+LOSS_TOLERANCE = 1e-6  # of a loss; a thousandth more of the learning rate, or of the crop area, changes step 2 by more
 CLUSTER_TOLERANCE = 0.01  # of the images, which may lie between two clusters; none moved between those machines
 
 
@@ -85,6 +85,8 @@ def first_steps(
         raise ValueError(f"method {method!r} learns from labelled images, and there are none; give their folder")
     part = images.subset(np.arange(0, len(images), max(1, len(images) // IMAGES))[:IMAGES])
     pixels = load_pixels(part, preset.data, config.model.image_size, scan=learns_from_objects(config))
+    if clusters and len(clusters) != len(pixels):
+        raise ValueError(f"need the {len(clusters)} images whose clusters are given; {images.name} gives {len(pixels)}")
     shown = config.train.epoch_images or len(images)
     config = replace(config, train=replace(config.train, precision="float32", epoch_images=shown))
     found, watch = list[int](), _Watch(steps)
@@ -155,8 +157,8 @@ def record(preset: Preset, results: Path, report: Callable[[str], None]) -> None
 def replay(preset: Preset, results: Path, report: Callable[[str], None]) -> bool:
     """Whether the first steps of every published network of ``results`` are what was recorded; says so of each.
 
-    Where all are, the file says that the code of now gives them. On a CPU that rounds crops in another way than the one
-    of the record, one step is compared, and the file stays as it is.
+    Where all are, and the code is another than it was, the file then says that this code gives them too. A CPU that
+    rounds crops in another way than that of the record is asked for one step, and leaves the file as it is.
 
     Raises:
         ValueError: none were recorded with these records.
@@ -173,7 +175,7 @@ def replay(preset: Preset, results: Path, report: Callable[[str], None]) -> bool
             said = difference(then, now)
         report(f"{name_of(card)}: {said or ('same numbers' if alike else 'the same first step')}")
         same = same and not said
-    if same and alike:
+    if same and alike and content["confirmed"]["code"] != code_hash(*PRETRAIN_ROOMS):
         _write(results / FILE, {**content, "confirmed": _here()}, recorded)
     return same
 
@@ -195,10 +197,22 @@ def name_of(card: RunCard) -> str:
 
 
 def other_settings(preset: Preset, card: RunCard) -> str:
-    """That the preset has other settings now than a network was trained with; empty where it has not."""
+    """That the preset has other settings now than a network was trained with; empty where it has not.
+
+    A setting that only one of them knows is none: the steps show what it changes.
+    """
     now = json.loads(json.dumps(asdict(preset.method(card.method))))
-    names = [section for section, value in card.config.items() if now.get(section) != value]
-    return f"the preset {preset.name} now has other settings of {', '.join(names)}" if names else ""
+    pairs = [(name, value, now.get(name)) for name, value in card.config.items()]
+    flat = [
+        (f"{name}.{key}", old, new[key])
+        for name, value, new in pairs
+        if isinstance(value, dict) and isinstance(new, dict)
+        for key, old in value.items()
+        if key in new
+    ]
+    flat += [pair for pair in pairs if not isinstance(pair[1], dict) and pair[0] in now]
+    names = [name for name, old, new in flat if old != new]
+    return f"the preset {preset.name} now has another {', '.join(names)}" if names else ""
 
 
 def read_replay(results: Path) -> tuple[dict[str, Any], dict[str, FirstSteps]]:
