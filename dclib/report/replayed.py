@@ -35,8 +35,8 @@ def replay_sentence(results: Path) -> str:
             f"numbers with the code of now ({moment(confirmed['created'])}, {confirmed['device']})."
         )
     return (
-        f"{trained}. That code has changed since, and whether it still gives the same numbers was not looked at: "
-        f"python -m dclib replay --preset {cards[0].preset} does."
+        f"{trained}. That code has changed since, and whether it still gives the same numbers has not been looked at: "
+        f"python -m dclib replay --preset {cards[0].preset} looks."
     )
 
 

@@ -201,18 +201,16 @@ def other_settings(preset: Preset, card: RunCard) -> str:
 
     A setting that only one of them knows is none: the steps show what it changes.
     """
-    now = json.loads(json.dumps(asdict(preset.method(card.method))))
-    pairs = [(name, value, now.get(name)) for name, value in card.config.items()]
-    flat = [
-        (f"{name}.{key}", old, new[key])
-        for name, value, new in pairs
-        if isinstance(value, dict) and isinstance(new, dict)
-        for key, old in value.items()
-        if key in new
-    ]
-    flat += [pair for pair in pairs if not isinstance(pair[1], dict) and pair[0] in now]
-    names = [name for name, old, new in flat if old != new]
+    now = _by_name(json.loads(json.dumps(asdict(preset.method(card.method)))))
+    names = [name for name, value in _by_name(card.config).items() if name in now and now[name] != value]
     return f"the preset {preset.name} now has another {', '.join(names)}" if names else ""
+
+
+def _by_name(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Each setting of a method and of its sections: ``init``, ``train.lr``."""
+    sections = {name: value for name, value in config.items() if isinstance(value, dict)}
+    inner = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+    return inner | {name: value for name, value in config.items() if name not in sections}
 
 
 def read_replay(results: Path) -> tuple[dict[str, Any], dict[str, FirstSteps]]:
@@ -278,13 +276,13 @@ def _here() -> dict[str, Any]:
 
 
 def _write(path: Path, about: dict[str, Any], networks: Mapping[str, FirstSteps]) -> None:
-    """One network a line; losses with seven digits, as float32 has."""
+    """One network a line; losses with ten digits."""
     rows = [
         json.dumps(name)
         + ": "
         + json.dumps(
             {
-                "losses": [float(f"{loss:.7g}") for loss in steps.losses],
+                "losses": [float(f"{loss:.10g}") for loss in steps.losses],
                 "clusters": " ".join(map(str, steps.clusters)),
                 "pixels": steps.pixels,
             }
