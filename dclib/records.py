@@ -40,6 +40,7 @@ ELSEWHERE = (
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2: names as seen from here, and each takes the other's place
 RESULTS = Path(__file__).parent.parent / "results"  # what is published, by preset; not there in an installed package
 PROTOCOL = "PROTOCOL.md"  # in a preset's folder of them: what was settled before its runs
+CHANGED = "-changed"  # ends a commit where dclib is not as it was committed
 PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves
 
@@ -62,7 +63,7 @@ def installed_versions() -> Mapping[str, str]:
 
 @cache
 def source_commit() -> str:
-    """The commit of the project that runs, by its first digits, ``-changed`` if dclib is not as it was committed.
+    """The commit of the project that runs, by its first digits, with CHANGED if dclib is not as it was committed.
 
     The environment variable DCLIB_COMMIT says it for a copy that has no history, or another one.
     """
@@ -77,7 +78,7 @@ def source_commit() -> str:
         if (
             Path(git("rev-parse", "--show-toplevel")) == RESULTS.parent.resolve()
         ):  # not the history of something around it
-            return git("rev-parse", "--short=10", "HEAD") + ("-changed" if git("status", "--porcelain", ".") else "")
+            return git("rev-parse", "--short=10", "HEAD") + (CHANGED if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
         pass
     return ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +34,6 @@ from dclib.train.replay import (
     other_settings,
     read_replay,
     record,
-    source_commit,
     trained_networks,
 )
 from dclib.train.replay import replay as take_again
@@ -241,18 +239,12 @@ def test_a_setting_that_came_later_is_no_other_one(project: Path) -> None:
     assert "now has another init" in other_settings(preset, replace(card, config={**card.config, "init": "rotnet"}))
 
 
-def test_code_that_is_in_no_commit_is_refused(tmp_path: Path) -> None:
-    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b")
-    with pytest.raises(ValueError, match="need a git checkout"):
-        source_commit(tmp_path)
-    (tmp_path / "code.py").write_text("x = 1\n")
-    for arguments in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "first")):
-        subprocess.run([*git, *arguments], check=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert source_commit(tmp_path) == head
-    (tmp_path / "code.py").write_text("x = 2\n")
-    with pytest.raises(ValueError, match="these files are not: code.py"):
-        source_commit(tmp_path)
+@pytest.mark.parametrize("commit", ["", "0123456789-changed"])
+def test_code_that_is_in_no_commit_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch, commit: str) -> None:
+    monkeypatch.setattr(replay, "source_commit", lambda: commit)
+    with pytest.raises(ValueError, match=f"need a git checkout .* got {commit or 'none'}"):
+        record(load_preset("tiny"), project, silent)
+    assert not (project / "replay.json").exists()
 
 
 def test_a_page_says_what_the_last_replay_found(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

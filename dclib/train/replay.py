@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +31,7 @@ import torch
 from dclib.config import Preset
 from dclib.data.images import name_some
 from dclib.data.pixels import Pixels, load_pixels
-from dclib.records import RunCard, code_hash, installed_versions, read_records, write_atomically
+from dclib.records import CHANGED, RunCard, code_hash, installed_versions, read_records, source_commit, write_atomically
 from dclib.train.checkpoints import Saver
 from dclib.train.pretrain import plan_next_epoch, reassign, reassignment_is_due, train_epoch
 from dclib.train.runnable import learns_from_objects
@@ -146,7 +145,7 @@ def record(preset: Preset, results: Path, report: Callable[[str], None]) -> None
             )
         if said := other_settings(preset, card):
             raise ValueError(f"{name_of(card)}: {said}; record its first steps with those that it was trained with")
-    made = {"commit": source_commit(), **_here()}
+    made = {"commit": committed(), **_here()}
     data, networks = prepare_data(preset), {}
     for card in cards:
         networks[name_of(card)] = first_steps(preset, card.method, card.seed, data)
@@ -238,23 +237,16 @@ def read_replay(results: Path) -> tuple[dict[str, Any], dict[str, FirstSteps]]:
     return content, found
 
 
-def source_commit(folder: Path = Path(__file__).parent.parent) -> str:
-    """The commit that the code in ``folder``, by default all of this library, is of.
+def committed() -> str:
+    """The commit that the code here is of.
 
     Raises:
         ValueError: this is no checkout, or its code is not what was committed.
     """
-    git = ("git", "-C", str(folder))
-    try:
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "."], capture_output=True, text=True, check=True
-        ).stdout
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        raise ValueError("need a git checkout, to say which commit the code is; this is none") from None
-    if changed:
-        raise ValueError(f"need all code in a commit; these files are not: {name_some(changed.split()[1::2])}")
-    return head
+    commit = source_commit()
+    if not commit or commit.endswith(CHANGED):
+        raise ValueError(f"need a git checkout with all code in a commit, to say which; got {commit or 'none'}")
+    return commit
 
 
 def crop_rounding() -> str:
