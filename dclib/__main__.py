@@ -1,4 +1,4 @@
-"""The door: ``python -m dclib run | book | fetch | publish | presets | released | score | pretrain | submit | ...``.
+"""The door: ``python -m dclib run | book | fetch | publish | replay | presets | released | score | pretrain | ...``.
 
 Each sub-command builds a preset and calls the room that does the work, imported on the way so that ``run``
 and ``book`` start without torch. What the caller can mend is one sentence on stderr and exit status 2.
@@ -32,8 +32,8 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; returns its exit status.
 
-    0, or 1 for a stage or build that failed or a process that was lost, 2 for bad input, 75 for a pre-training that
-    a signal asked to leave: the same command continues it.
+    0, or 1 for a stage or build that failed, a replay that gives other numbers or a process that was lost, 2 for bad
+    input, 75 for a pre-training that a signal asked to leave: the same command continues it.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -122,6 +122,17 @@ def _publish(options: argparse.Namespace) -> int:
     folder = publish(load_preset(options.preset, _settings(options)))
     print(f"published: {os.path.relpath(folder)}")
     return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from dclib.train.replay import record, replay
+
+    preset = _with_data(options)
+    results = project_root() / "results" / preset.name
+    if options.record:
+        record(preset, results, _say)
+        return 0
+    return 0 if replay(preset, results, _say) else FAILED
 
 
 def _presets(options: argparse.Namespace) -> int:
@@ -348,6 +359,10 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="copy a preset's records and figure to results/")
     _add_preset_options(publish)
     publish.set_defaults(command=_publish)
+    replay = commands.add_parser("replay", help="see whether the code of now gives the published networks' first steps")
+    _add_preset_options(replay)
+    replay.add_argument("--record", action="store_true", help="keep them instead, beside the records just published")
+    replay.set_defaults(command=_replay)
     presets = commands.add_parser("presets", help="list the presets, or show all settings of one")
     presets.add_argument("name", nargs="?", help="a preset's name or path")
     presets.set_defaults(command=_presets)

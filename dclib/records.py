@@ -40,6 +40,7 @@ ELSEWHERE = (
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2: names as seen from here, and each takes the other's place
 RESULTS = Path(__file__).parent.parent / "results"  # what is published, by preset; not there in an installed package
 PROTOCOL = "PROTOCOL.md"  # in a preset's folder of them: what was settled before its runs
+CHANGED = "-changed"  # ends a commit where dclib is not as it was committed
 PARTIAL = ".partial"  # ends the name of a file that is being written
 DATA = "data"  # stands for the method in records about the images themselves
 
@@ -62,10 +63,12 @@ def installed_versions() -> Mapping[str, str]:
 
 @cache
 def source_commit() -> str:
-    """The commit of the project that runs, by its first digits, ``-changed`` if dclib is not as it was committed.
+    """The commit of the project that runs, by its first digits, with CHANGED if dclib is not as it was committed.
 
-    Where there is no history, that of the environment variable DCLIB_COMMIT, or nothing.
+    The environment variable DCLIB_COMMIT says it for a copy that has no history, or another one.
     """
+    if told := os.environ.get("DCLIB_COMMIT"):
+        return told
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -75,10 +78,10 @@ def source_commit() -> str:
         if (
             Path(git("rev-parse", "--show-toplevel")) == RESULTS.parent.resolve()
         ):  # not the history of something around it
-            return git("rev-parse", "--short=10", "HEAD") + ("-changed" if git("status", "--porcelain", ".") else "")
+            return git("rev-parse", "--short=10", "HEAD") + (CHANGED if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
         pass
-    return os.environ.get("DCLIB_COMMIT", "")
+    return ""
 
 
 def protocol_hash(preset: str) -> str:
@@ -170,7 +173,7 @@ def select(records: Iterable[Record], name: str, **where: str | int) -> list[Rec
 def code_hash(*rooms: str) -> str:
     """Hash of the source of dclib's rooms (``"models"``, ``"train/pretrain"``), or of all of it.
 
-    Comments, docstrings and layout do not count: two sources that run alike hash alike.
+    Comments, docstrings and layout do not count, nor which Python reads it: two sources that run alike hash alike.
     """
     package = Path(__file__).parent
     files: set[Path] = set()
@@ -182,7 +185,7 @@ def code_hash(*rooms: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(files or package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode())
-        digest.update(ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
+        digest.update(_spelled(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode())
     return digest.hexdigest()[:12]
 
 
@@ -367,6 +370,16 @@ def _unwritten(path: Path, error: OSError) -> UnwrittenError:
         f"could not write {path}: {reason}; the last complete version, if any, is intact. "
         f"Free some space or {ELSEWHERE}, then run again: a run continues by itself"
     )
+
+
+def _spelled(part: object) -> str:
+    """A syntax tree in letters, without what is empty: each Python has fields of its own that say nothing."""
+    if isinstance(part, ast.AST):
+        fields = ((name, getattr(part, name, None)) for name in part._fields)
+        return (
+            f"{type(part).__name__}({', '.join(f'{n}={_spelled(v)}' for n, v in fields if v is not None and v != [])})"
+        )
+    return f"[{', '.join(map(_spelled, part))}]" if isinstance(part, list) else repr(part)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -14,12 +14,13 @@ from synthetic_records import make_card, make_curve, make_training
 from test_site import dead_links, pages_of
 
 from dclib import records as records_module
-from dclib.press import book, stages
+from dclib.press import book, edition, stages
 from dclib.press.book import Wanted, make_book
 from dclib.press.edition import find_edition
 from dclib.press.site import asked_toc, build_book, toc_pages
 from dclib.press.stages import EVALUATIONS, ON_REQUEST, SUMMARIES, stage_parts
 from dclib.records import PROTOCOL, Record, write_records
+from dclib.report import error_rates
 from dclib.report.ladder import LADDER
 from dclib.report.published import BESIDE
 
@@ -132,9 +133,9 @@ def test_both_editions_stand_in_one_book_and_nothing_of_one_is_the_others(projec
     write_records(kept, make_card("rung", 100, "pretrain", config={"init": "", "method": "rotnet"}), [
         Record(name="loss", value=1.0, unit="nats", n=45_000, keys={"epoch": 1})
     ])  # fmt: skip
-    edition = find_edition("tiny")
-    assert edition.beside.own_pages == ["data", "pretraining_first", "linear_probes", "ladder"]  # what has records
-    book.show_edition(edition, Wanted("tiny"))
+    found = find_edition("tiny")
+    assert found.beside.own_pages == ["data", "pretraining_first", "linear_probes", "ladder"]  # what has records
+    book.show_edition(found, Wanted("tiny"))
     assert "without" not in capfd.readouterr().out
     html = build_book("tiny").parent
 
@@ -186,6 +187,7 @@ def test_the_front_page_and_the_first_page_of_the_part_say_whose_and_under_which
     path.write_text("# What is measured\n")
     publish(project, "photos")
     monkeypatch.setattr("dclib.press.site.BUILDER", BUILT_AS_TEXT)
+    monkeypatch.setattr(edition, "replay_sentence", lambda results: f"{results.name}: a replay of them says so.")
     book.show_edition(find_edition("tiny"), Wanted("tiny"))
     html = build_book("tiny").parent
     front = (html / "_generated" / "front.html").read_text()
@@ -193,6 +195,7 @@ def test_the_front_page_and_the_first_page_of_the_part_say_whose_and_under_which
     headings = BeautifulSoup(front, "html.parser").select("p > strong")
     assert [heading.text for heading in headings] == ["Drawings", "Photos", "Drawings", "Photos"]
     for text in (front, (html / "photos" / "about.html").read_text()):
+        assert "a replay of them says so" in text
         assert "published: seeds 0, 1, 2, cpu (2 threads), 2026-01-02, code" in text
         assert "All 6 runs were made under the protocol that was written before" in text
     assert (html / "photos" / "protocol.html").read_text() == "# What is measured\n"
@@ -235,8 +238,11 @@ def test_a_book_of_published_photographs_needs_none_of_them(project, monkeypatch
     """Its own preset's book too: nothing asks for the images before it is there."""
     monkeypatch.setattr("dclib.press.site.BUILDER", BUILT_AS_TEXT)
     assert find_edition("photos").lacks_images
+    monkeypatch.setattr(error_rates, "SPREADS_FROM", "tiny")
     make_book(Wanted("photos"), train=False)
     page = json.loads((project / "_build" / "html" / "stages" / "linear_probes.html").read_text())
+    with (project / "_build" / "html" / "data" / "linear_probe.csv").open() as file:  # the rates are of drawings
+        assert {row["preset"] for row in csv.DictReader(file)} == {"tiny", "photos"}
     assert "of photos" in str(page["cells"])
     # networks that this preset alone has are in its contents, behind the others
     pages = toc_pages(asked_toc(project / "book" / "_toc.yml", find_edition("photos").stages))
@@ -250,8 +256,8 @@ def test_the_scorecard_is_made_anew_when_the_other_edition_changes(project):
     """And no other page of the drawings."""
 
     def parts() -> dict[str, dict[str, str]]:
-        edition = find_edition("tiny")
-        return stage_parts(edition.stages, edition.preset)
+        found = find_edition("tiny")
+        return stage_parts(found.stages, found.preset)
 
     notebook = project / "notebooks" / "12_scorecard.ipynb"
     notebook.write_text(notebook.read_text().replace("print(", "published.load_beside; print("))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,9 +33,11 @@ from dclib.data.samplers import EpochPlan
 from dclib.data.transforms import quarter_turn
 from dclib.models import batch_norm
 from dclib.models.batch_norm import BatchNorm2d
-from dclib.models.device import products_in
+from dclib.models.device import Replayed, products_in, replayed
 from dclib.models.sobel import Stem
+from dclib.models.vgg import Trunk
 from dclib.precision import chosen_precision
+from dclib.randomness import generator
 from dclib.train import features, placement
 from dclib.train import pretrain as loop
 from dclib.train.features import extract_features, feature_batches
@@ -47,6 +50,7 @@ BATCH = 32
 # wide enough for roundings to average out; four turns of two super-clusters with six sub-classes each
 MODEL = replace(TINY_MODEL, width=1 / 8, hidden_dim=64, feature_dim=32)
 CONFIG = method_config("deepercluster", model=MODEL, cluster={"n_super": 2}, train={"batch_size": BATCH})
+SIDE = MODEL.image_size
 LOW = replace(CONFIG, train=replace(CONFIG.train, precision="bfloat16"))
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -439,3 +443,34 @@ def test_a_step_never_waits_for_a_gpu(pixels, config):
         train_step(state, *_of(pixels, plan, 0), config.train)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_recording_leaves_the_network_as_it_was_and_serves_the_images_it_was_made_for(monkeypatch):
+    """What a GPU repeats is stood in for: a recording runs the network some times on images without any content."""
+    replays = []
+
+    def record(whole, images):
+        for _ in range(3):
+            whole(*images)
+        return lambda given: (replays.append(given.shape), whole(given))[1]
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    network = Trunk(CONFIG.model, generator(0, "trunk"))
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    found = Replayed(network, torch.zeros(4, 3, SIDE, SIDE), "float32")
+    assert all(torch.equal(before[name], buffer) for name, buffer in network.named_buffers())
+    images = torch.rand(5, 3, SIDE, SIDE, generator=generator(0, "images"))
+    exact = copy.deepcopy(network)
+    assert torch.equal(found(images[:4]), exact(images[:4]))
+    assert len(replays) == 1
+    assert torch.equal(found(images), exact(images))  # another shape
+    found((255 * images[:4]).byte())  # another type
+    assert len(replays) == 1
+    assert {id(p) for p in found.parameters()} == {id(p) for p in network.parameters()}
+
+
+def test_nothing_is_recorded_without_a_gpu_or_where_it_is_not_wanted(monkeypatch):
+    network = Trunk(CONFIG.model, generator(0, "trunk"))
+    assert replayed(network, (4, 3, SIDE, SIDE), "float32", torch.device("cpu")) is network
+    monkeypatch.setenv("DCLIB_CUDA_GRAPHS", "0")
+    assert replayed(network, (4, 3, SIDE, SIDE), "float32", torch.device("cuda")) is network

@@ -23,6 +23,7 @@ from dclib.records import DATA, Record, read_records
 from dclib.report.protocol import protocol_words
 from dclib.report.provenance import cards_of, origin
 from dclib.report.published import BESIDE
+from dclib.report.replayed import replay_sentence
 from dclib.report.series import listed
 from dclib.train.absent import lacks_images
 from dclib.train.runnable import draw_pocket_world
@@ -62,9 +63,9 @@ class Edition:
         return lacks_images(self.preset.data)
 
     @property
-    def protocol(self) -> str:
-        """Under which protocol it was made, in a sentence; empty where there is none."""
-        return protocol_words(self.name, self.records)
+    def made(self) -> str:
+        """Under which protocol it was made, and whether the code still gives its numbers; empty where nothing tells."""
+        return " ".join(filter(None, (protocol_words(self.name, self.records), replay_sentence(self.results))))
 
     @cached_property
     def beside(self) -> Edition | None:

@@ -80,7 +80,7 @@ def _strip_of(part: Part) -> str:
     edition = part.edition
     lanes = lanes_of([], edition.records, [claim for claim in CLAIMS if claim.is_the_papers])
     link = f'<a href="../{part.name}/{ABOUT}.html">{escape(part.name.capitalize())}</a>'
-    said = f"{edition.origin}. {edition.protocol}".strip()
+    said = f"{edition.origin}. {edition.made}".strip()
     words = f"<p>{link}, {escape(said)} The same claims: {escape(tally(lanes[0].verdicts))}.</p>"
     return _headed(part.name, f"{words}{verdict_strip(lanes).html}")
 

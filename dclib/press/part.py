@@ -144,7 +144,7 @@ class Part:
             without_markup(edition.preset.description),
             "The pages of this part are made by the notebooks that make those of the drawings, from other records "
             f"({without_markup(edition.origin)}). [The scorecard](../{SCORECARD}) judges both, side by side.",
-            without_markup(edition.protocol),
+            without_markup(edition.made),
             f"See also: {', '.join(links)}." if links else "",
             f"No {self.name} come with the book: pictures of them are drawn where the set is on this machine, and a "
             "sentence says what to do where it is not.",

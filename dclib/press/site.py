@@ -30,6 +30,7 @@ from dclib.press.search import write_search_texts
 from dclib.press.stages import ON_REQUEST, SUMMARIES, Stage, key_of, plan_with_outlook, stage_parts
 from dclib.press.status import STAGES, absent_page, missing_page, notices, status_page
 from dclib.records import code_hash, held, replacing_folder, write_atomically
+from dclib.report.error_rates import spread_records
 from dclib.report.ladder import LADDER, load_ladder
 from dclib.report.provenance import DATA_FOLDER, load_records
 from dclib.report.published import load_published
@@ -156,8 +157,9 @@ def _copy_part(edition: Edition, target: Path) -> Part | None:
 
 
 def _write_data(preset: Preset, edition: Edition | None, part: Part | None, data: Path) -> None:
-    """The records behind the pages, as files to download, where the pages' links lead."""
-    write_downloads(load_records(preset), edition.records if edition else [], data)
+    """The records behind the pages, as files to download where their links lead; of the rates of the scorecard too."""
+    others = [r for r in spread_records() if r.card and r.card.preset != preset.name]
+    write_downloads(load_records(preset), [*(edition.records if edition else []), *others], data)
     write_downloads([], load_ladder(preset), data / LADDER)
     if part:
         write_downloads([], part.edition.records, data / part.name)
