@@ -252,6 +252,29 @@ def test_a_book_of_published_photographs_needs_none_of_them(project, monkeypatch
         make_book(Wanted("photos"))
 
 
+def test_a_book_fetches_the_set_that_its_pool_is_of(project, monkeypatch):
+    """Also where several sets lie below one folder; nothing where it is there, or where none is known."""
+    fetched = []
+    monkeypatch.setattr(book, "fetch_set", lambda wanted, place, **_: fetched.append((wanted.name, place)))
+    preset = project / "notebooks" / "presets" / "photos.yaml"
+
+    def wanted(data: str) -> list[tuple[str, Path]]:
+        fetched.clear()
+        preset.write_text(f"data: {data}\nmethods:\n  first: {{method: rotnet}}\n")
+        book._fetch_missing(Wanted("photos"))
+        return list(fetched)
+
+    place = project / "data" / "cifar10"
+    assert (
+        wanted("{root: data, pool: cifar10/train}")
+        == wanted("{root: data/cifar10, pool: train}")
+        == [("cifar10", place)]
+    )
+    assert wanted("{root: data/mine, pool: train}") == wanted("{}") == []
+    place.mkdir(parents=True)
+    assert wanted("{root: data, pool: cifar10/train}") == []
+
+
 def test_the_scorecard_is_made_anew_when_the_other_edition_changes(project):
     """And no other page of the drawings."""
 

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from dclib.data.fetch import fetch_set
-from dclib.data.public_sets import missing_set
-from dclib.presets import data_root, load_preset
+from dclib.data.public_sets import place_of
+from dclib.presets import load_preset
 from dclib.press.edition import Edition, find_edition, make_edition
 from dclib.press.progress import ended_state, running_state, write_state
 from dclib.press.runner import Outcome, Progress, read_card, run_preset, workspace
 from dclib.press.site import book_folder, build_book
 from dclib.press.workers import stop
+from dclib.train.absent import lacks_images, public_set
 
 COMMAND = (sys.executable, "-m", "dclib")
 LOG = "build.log"  # beside the edition's pages: what a build in the background says
@@ -122,9 +123,9 @@ def _make_beside(edition: Edition) -> dict[str, str]:
 def _fetch_missing(wanted: Wanted) -> None:
     """Fetch the set that a preset reads, where it is one that can be fetched and is not there."""
     data = load_preset(wanted.preset, wanted.settings).data
-    public = None if wanted.data else missing_set(data)
-    if public:
-        fetch_set(public, data_root(data), report=partial(print, flush=True))
+    public = public_set(data, "pool") if lacks_images(data) and not wanted.data else None
+    if public and not place_of(public.name).exists():
+        fetch_set(public, place_of(public.name), report=partial(print, flush=True))
 
 
 class Background:
