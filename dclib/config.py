@@ -218,14 +218,29 @@ class FinetuneConfig:
     crop_area: float = 0.08
     train_images: int = 0  # use this many labelled images, balanced over classes; 0 means all
     test_images: int = 0
+    shares: tuple[float, ...] = ()  # of these labelled images, a training with each; none: with all of them alone
+    steps: int = 0  # of "our hyperparam" at least, however few the images of a share are; see passes
 
     def __post_init__(self) -> None:
+        _need(all(0 < share <= 1 for share in self.shares), "shares in (0, 1]", self.shares)
+        _need(len(set(self.shares)) == len(self.shares), "each of shares once", self.shares)
+        _need(self.steps >= 0, "steps >= 0", self.steps)
+        _need(bool(self.shares) or not self.steps, "shares, where steps are asked for", self.shares)
         _need(self.epochs >= 2, "epochs >= 2, so that both recipes have some", self.epochs)
         _need(self.batch_size >= 2, "batch_size >= 2, for batch normalisation", self.batch_size)
         _need(0 < self.lr < math.inf, "lr > 0 and finite", self.lr)
         _need(0 <= self.dropout < 1, "dropout in [0, 1)", self.dropout)
         _need(0 < self.crop_area <= 1, "crop_area in (0, 1]", self.crop_area)
         _need(min(self.train_images, self.test_images) >= 0, "train_images and test_images >= 0", self)
+
+    @property
+    def judged_share(self) -> float:
+        """The middle one of the shares, the larger of two: Table 2, its curves and the claims are about it."""
+        return sorted(self.shares)[len(self.shares) // 2] if self.shares else 1.0
+
+    def passes(self, images: int) -> int:
+        """Passes over so many images that count as an epoch: the fewest whose whole batches give "ours" its steps."""
+        return max(1, -(-self.steps // (self.epochs * max(1, images // self.batch_size))))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from dclib.presets import parse_preset
 from dclib.records import DATA, Record, read_records, write_records
 from dclib.report import colour, finetuning, gradients, hashtags, metadata, recipes, retrieval, voc
 from dclib.report.display import Fragment, linked, rerun_command, say
+from dclib.report.evidence import EVIDENCE
+from dclib.report.finder import Finder
 from dclib.report.names import names_in
 from dclib.report.tables import Table, value_cell
 
@@ -100,6 +103,49 @@ def test_curves_of_fine_tuning_are_described_by_their_ends() -> None:
     assert "DeeperCluster 2.0 points after epoch 1 and 6.0 points after 3" in finetuning.describe_lead(
         finetuned(), "pytorch_doc"
     )
+
+
+def shared() -> list[Record]:
+    """The same as of 10 % of the labels; 30 points less with 1 %, 20 more with all of them."""
+    notes = {"1 %": ("500 (1 %)", 40), "10 %": ("5,000 (10 %)", 4), "100 %": ("50,000 (100 %)", 1)}
+    return [
+        replace(
+            r,
+            name="finetuned_top1" if share == "10 %" else "share_top1",
+            value=r.value + more,
+            keys={**r.keys, "share": share},
+            card=replace(r.card, notes=dict(zip(("labels", "passes"), notes[share], strict=True))),
+        )
+        for share, more in (("100 %", 20), ("1 %", -30), ("10 %", 0))
+        for r in finetuned()
+    ]
+
+
+def test_every_share_of_the_labels_has_its_rows_from_few_to_many() -> None:
+    table = finetuning.shares_table(shared())
+    labels = [row.label for row in table.groups[0].rows]
+    assert [label.split(",")[0] for label in labels] == ["1 %"] * 3 + ["10 %"] * 3 + ["100 %"] * 3
+    assert cells(table, "1 %, from DeeperCluster") == ["26.1 ± 0.1", "24.1 ± 0.1"]
+    assert cells(table, "10 %, from scratch") == ["50.1 ± 0.1", "50.1 ± 0.1"]
+    assert cells(table, "100 %, from RotNet") == ["72.1 ± 0.1", "72.1 ± 0.1"]
+    assert "500 (1 %): 40, 5,000 (10 %): 4, 50,000 (100 %): 1" in table.notes[0]
+    assert "middle share (10 % of the labels)" in table.notes[0]
+    assert "finetune.shares" in finetuning.shares_table(finetuned())._repr_markdown_()
+
+
+def test_table_2_its_leads_and_curves_and_the_claims_are_about_the_judged_share() -> None:
+    """Claims judge the same as of a run of that share alone, and their sources are no others."""
+    mixed, alone = shared(), [r for r in shared() if r.keys["share"] == "10 %"]
+    for table in (finetuning.finetuning_table, finetuning.lead_table):
+        assert table(mixed).groups == table(finetuned()).groups
+        assert "(10 % of the labels)" in table(mixed).caption
+        assert "of the labels" not in table(finetuned()).caption
+    assert finetuning.describe_lead(mixed, "ours") == finetuning.describe_lead(finetuned(), "ours")
+    assert "(10 % of the labels)" in finetuning.accuracy_per_epoch(mixed).text
+    for claim in ("C5", "C6", "C14", "C15", "C20", "C21"):
+        assert EVIDENCE[claim](Finder(mixed)) == EVIDENCE[claim](Finder(alone))
+        assert EVIDENCE[claim](Finder(mixed)) == EVIDENCE[claim](Finder(finetuned()))
+        assert any(check.margins for check in EVIDENCE[claim](Finder(mixed)).checks)
 
 
 # Table 3

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_images import CLASSES, TINY_MODEL, Interruption, interrupt_at, labelled, picture_tensor, silent
+from tiny_images import (
+    CLASSES,
+    SIDE,
+    TINY_MODEL,
+    Interruption,
+    interrupt_at,
+    labelled,
+    picture_tensor,
+    silent,
+    write_pictures,
+)
 
-from dclib.config import FinetuneConfig
+from dclib.config import FinetuneConfig, Preset
 from dclib.data.pixels import Pixels
 from dclib.evaluate import finetune as module
 from dclib.evaluate.classifier import Classifier
 from dclib.evaluate.finetune import RECIPES, colour_network, finetune, rate_factor, scaled_epochs, scratch_network
+from dclib.evaluate.finetune_runs import finetune_method
 from dclib.models.vgg import Trunk
+from dclib.presets import parse_preset, runs_folder
 from dclib.randomness import derive_seed, generator
+from dclib.records import Record, read_records
+from dclib.train.runs import kept_pixels, prepare_data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = FinetuneConfig(epochs=3, batch_size=8, lr=0.02, weight_decay=1e-3, dropout=0.0, crop_area=0.5)
@@ -113,6 +128,129 @@ def test_a_run_that_was_stopped_ends_with_the_same_numbers(train, test, start, t
     assert resumed == whole
     monkeypatch.setattr(module, "_train_epoch", interrupt_at(0, module._train_epoch))
     assert finetune(start, train, test, config, "ours", folder=tmp_path / "b", identity="x", seed=1) == whole
+
+
+def test_passes_give_every_share_its_steps_and_no_more_than_are_needed() -> None:
+    config = replace(CONFIG, shares=(0.1, 1.0), steps=100)
+    for images in (1, 7, 8, 9, 33, 100, 5000):
+        batches = max(1, images // 8)
+        least = next(n for n in range(1, 101) if 3 * batches * n >= 100)
+        assert config.passes(images) == least
+    assert CONFIG.passes(33) == 1
+    assert [replace(CONFIG, shares=s).judged_share for s in ((1.0, 0.01, 0.1), (0.1, 1.0), (0.5,), ())] == [
+        0.1,
+        1,
+        0.5,
+        1,
+    ]
+
+
+def test_an_epoch_of_several_passes_is_as_many_epochs_of_one(train, test, start, tmp_path, monkeypatch) -> None:
+    """At a constant rate six epochs and three of two passes are one and the same training, tested half as often."""
+    monkeypatch.setattr(module, "rate_factor", lambda *_: 1.0)
+    one = finetune(start, train, test, replace(CONFIG, epochs=6), "ours", folder=tmp_path / "a", identity="x")
+    config = replace(CONFIG, shares=(1.0,), steps=17)  # three epochs of four whole batches have twelve
+    two = finetune(start, train, test, config, "ours", folder=tmp_path / "b", identity="x")
+    assert [e.top1 for e in two] == [e.top1 for e in one[1::2]]
+    assert [e.loss for e in two] == pytest.approx(
+        [(a.loss + b.loss) / 2 for a, b in zip(one[::2], one[1::2], strict=True)]
+    )
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Settings of two shares of 40 pictures of four classes, tested on 16; with one network, from scratch."""
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    for part, count in (("train", 40), ("test", 16)):
+        write_pictures(tmp_path / "images" / part, count)
+    return {
+        "data": {
+            **{"root": str(tmp_path / "images"), "pool": "train", "objects_train": "train", "objects_test": "test"},
+            **{"scenes_train": "", "scenes_test": "", "resize": SIDE},
+        },
+        "model": {"image_size": 32, "width": 1 / 16, "hidden_dim": 16, "feature_dim": 16, "dropout": 0.0},
+        "finetune": {"epochs": 2, "batch_size": 8, "shares": [0.2, 1.0], "steps": 8},
+        "methods": {"random": None},
+    }
+
+
+def records_of(preset: Preset) -> list[Record]:
+    return read_records(runs_folder() / preset.name / "records" / "finetune")
+
+
+def asking(world: dict[str, object], **finetune: object) -> Preset:
+    return parse_preset("asking", {**world, "finetune": {**world["finetune"], **finetune}})
+
+
+def test_each_share_has_records_of_its_own_and_only_the_middle_ones_name_is_table_2s(world) -> None:
+    finetune_method(asking(world), "random", 0)
+    records = records_of(asking(world))
+    found = {(r.name, r.keys["share"], r.keys["recipe"], r.keys["epoch"]) for r in records}
+    names = {"20 %": ("share_top1", "share_loss"), "100 %": ("finetuned_top1", "finetune_loss")}
+    assert found == {(n, s, r, e) for s, of in names.items() for n in of for r in RECIPES for e in (1, 2)}
+    assert {(r.keys["share"], r.n) for r in records if r.name.endswith("loss")} == {("20 %", 8), ("100 %", 40)}
+    assert {(r.card.notes["labels"], r.card.notes["passes"]) for r in records} == {("8 (20 %)", 4), ("40 (100 %)", 1)}
+
+
+def test_a_killed_share_goes_on_and_what_is_there_is_not_trained_again(world, monkeypatch, tmp_path) -> None:
+    """Killed in the second training of four; then asked for a third share, which the other two are kept beside."""
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_train_epoch", interrupt_at(13, module._train_epoch))
+        with pytest.raises(Interruption):
+            finetune_method(asking(world), "random", 0)
+    assert len({r.keys["recipe"] for r in records_of(asking(world))}) == 1
+    turns = []
+    real = module._train_epoch
+    monkeypatch.setattr(module, "_train_epoch", lambda *a: turns.append(len(a[2])) or real(*a))
+    finetune_method(asking(world), "random", 0)
+    assert turns == [8] * 4 + [40] * 4  # of the second training its second epoch of four passes, then two trainings
+    resumed = numbers(records_of(asking(world)))
+    finetune_method(asking(world, shares=[0.2, 0.5, 1.0]), "random", 0)
+    assert turns[8:] == [20] * 8  # two recipes, two epochs of two passes
+    kept = [r for r in records_of(asking(world)) if r.keys["share"] != "50 %"]
+    assert numbers(kept) == resumed
+    assert {r.name for r in kept} == {"share_top1", "share_loss"}
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "anew"))
+    finetune_method(asking(world), "random", 0)
+    assert numbers(records_of(asking(world))) == resumed
+
+
+def numbers(records: Sequence[Record]) -> list[tuple[object, ...]]:
+    return sorted((r.unit, r.keys["share"], r.keys["recipe"], r.keys["epoch"], r.value) for r in records)
+
+
+def test_a_share_without_an_image_of_each_class_is_refused_before_any_training(world, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_train_epoch", interrupt_at(0, module._train_epoch))
+    with pytest.raises(ValueError, match=r"finetune\.shares needs an image of each of 4 classes; 0\.05 of 40"):
+        finetune_method(asking(world, shares=[1.0, 0.05]), "random", 0)
+
+
+def test_without_shares_records_have_the_keys_and_numbers_of_a_training_alone(world, train, tmp_path) -> None:
+    plain = asking(world, shares=[], steps=0)
+    finetune_method(plain, "random", 0)
+    records = records_of(plain)
+    assert {(r.name, *r.keys) for r in records} == {(n, "recipe", "epoch") for n in ("finetuned_top1", "finetune_loss")}
+    data = prepare_data(plain)
+    pixels = [kept_pixels(plain, "random", images, scan=True) for images in (data.objects_train, data.objects_test)]
+    alone = finetune(
+        scratch_network(plain.method("random").model, 0),
+        *pixels,
+        plain.finetune,
+        "ours",
+        folder=tmp_path / "c",
+        identity="x",
+    )
+    assert [r.value for r in records if r.name == "finetune_loss" and r.keys["recipe"] == "ours"] == [
+        e.loss for e in alone
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"shares": [0.0]}, {"shares": [0.1, 0.1]}, {"shares": [1.5]}, {"shares": [], "steps": 5}, {"steps": -1}]
+)
+def test_shares_out_of_range_are_refused(world, wrong) -> None:
+    with pytest.raises(ValueError, match="finetune: need"):
+        asking(world, **wrong)
 
 
 def test_a_checkpoint_of_something_else_is_refused(train, test, start, tmp_path) -> None:

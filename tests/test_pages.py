@@ -64,6 +64,16 @@ def test_fine_tuning_steps_are_those_of_both_recipes() -> None:
     assert found["finetune"] == pytest.approx(len(starts_of(POCKET)) * epochs * tune.train_images / tune.batch_size)
 
 
+def test_fine_tuning_steps_are_those_of_every_share() -> None:
+    """1,500 images in batches of 64, ten epochs: 1 % has 500 steps in as many passes of one batch, all of them 230."""
+    asking = load_preset("pocket", {"finetune.shares": [0.01, 0.1, 1.0], "finetune.steps": 500})
+    tune = asking.finetune
+    step = own(True, tune.batch_size, "float32", stem="folded")
+    found = stage_seconds(asking, METHODS, machine_where({step.name: 1.0}), {})
+    images = 50 * 15 + 25 * 150 + 3 * 1500  # in an epoch: 1, 2 and 23 whole batches, ten times 50, 25 and 3
+    assert found["finetune"] == pytest.approx(len(starts_of(asking)) * 19 * images / tune.batch_size)
+
+
 def test_steps_on_voc_are_those_of_its_tasks() -> None:
     for trains, setting in ((False, "fc68"), (True, "all")):
         steps = [own(trains, POCKET.voc.batch_size, "float32", stem) for stem in ("sobel", "rgb")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +46,7 @@ PAPER_EPOCHS = 100  # of "ours": FinetuneConfig.epochs stands for these
 class Epoch:
     """One epoch of fine-tuning, and the test after it."""
 
-    loss: float  # mean over the training images, nats
+    loss: float  # mean over the training images, and over the passes that make an epoch, nats
     top1: float  # on the test images, one centre crop, %
 
 
@@ -69,7 +70,7 @@ def finetune(
     Args:
         start: A network of colour (``rgb``, or ``folded`` by :func:`colour_network`); it is not changed.
         train, test: Labelled pixels with the same classes, at the network's input size.
-        recipe: A key of RECIPES; its schedule is scaled to ``config.epochs``.
+        recipe: A key of RECIPES; its schedule is scaled to ``config.epochs``, each of them ``config.passes`` passes.
         folder: Keeps a checkpoint after each epoch: a killed run goes on, and ends with the same numbers.
         identity: What the checkpoint belongs to.
 
@@ -89,6 +90,7 @@ def finetune(
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
     done: list[Epoch] = []
+    passes = config.passes(len(train))
     path = folder / "checkpoint.pt"
     if saved := load_checkpoint(path, identity):
         model.load_state_dict(saved["model"])
@@ -96,7 +98,8 @@ def finetune(
         done = [Epoch(*row) for row in saved["epochs"]]
     for epoch in range(len(done), scaled_epochs(recipe, config.epochs)):
         optimiser.param_groups[0]["lr"] = config.lr * rate_factor(recipe, epoch, config.epochs)
-        loss = _train_epoch(model, optimiser, train, config, seed, epoch)
+        turns = range(epoch * passes, (epoch + 1) * passes)
+        loss = fmean(_train_epoch(model, optimiser, train, config, seed, turn) for turn in turns)
         done.append(Epoch(loss, _accuracy(model, test)))
         report(f"{recipe}, epoch {epoch + 1}: loss {loss:.3f}, top-1 {done[-1].top1:.1f} %")
         rows = [[e.loss, e.top1] for e in done]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
 from dclib.config import Preset, config_hash
 from dclib.data.images import balanced_subset
+from dclib.data.pixels import Pixels
 from dclib.evaluate.finetune import (
     PAPER_EPOCHS,
     RECIPES,
@@ -19,6 +21,7 @@ from dclib.evaluate.finetune import (
     scaled_epochs,
     scratch_network,
 )
+from dclib.evaluate.low_shot import draw_share, share_name
 from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
 from dclib.paper import TABLE2_METHODS
@@ -28,7 +31,10 @@ from dclib.train.runnable import runnable_methods
 from dclib.train.runs import default_device, is_current, kept_pixels, prepare_data, preset_folder, run_card
 from dclib.train.start import ROOMS, weights_hash
 
-FINETUNE_ROOMS = (*ROOMS, "evaluate/finetune", "evaluate/classifier", "models/folding", "train/checkpoints")
+FINETUNE_ROOMS = (
+    *(*ROOMS, "evaluate/finetune", "evaluate/classifier", "evaluate/low_shot"),
+    *("models/folding", "train/checkpoints"),
+)
 
 
 def starts_of(preset: Preset) -> tuple[str, ...]:
@@ -41,7 +47,11 @@ def starts_of(preset: Preset) -> tuple[str, ...]:
 def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "") -> None:
     """Fine-tune from one trained network by both recipes and write the records of each; ``random`` is from scratch.
 
-    Nothing is computed where current records are there, or where the preset has no labelled objects.
+    With ``finetune.shares`` each share of the labels is trained with, even over the classes and the smaller ones part
+    of the larger. Nothing is computed where current records are there, or where the preset has no labelled objects.
+
+    Raises:
+        ValueError: a share has not one image for each class; before anything is trained.
     """
     preset.method(method)  # an unknown one is refused before any image is drawn
     data = prepare_data(preset)
@@ -56,24 +66,55 @@ def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "")
             (data.objects_test, preset.finetune.test_images),
         )
     )
-    for recipe in RECIPES:
-        path = preset_folder(preset) / "records" / "finetune" / f"{method}-{recipe}-s{seed}.json"
-        settings = config_hash(preset.finetune, recipe, train.identity, test.identity)
-        facts = {"classes": len(train.images.classes)}
-        card = run_card(
-            "finetune", preset, method, seed, (train, test), place, notes=facts, settings=settings, rooms=FINETUNE_ROOMS
-        )
-        if is_current(path, card):
-            continue
-        start = start_of(preset, method, seed, place)
-        identity = config_hash(card.config_hash, card.data_hash, seed, weights_hash(start), card.code_hash)
-        folder = preset_folder(preset) / "runs" / f"finetune-{method}-{recipe}-s{seed}-{identity}"
-        began = time.monotonic()
-        epochs = finetune(
-            start, train, test, preset.finetune, recipe, folder=folder, identity=identity, seed=seed, report=print
-        )
-        card = replace(card, seconds=round(time.monotonic() - began, 1))
-        write_records(path, card, finetune_records(epochs, recipe, len(train), len(test)))
+    parts: list[tuple[float | None, Pixels]] = [
+        (share, draw_share(train, share, seed, "finetune")) for share in preset.finetune.shares
+    ]
+    for share, part in parts or [(None, train)]:
+        for recipe in RECIPES:
+            _finetune_share(preset, method, seed, recipe, share, (part, test), place)
+
+
+def _finetune_share(
+    preset: Preset,
+    method: str,
+    seed: int,
+    recipe: str,
+    share: float | None,
+    pixels: tuple[Pixels, Pixels],
+    place: torch.device,
+) -> None:
+    """One training, unless its records are there; a killed one goes on. ``share`` None is of a preset without shares.
+
+    Its checkpoint is its own whichever shares it is asked for beside, so that asking for another trains only that.
+    """
+    train, test = pixels
+    tune = replace(preset.finetune, shares=(), steps=0)
+    name = f"{method}-{recipe}-s{seed}" if share is None else f"{method}-{recipe}-{100 * share:g}-s{seed}"
+    path = preset_folder(preset) / "records" / "finetune" / f"{name}.json"
+    passes = preset.finetune.passes(len(train))
+    settings = config_hash(tune, recipe, train.identity, test.identity, passes)
+    facts: dict[str, object] = {"classes": len(train.images.classes)}
+    keys: dict[str, str | int] = {}
+    judged = share is None or share == preset.finetune.judged_share
+    if share is not None:
+        keys = {"share": share_name(share)}
+        facts |= {"labels": f"{len(train):,} ({share_name(share)})", "passes": passes}
+    card = run_card(
+        "finetune", preset, method, seed, pixels, place, notes=facts, settings=settings, rooms=FINETUNE_ROOMS
+    )
+    identity = card.config_hash
+    card = replace(card, config_hash=config_hash(identity, judged))  # it decides what the records are called
+    if is_current(path, card):
+        return
+    start = start_of(preset, method, seed, place)
+    identity = config_hash(identity, card.data_hash, seed, weights_hash(start), card.code_hash)
+    folder = preset_folder(preset) / "runs" / f"finetune-{name}-{identity}"
+    began = time.monotonic()
+    epochs = finetune(
+        start, train, test, preset.finetune, recipe, folder=folder, identity=identity, seed=seed, report=print
+    )
+    card = replace(card, seconds=round(time.monotonic() - began, 1))
+    write_records(path, card, finetune_records(epochs, recipe, len(train), len(test), keys, judged=judged))
 
 
 def start_of(preset: Preset, method: str, seed: int, device: torch.device) -> Trunk:
@@ -89,11 +130,17 @@ def full_rate_epochs(epochs: int = PAPER_EPOCHS) -> dict[str, float]:
     return {r: sum(rate_factor(r, e, epochs) for e in range(scaled_epochs(r, epochs))) for r in RECIPES}
 
 
-def finetune_records(epochs: list[Epoch], recipe: str, n_train: int, n_test: int) -> list[Record]:
-    """Loss and accuracy after each epoch, counted from 1."""
+def finetune_records(
+    epochs: list[Epoch], recipe: str, n_train: int, n_test: int, of: Mapping[str, str | int], *, judged: bool
+) -> list[Record]:
+    """Loss and accuracy after each epoch, counted from 1, under the keys ``of`` a share and those of the recipe.
+
+    A share that is not judged has names of its own, so that nothing that looks for Table 2 can take it for that.
+    """
+    top1, loss = ("finetuned_top1", "finetune_loss") if judged else ("share_top1", "share_loss")
     records = []
     for number, epoch in enumerate(epochs, start=1):
-        keys: dict[str, str | int] = {"recipe": recipe, "epoch": number}
-        records.append(Record(name="finetuned_top1", value=epoch.top1, unit="%", n=n_test, keys=keys))
-        records.append(Record(name="finetune_loss", value=epoch.loss, unit="nats", n=n_train, keys=keys))
+        keys = {**of, "recipe": recipe, "epoch": number}
+        records.append(Record(name=top1, value=epoch.top1, unit="%", n=n_test, keys=keys))
+        records.append(Record(name=loss, value=epoch.loss, unit="nats", n=n_train, keys=keys))
     return records

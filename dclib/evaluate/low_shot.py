@@ -68,20 +68,28 @@ def best_layer(trunk: Trunk, train: Pixels, probe: ProbeConfig, seed: int) -> tu
     return top1.index(max(top1)) + 1, len(judged)
 
 
-def share_size(n_images: int, n_classes: int, share: float) -> int:
-    """Labelled images that a share comes to. Raises ValueError where there is not one for each class."""
+def share_size(n_images: int, n_classes: int, share: float, asked: str = "low_shot") -> int:
+    """Labelled images that a share comes to. Raises ValueError where there is not one for each class.
+
+    ``asked`` is the section of the preset that asks for it.
+    """
     count = round(share * n_images)
     if count < n_classes:
         raise ValueError(
-            f"low_shot.shares needs an image of each of {n_classes} classes; {share:g} of {n_images} labelled images "
+            f"{asked}.shares needs an image of each of {n_classes} classes; {share:g} of {n_images} labelled images "
             f"is {count}: take {n_classes / n_images:.2g} or more"
         )
     return count
 
 
-def draw_share(train: Pixels, share: float, seed: int) -> Pixels:
+def draw_share(train: Pixels, share: float, seed: int, asked: str = "low_shot") -> Pixels:
     """A share of the labelled images, even over the classes: the same for everyone who asks with this seed."""
-    return draw(train, share_size(len(train), len(train.images.classes), share), seed)
+    return draw(train, share_size(len(train), len(train.images.classes), share, asked), seed)
+
+
+def share_name(share: float) -> str:
+    """How a share of the labels is called in records and on the page: ``10 %``."""
+    return f"{100 * share:g} %"
 
 
 def draw(pixels: Pixels, count: int, seed: int) -> Pixels:

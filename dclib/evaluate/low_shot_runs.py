@@ -12,7 +12,7 @@ from torch import Tensor
 from dclib.config import Preset, config_hash
 from dclib.data.pixels import Pixels
 from dclib.evaluate.linear_svm import choose_and_fit, standardise_
-from dclib.evaluate.low_shot import LowShotResult, draw_share, low_shot, share_size
+from dclib.evaluate.low_shot import LowShotResult, draw_share, low_shot, share_name, share_size
 from dclib.evaluate.neighbours import vote_of_neighbours
 from dclib.evaluate.networks import trained_network
 from dclib.evaluate.patches import fit_patch_encoder
@@ -77,11 +77,6 @@ def low_shot_records(result: LowShotResult, n_test: int) -> list[Record]:
         for layer, value in result.neighbours.items()
     ]
     return [Record(name="best_layer", value=result.best_layer, unit="1", n=result.judged_on), *probes, *votes]
-
-
-def share_name(share: float) -> str:
-    """How a share of the labels is called in records and on the page: ``10 %``."""
-    return f"{100 * share:g} %"
 
 
 @measuring

@@ -164,15 +164,17 @@ class _Book:
         return len(self.preset.seeds) * (len(shares) + 1) * networks
 
     def finetuning(self) -> float:
-        """From every start, by both recipes, the second with nine tenths of the epochs."""
+        """From every start, with every share of the labels, by both recipes: one has nine tenths of the epochs."""
         tune, total = self.preset.finetune, 0.0
         train, test = self.sizes.get("objects_train", 0), self.sizes.get("objects_test", 0)
         train, test = min(tune.train_images or train, train), min(tune.test_images or test, test)
+        parts = [max(1, round(share * train)) if train else 0 for share in tune.shares or (1.0,)]
+        shown = sum(tune.passes(part) * part for part in parts)  # images in an epoch, over all shares
         for method in {*TABLE2_METHODS.values(), "released"} & set(self.methods):
             model = self.preset.method(method).model
             colour = replace(model, stem="folded" if model.stem == "sobel" else model.stem)
             step = self._step(Pass(model=colour, batch=tune.batch_size, precision="float32", trains=True), method)
-            epoch = train / tune.batch_size * step + self._forward(method, test)
+            epoch = shown / tune.batch_size * step + len(parts) * self._forward(method, test)
             total += 1.9 * tune.epochs * epoch
         return len(self.preset.seeds) * total
 

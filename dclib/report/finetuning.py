@@ -16,10 +16,12 @@ from dclib.report.finder import Finder
 from dclib.report.margins import lead
 from dclib.report.provenance import named
 from dclib.report.published import panels, show_both
-from dclib.report.series import Line, history, mean_line, over_seeds, plural, title_of
+from dclib.report.series import Line, history, mean_line, methods_in, over_seeds, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
 RECIPE_NAMES = dict(zip(TABLE2_RECIPES, TABLE2_COLUMNS, strict=True))
+MEASURED = ("finetuned_top1", "share_top1")  # with the share that is judged, and with the others
+NO_SHARES = "All runs of this page have all the labels: this preset asks for no shares of them (`finetune.shares`)."
 EMPTY = "Nothing was fine-tuned here: this preset has no labelled objects, or the stage has not run yet."
 
 
@@ -42,7 +44,7 @@ def finetuning_table(records: Sequence[Record]) -> Table:
     tested = sorted({r.n for r in select(records, "finetuned_top1")})
     n = f" on {tested[0]:,} test images" if tested else ""
     return Table(
-        caption=f"Top-1 accuracy after fine-tuning{n}, % (as Table 2 of the supplement)",
+        caption=f"Top-1 accuracy after fine-tuning{_labels(records)}{n}, % (as Table 2 of the supplement)",
         columns=("Start", *TABLE2_COLUMNS),
         groups=(Group("", tuple(rows)),),
         notes=(
@@ -51,6 +53,42 @@ def finetuning_table(records: Sequence[Record]) -> Table:
         ),
         source=named(records, "finetuned_top1"),
     )
+
+
+def shares_table(records: Sequence[Record]) -> Table:
+    """Final accuracy with every share of the labels, from each start by each recipe; empty without shares."""
+    measured = {str(r.keys["share"]): name for name in MEASURED for r in select(records, name) if "share" in r.keys}
+    find, rows = Finder(records), []
+    for share in sorted(measured, key=lambda share: float(share.split()[0])):
+        of = select(records, measured[share], share=share)
+        for method in methods_in(of):
+            ends = [find.last(measured[share], method, recipe=r, share=share) for r in TABLE2_RECIPES]
+            rows.append(Row(f"{share}, {start_name(method)}", tuple(value_cell(end.values()) for end in ends)))
+    counts = {
+        str(r.card.notes["labels"]): r for n in MEASURED for r in select(records, n) if r.card and "share" in r.keys
+    }
+    ours = sorted(counts, key=lambda label: float(label.split("(")[1].split()[0]))
+    passes = ", ".join(f"{label}: {counts[label].card.notes['passes']}" for label in ours)  # type: ignore[union-attr]
+    return Table(
+        caption="Top-1 accuracy after fine-tuning on shares of the labels, %",
+        columns=("Share and start", *TABLE2_COLUMNS),
+        groups=(Group("", tuple(rows), "" if rows else NO_SHARES),),
+        notes=(
+            f"Ours: {over_seeds(records)}. Everything else on this page, and every verdict on the paper's claims, is "
+            f"about the middle share{_labels(records)} alone. A seed's images are the same from every start, even over "
+            "the classes, and those of a smaller share are among those of a larger one. So that few images are trained "
+            f"on for as many steps, an epoch passes over them several times. Labelled images and passes: {passes}.",
+        )
+        if rows
+        else (),
+        source=named(records, *MEASURED) if rows else (),
+    )
+
+
+def _labels(records: Sequence[Record]) -> str:
+    """Which share Table 2 and the curves are about: `` (10 % of the labels)``; empty without shares."""
+    there = {str(r.keys["share"]): None for r in select(records, "finetuned_top1") if "share" in r.keys}
+    return f" ({', '.join(there)} of the labels)" if there else ""
 
 
 def lead_table(records: Sequence[Record]) -> Table:
@@ -68,7 +106,7 @@ def lead_table(records: Sequence[Record]) -> Table:
         cells = (*(Cell(f"{value:.1f}") for value in paper), Cell(f"{paper[1] - paper[0]:z.1f}"))
         rows.append(Row("paper", cells, paper=True))
     return Table(
-        caption="Lead over training from scratch, points",
+        caption=f"Lead over training from scratch{_labels(records)}, points",
         columns=("Start", *TABLE2_COLUMNS, "change"),
         groups=(Group("", tuple(rows)),),
         notes=(
@@ -93,8 +131,9 @@ def accuracy_per_epoch(records: Sequence[Record], published: Sequence[Record] = 
     if not select(records, "finetuned_top1"):
         return say(EMPTY)
     caption = (
-        "Test accuracy after every epoch of fine-tuning; of several seeds a thin line each and their mean. Look "
-        "for how early a start leads, and how much of the lead is left where the curves are flat (D27, D32, D39)."
+        f"Test accuracy after every epoch of fine-tuning{_labels(records)}; of several seeds a thin line each and "
+        "their mean. Look for how early a start leads, and how much of the lead is left where the curves are flat "
+        "(D27, D32, D39)."
     )
     drawings = _panels(plot_accuracy, describe_accuracy, records, published)
     return show_both(drawings, caption, records, published, "finetuned_top1")
@@ -105,8 +144,9 @@ def lead_per_epoch(records: Sequence[Record], published: Sequence[Record] = ()) 
     if not select(records, "finetuned_top1", method="random"):
         return say("Nothing was trained from scratch here, so there is no lead to draw.")
     caption = (
-        "Lead over training from scratch after every epoch, in points, seed by seed. The supplement's remark is "
-        "about the right ends: 1.0 point with the first recipe, 0.8 with the second (D27, D32, D39)."
+        f"Lead over training from scratch after every epoch{_labels(records)}, in points, seed by seed. The "
+        "supplement's remark is about the right ends: 1.0 point with the first recipe, 0.8 with the second "
+        "(D27, D32, D39)."
     )
     drawings = _panels(plot_lead, describe_lead, records, published)
     return show_both(drawings, caption, records, published, "finetuned_top1")
