@@ -75,13 +75,11 @@ def source_commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        if (
-            Path(git("rev-parse", "--show-toplevel")) == RESULTS.parent.resolve()
-        ):  # not the history of something around it
-            return git("rev-parse", "--short=10", "HEAD") + (CHANGED if git("status", "--porcelain", ".") else "")
+        if Path(git("rev-parse", "--show-toplevel")) != RESULTS.parent.resolve():
+            return ""  # the history of something around it
+        return git("rev-parse", "--short=10", "HEAD") + (CHANGED if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
-        pass
-    return ""
+        return ""
 
 
 def protocol_hash(preset: str) -> str:

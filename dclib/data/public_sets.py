@@ -43,11 +43,13 @@ def place_of(name: str, above: str | Path = "") -> Path:
 
 def missing_set(data: DataConfig) -> PublicSet | None:
     """The set that a preset reads and that can be fetched to where it looks; None where it is there, or is no such."""
-    root = data_root(data)
-    if not data.root or root.exists():
-        return None
-    places = {os.path.abspath(place_of(name)): one for name, one in SETS.items()}
-    return places.get(os.path.abspath(root))
+    return None if not data.root or data_root(data).exists() else public_set(data, "pool")
+
+
+def public_set(data: DataConfig, name: str) -> PublicSet | None:
+    """The set that can be fetched in whose place one of these settings lies; None where it is none of them."""
+    path = Path(os.path.abspath(data_root(data) / getattr(data, name).split("|")[0].strip()))
+    return next((one for key, one in SETS.items() if path.is_relative_to(os.path.abspath(place_of(key)))), None)
 
 
 def advice(data: DataConfig) -> str:

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from dclib.data.fetch import fetch_set
-from dclib.data.public_sets import place_of
+from dclib.data.public_sets import place_of, public_set
 from dclib.presets import load_preset
 from dclib.press.edition import Edition, find_edition, make_edition
 from dclib.press.progress import ended_state, running_state, write_state
 from dclib.press.runner import Outcome, Progress, read_card, run_preset, workspace
 from dclib.press.site import book_folder, build_book
 from dclib.press.workers import stop
-from dclib.train.absent import lacks_images, public_set
+from dclib.train.absent import lacks_images
 
 COMMAND = (sys.executable, "-m", "dclib")
 LOG = "build.log"  # beside the edition's pages: what a build in the background says

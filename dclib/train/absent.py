@@ -6,15 +6,12 @@ drawn where their set is on this machine. Where it is not, a sentence stands in 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from dclib.config import DataConfig
-from dclib.data import public_sets
-from dclib.data.fetch import PublicSet
 from dclib.data.images import ImageSet
 from dclib.data.layouts import find_split
+from dclib.data.public_sets import public_set
 from dclib.presets import data_root
 
 
@@ -52,16 +49,6 @@ def absent_set(data: DataConfig, name: str, count: int = 0) -> AbsentSet:
         advice = f"The command {public.command} gets it, and make book draws it then."
         return AbsentSet(named, public.title, advice, count)
     return AbsentSet(named, named, f"With {named} in the folder {data.root}, make book draws it.", count)
-
-
-def public_set(data: DataConfig, name: str) -> PublicSet | None:
-    """The set that can be fetched in whose place one of these settings lies; None where it is none of them."""
-    path = Path(os.path.abspath(data_root(data) / getattr(data, name).split("|")[0].strip()))
-
-    def place(key: str) -> str:
-        return os.path.abspath(public_sets.place_of(key))
-
-    return next((one for key, one in public_sets.SETS.items() if path.is_relative_to(place(key))), None)
 
 
 def lacks_images(data: DataConfig) -> bool:
