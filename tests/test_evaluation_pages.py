@@ -106,8 +106,8 @@ def test_curves_of_fine_tuning_are_described_by_their_ends() -> None:
 
 
 def shared() -> list[Record]:
-    """The same as of 10 % of the labels; 30 points less with 1 %, 20 more with all of them."""
-    notes = {"1 %": ("500 (1 %)", 40), "10 %": ("5,000 (10 %)", 4), "100 %": ("50,000 (100 %)", 1)}
+    """The same as of 10 % of the labels; 30 points less with 2 %, 20 more with all of them."""
+    notes = {"2 %": ("1,000 (2 %)", 20), "10 %": ("5,000 (10 %)", 4), "100 %": ("50,000 (100 %)", 1)}
     return [
         replace(
             r,
@@ -116,7 +116,7 @@ def shared() -> list[Record]:
             keys={**r.keys, "share": share},
             card=replace(r.card, notes=dict(zip(("labels", "passes"), notes[share], strict=True))),
         )
-        for share, more in (("100 %", 20), ("1 %", -30), ("10 %", 0))
+        for share, more in (("100 %", 20), ("2 %", -30), ("10 %", 0))
         for r in finetuned()
     ]
 
@@ -124,11 +124,11 @@ def shared() -> list[Record]:
 def test_every_share_of_the_labels_has_its_rows_from_few_to_many() -> None:
     table = finetuning.shares_table(shared())
     labels = [row.label for row in table.groups[0].rows]
-    assert [label.split(",")[0] for label in labels] == ["1 %"] * 3 + ["10 %"] * 3 + ["100 %"] * 3
-    assert cells(table, "1 %, from DeeperCluster") == ["26.1 ± 0.1", "24.1 ± 0.1"]
+    assert [label.split(",")[0] for label in labels] == ["2 %"] * 3 + ["10 %"] * 3 + ["100 %"] * 3
+    assert cells(table, "2 %, from DeeperCluster") == ["26.1 ± 0.1", "24.1 ± 0.1"]
     assert cells(table, "10 %, from scratch") == ["50.1 ± 0.1", "50.1 ± 0.1"]
     assert cells(table, "100 %, from RotNet") == ["72.1 ± 0.1", "72.1 ± 0.1"]
-    assert "500 (1 %): 40, 5,000 (10 %): 4, 50,000 (100 %): 1" in table.notes[0]
+    assert "1,000 (2 %): 20, 5,000 (10 %): 4, 50,000 (100 %): 1" in table.notes[0]
     assert "middle share (10 % of the labels)" in table.notes[0]
     assert "finetune.shares" in finetuning.shares_table(finetuned())._repr_markdown_()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from notebook_cells import run_notebook
 from tiny_images import (
     CLASSES,
     SIDE,
@@ -217,6 +219,27 @@ def test_a_killed_share_goes_on_and_what_is_there_is_not_trained_again(world, mo
 
 def numbers(records: Sequence[Record]) -> list[tuple[object, ...]]:
     return sorted((r.unit, r.keys["share"], r.keys["recipe"], r.keys["epoch"], r.value) for r in records)
+
+
+def test_the_page_shows_the_shares_that_are_asked_for_and_none_that_once_were(world, tmp_path) -> None:
+    """All labels; then three shares, of which 50 % are judged; then two, of which all are; then all labels again."""
+    shown, left = [], []
+    for shares in ([], [0.2, 0.5, 1.0], [0.2, 1.0], []):
+        steps = 8 if shares else 0
+        path = tmp_path / "asking.yaml"
+        path.write_text(json.dumps({**world, "finetune": {**world["finetune"], "shares": shares, "steps": steps}}))
+        shown.append(run_notebook("04_finetuning", preset=str(path)))
+        left.append({(r.name, r.keys.get("share")) for r in records_of(asking(world)) if r.name.endswith("top1")})
+    assert left[0] == left[3] == {("finetuned_top1", None)}
+    assert left[1] == {("share_top1", "20 %"), ("finetuned_top1", "50 %"), ("share_top1", "100 %")}
+    assert left[2] == {("share_top1", "20 %"), ("finetuned_top1", "100 %")}
+    rows = [
+        [line.split("|")[1].strip() for line in text.splitlines() if " %, from " in line and "|" in line]
+        for text in shown
+    ]
+    assert rows == [[], *([f"{n} %, from scratch" for n in of] for of in ((20, 50, 100), (20, 100))), []]
+    assert "(50 % of the labels)" in shown[1]
+    assert "asks for no shares" in shown[0]
 
 
 def test_a_share_without_an_image_of_each_class_is_refused_before_any_training(world, monkeypatch) -> None:

@@ -69,6 +69,7 @@ def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "")
     parts: list[tuple[float | None, Pixels]] = [
         (share, draw_share(train, share, seed, "finetune")) for share in preset.finetune.shares
     ]
+    _clear_others(preset, method, seed)
     for share, part in parts or [(None, train)]:
         for recipe in RECIPES:
             _finetune_share(preset, method, seed, recipe, share, (part, test), place)
@@ -89,7 +90,7 @@ def _finetune_share(
     """
     train, test = pixels
     tune = replace(preset.finetune, shares=(), steps=0)
-    name = f"{method}-{recipe}-s{seed}" if share is None else f"{method}-{recipe}-{100 * share:g}-s{seed}"
+    name = _run_name(method, recipe, share, seed)
     path = preset_folder(preset) / "records" / "finetune" / f"{name}.json"
     passes = preset.finetune.passes(len(train))
     settings = config_hash(tune, recipe, train.identity, test.identity, passes)
@@ -115,6 +116,23 @@ def _finetune_share(
     )
     card = replace(card, seconds=round(time.monotonic() - began, 1))
     write_records(path, card, finetune_records(epochs, recipe, len(train), len(test), keys, judged=judged))
+
+
+def _run_name(method: str, recipe: str, share: float | None, seed: int) -> str:
+    return f"{method}-{recipe}-s{seed}" if share is None else f"{method}-{recipe}-{100 * share:g}-s{seed}"
+
+
+def _clear_others(preset: Preset, method: str, seed: int) -> None:
+    """Delete records of shares that are no longer asked for, which a page would take for this run's.
+
+    Their checkpoints stay: where a share is asked for again its records are written anew without training.
+    """
+    folder, shares = preset_folder(preset) / "records" / "finetune", preset.finetune.shares or (None,)
+    for recipe in RECIPES:
+        wanted = {_run_name(method, recipe, share, seed) for share in shares}
+        for path in folder.glob(f"{method}-{recipe}*-s{seed}.json"):
+            if path.stem not in wanted:
+                path.unlink()
 
 
 def start_of(preset: Preset, method: str, seed: int, device: torch.device) -> Trunk:
