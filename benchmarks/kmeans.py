@@ -77,7 +77,6 @@ def make_points(n: int, d: int, seed: int) -> Tensor:
     return normalize(points + SPREAD * torch.randn(n, d, generator=draws), dim=1)
 
 
-@torch.no_grad()
 def network_points(options: argparse.Namespace) -> Tensor:
     """Whitened features (n, d) of random crops, the images in turn, by a network of the preset."""
     preset = load_preset(options.preset)
@@ -85,7 +84,8 @@ def network_points(options: argparse.Namespace) -> Tensor:
     pixels = method_pixels(preset, options.method, prepare_data(preset))
     batches = (torch.arange(options.n) % len(pixels)).split(CROPS)
     crops = pixels.crop_batches(batches, preset.method(options.method).train.crop_area, range(len(batches)))
-    features = torch.cat([trunk(batch.contiguous(memory_format=torch.channels_last)) for batch in crops])
+    with torch.no_grad():
+        features = torch.cat([trunk(batch.contiguous(memory_format=torch.channels_last)) for batch in crops])
     points, _ = whiten(features, options.d)
     assert isinstance(points, Tensor)  # as the features are
     return points

@@ -33,6 +33,7 @@ from dclib.models.vgg import Trunk
 from dclib.presets import parse_preset, runs_folder
 from dclib.randomness import derive_seed, generator
 from dclib.records import Record, read_records
+from dclib.report.provenance import find_mismatches
 from dclib.train.runs import kept_pixels, prepare_data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -192,6 +193,8 @@ def test_each_share_has_records_of_its_own_and_only_the_middle_ones_name_is_tabl
     assert found == {(n, s, r, e) for s, of in names.items() for n in of for r in RECIPES for e in (1, 2)}
     assert {(r.keys["share"], r.n) for r in records if r.name.endswith("loss")} == {("20 %", 8), ("100 %", 40)}
     assert {(r.card.notes["labels"], r.card.notes["passes"]) for r in records} == {("8 (20 %)", 4), ("40 (100 %)", 1)}
+    finetune_method(asking(world), "random", 1)  # of other pictures of the same set
+    assert find_mismatches(records_of(asking(world))) == []
 
 
 def test_a_killed_share_goes_on_and_what_is_there_is_not_trained_again(world, monkeypatch, tmp_path) -> None:

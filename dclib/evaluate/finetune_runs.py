@@ -21,7 +21,7 @@ from dclib.evaluate.finetune import (
     scaled_epochs,
     scratch_network,
 )
-from dclib.evaluate.low_shot import draw_share, share_name
+from dclib.evaluate.low_shot import draw_share, share_name, share_size
 from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
 from dclib.paper import TABLE2_METHODS
@@ -66,13 +66,13 @@ def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "")
             (data.objects_test, preset.finetune.test_images),
         )
     )
-    parts: list[tuple[float | None, Pixels]] = [
-        (share, draw_share(train, share, seed, "finetune")) for share in preset.finetune.shares
-    ]
+    shares = preset.finetune.shares
+    for share in shares:
+        share_size(len(train), len(train.images.classes), share, "finetune")  # refuses what is too small
     _clear_others(preset, method, seed)
-    for share, part in parts or [(None, train)]:
+    for share in shares or (None,):
         for recipe in RECIPES:
-            _finetune_share(preset, method, seed, recipe, share, (part, test), place)
+            _finetune_share(preset, method, seed, recipe, share, (train, test), place)
 
 
 def _finetune_share(
@@ -86,14 +86,17 @@ def _finetune_share(
 ) -> None:
     """One training, unless its records are there; a killed one goes on. ``share`` None is of a preset without shares.
 
-    Its checkpoint is its own whichever shares it is asked for beside, so that asking for another trains only that.
+    The card is of the whole set, of which share and seed draw the part, so that all seeds have the same. The checkpoint is
+    its own whichever shares it is asked for beside, so that asking for another trains only that.
     """
-    train, test = pixels
+    whole, test = pixels
+    train = whole if share is None else draw_share(whole, share, seed, "finetune")
     tune = replace(preset.finetune, shares=(), steps=0)
     name = _run_name(method, recipe, share, seed)
     path = preset_folder(preset) / "records" / "finetune" / f"{name}.json"
     passes = preset.finetune.passes(len(train))
-    settings = config_hash(tune, recipe, train.identity, test.identity, passes)
+    of_share = () if share is None else (share,)
+    settings = config_hash(tune, recipe, whole.identity, test.identity, passes, *of_share)
     facts: dict[str, object] = {"classes": len(train.images.classes)}
     keys: dict[str, str | int] = {}
     judged = share is None or share == preset.finetune.judged_share

@@ -15,7 +15,8 @@ from dclib.report.series import order_methods, plural, title_of
 CODE_SHOWN = 7  # digits of a hash that tell one code from another
 DATA_FOLDER = "data"  # of the files to download, in the book
 WHOSE = {True: "published", False: "own"}  # how files to download tell records apart that stand beside each other
-VARIANTS = ("recipe", "setting", "split", "features")  # keys by which runs of one method and stage are meant to differ
+# keys by which runs of one method and stage are meant to differ
+VARIANTS = ("recipe", "setting", "split", "features", "share")
 
 
 def load_records(preset: Preset) -> list[Record]:
