@@ -86,8 +86,8 @@ def _finetune_share(
 ) -> None:
     """One training, unless its records are there; a killed one goes on. ``share`` None is of a preset without shares.
 
-    The card is of the whole set, of which share and seed draw the part, so that all seeds have the same. The checkpoint is
-    its own whichever shares it is asked for beside, so that asking for another trains only that.
+    The card is of the whole set, of which share and seed draw the part, so that all seeds have the same. The checkpoint
+    is its own whichever shares it is asked for beside, so that asking for another trains only that.
     """
     whole, test = pixels
     train = whole if share is None else draw_share(whole, share, seed, "finetune")
