@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -198,6 +199,24 @@ def outcome(claim_id: str, margins: Sequence[float]) -> str:
 def verdict(records: list[Record], claim_id: str) -> Verdict:
     (found,) = scorecard.judge(records, [paper.claim(claim_id)])
     return found
+
+
+def test_what_is_the_other_way_round_as_clearly_as_it_would_have_to_hold_is_refuted() -> None:
+    """In every seed and beyond luck, of several seeds; not a tie, not on the mean alone, not of one seed."""
+    verdicts = [
+        verdict([r for seed, m in enumerate(margins) for r in PLANTS[claim_id](m, seed)], claim_id)
+        for claim_id, margins in (
+            ("C2", [-0.3, -0.31, -0.29]),
+            ("C4", [0.1, 0.1, -9.0]),
+            ("C5", [-0.3]),
+            ("C24", [0.0, 0.0, 0.0]),
+            ("C26", [0.3, 0.31, 0.29]),
+        )
+    ]
+    assert [v.is_refuted for v in verdicts] == [True, False, False, False, False]
+    said = scorecard.how_clearly(verdicts)
+    assert re.fullmatch(r"As clearly .* in C2\. In C4, C5 and C24 it is so .*\.", said)
+    assert scorecard.how_clearly(verdicts[4:]) == ""
 
 
 def test_every_claim_is_tested_here_and_judged_there() -> None:

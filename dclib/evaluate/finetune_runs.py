@@ -66,11 +66,10 @@ def finetune_method(preset: Preset, method: str, seed: int, *, device: str = "")
             (data.objects_test, preset.finetune.test_images),
         )
     )
-    shares = preset.finetune.shares
-    for share in shares:
-        share_size(len(train), len(train.images.classes), share, "finetune")  # refuses what is too small
+    for asked in preset.finetune.shares:
+        share_size(len(train), len(train.images.classes), asked, "finetune")  # refuses what is too small
     _clear_others(preset, method, seed)
-    for share in shares or (None,):
+    for share in preset.finetune.shares or (None,):
         for recipe in RECIPES:
             _finetune_share(preset, method, seed, recipe, share, (train, test), place)
 

@@ -52,7 +52,8 @@ def front_html(
         strips[0], curves[0] = _headed(DRAWINGS, strips[0]), _headed(DRAWINGS, curves[0])
         curves[1] = _headed(part.name, curves[1])
     parts = [_side_by_side(strips) if part else strips[0], say(data_notice(preset).text).html, _side_by_side(curves)]
-    parts.append(_side_by_side([figure_of(pages, *place) for place in CLUSTERS]))
+    clusters = _side_by_side([figure_of(pages, *place) for place in CLUSTERS])
+    parts.append(_headed(DRAWINGS, clusters) if part else clusters)
     parts.append(_facts(records, published, part))
     return "\n".join(filter(None, parts)).replace('href="../', 'href="')
 

@@ -21,9 +21,11 @@ from dclib.press.status import STAGES, missing_page, published_notice
 from dclib.records import PROTOCOL, write_atomically
 from dclib.report.display import without_markup
 from dclib.report.provenance import DATA_FOLDER
-from dclib.report.tables import run_table
+from dclib.report.series import listed, title_of
+from dclib.report.tables import Table, lead_table, run_table
 
 ABOUT, PROTOCOL_PAGE, LADDER_PAGE = "about", "protocol", "ladder"
+COMPARED, DEEPEST = ("deepercluster", "rotnet"), (11, 12, 13)
 DRAWN = "of-drawings"  # tag of a cell that only a page about drawings needs
 SCORECARD = f"{STAGES}/scorecard"  # the page of both editions, before which the part stands
 
@@ -148,9 +150,33 @@ class Part:
             f"See also: {', '.join(links)}." if links else "",
             f"No {self.name} come with the book: pictures of them are drawn where the set is on this machine, and a "
             "sentence says what to do where it is not.",
-            f"```{{raw}} html\n{self.html(table._repr_html_())}\n```",
+            self._shown(table),
         ]
+        lead = lead_table(edition.records, *COMPARED, DEEPEST)
+        if lead.groups:
+            words = (
+                "What the last layers know of each data set by a linear classifier, DeeperCluster's less RotNet's. "
+                f"{self._epochs()}"
+            )
+            parts += [
+                "## DeeperCluster or RotNet?",
+                words,
+                self._shown(replace(lead, source=(), beside=edition.records)),
+            ]
         return "\n\n".join(filter(None, parts)) + "\n"
+
+    def _epochs(self) -> str:
+        """How long the two that are compared were trained, with the networks that they start from."""
+        preset, total = self.edition.preset, []
+        for compared in COMPARED:
+            method, epochs = compared, 0
+            while method:
+                epochs, method = epochs + preset.method(method).train.epochs, preset.method(method).init
+            total.append(f"{title_of(compared)} {epochs}")
+        return f"Epochs, with those of the network that one starts from: {listed(total)}."
+
+    def _shown(self, table: Table) -> str:
+        return f"```{{raw}} html\n{self.html(table._repr_html_())}\n```"
 
 
 def _heading(cells: Sequence[Mapping[str, Any]]) -> str:

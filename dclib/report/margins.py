@@ -107,6 +107,11 @@ class Check:
         return bool(are_clear(self.values, tie_holds=self.tie_holds)) if self.values else False
 
     @property
+    def is_against(self) -> bool:
+        """Whether every seed is on the other side, and the mean beyond what luck explains; never with one seed."""
+        return bool(are_clear([-value for value in self.values])) if self.values else False
+
+    @property
     def leans(self) -> bool:
         """Whether the mean and most of the seeds are on the claim's side."""
         return bool(self.values) and self.holds_at(mean(self.values)) and 2 * self.agreeing > len(self.values)

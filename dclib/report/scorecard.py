@@ -54,6 +54,11 @@ class Verdict:
         return "leans" if all(check.leans for check in checks) and not found.exact else "does not hold"
 
     @property
+    def is_refuted(self) -> bool:
+        """Whether something that the claim says is the other way round as clearly as it would have to be so."""
+        return self.outcome == "does not hold" and any(check.is_against for check in self.found.measured)
+
+    @property
     def reason(self) -> str:
         """Why the outcome is what it is, in a few words."""
         found = self.found
@@ -155,7 +160,8 @@ def margins_beside(beside: Mapping[str, Sequence[Record]], claims: Sequence[Clai
         verdicts = judge(records, claims)
         table = replace(scorecard_table(verdicts, caption=f"The same claims, judged from records of {name}"), notes=())
         shown = Fragment(table._repr_html_(), repr(table)) + strip([], records, folder=name)
-        parts += [say(f"{name.capitalize()}: {tally(verdicts)}."), under_protocol(name, records)]
+        said = f"{name.capitalize()}: {tally(verdicts)}. {how_clearly(verdicts)}".strip()
+        parts += [say(said), under_protocol(name, records)]
         parts.append(fold(f"Every margin of the {name}, as a table", shown))
     return sum(parts[1:], start=parts[0])
 
@@ -171,6 +177,25 @@ def tally(verdicts: Sequence[Verdict], whose: str = "") -> str:
         if counts[outcome]
     ]
     return f"of {plural(len(verdicts), 'claim')}{whose} {listed(parts)}"
+
+
+def how_clearly(verdicts: Sequence[Verdict]) -> str:
+    """Which of the claims that do not hold are refuted, in words; empty where all hold or none is measured.
+
+    A protocol may call the others open.
+    """
+    failed = [verdict for verdict in verdicts if verdict.outcome == "does not hold" and not verdict.found.exact]
+    refuted = [verdict.claim.id for verdict in failed if verdict.is_refuted]
+    others = [verdict.claim.id for verdict in failed if not verdict.is_refuted]
+    said = []
+    if refuted:
+        said.append(
+            "As clearly as a claim has to hold, in each of several seeds and beyond luck, a difference is the other "
+            f"way round in {listed(refuted)}."
+        )
+    if others:
+        said.append(f"In {listed(others)} it is so on the mean alone, in some of the seeds, or of a single one.")
+    return " ".join(said)
 
 
 def summarise(verdicts: Sequence[Verdict]) -> str:

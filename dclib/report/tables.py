@@ -189,6 +189,30 @@ def run_table(records: Sequence[Record]) -> Table:
     )
 
 
+def lead_table(records: Sequence[Record], method: str, other: str, layers: Sequence[int]) -> Table:
+    """By how much a method is ahead of another one at some layers, for each seed that has both."""
+    groups = []
+    for half in DATASETS:
+        curves = accuracy_by_layer(records, half)
+        ours, theirs = curves.get(method, {}), curves.get(other, {})
+        leads = {
+            seed: [ours[seed][layer - 1] - theirs[seed][layer - 1] for layer in layers]
+            for seed in ours
+            if seed in theirs
+        }
+        rows = [Row(f"seed {seed}", tuple(Cell(f"{lead:+.1f}") for lead in found)) for seed, found in leads.items()]
+        if len(rows) > 1:
+            rows.append(Row("mean", tuple(value_cell(found) for found in zip(*leads.values(), strict=True))))
+        if rows:
+            groups.append(Group(half.capitalize(), tuple(rows)))
+    return Table(
+        caption=f"{title_of(method)} less {title_of(other)}, points of top-1",
+        columns=("", *(f"conv{layer}" for layer in layers)),
+        groups=tuple(groups),
+        source=named(records, "top1"),
+    )
+
+
 def _unreadable(records: Sequence[Record]) -> list[str]:
     """Which images the runs did without, a sentence for each set."""
     said = {str(r.card.notes.get("unreadable_images", "")) for r in records if r.card and r.card.stage == "pretrain"}
