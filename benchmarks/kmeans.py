@@ -245,9 +245,10 @@ def main() -> None:
     sets = {"": make_points(options.n, options.d, options.seed)}
     if options.preset:
         sets[f", features of {options.method} of {options.preset}"] = network_points(options)
+    kept = f", kept to {os.environ['ATEN_CPU_CAPABILITY'].upper()}" if "ATEN_CPU_CAPABILITY" in os.environ else ""
     records, auto_took, worst = list[Record](), dict[str, str](), 0.0
     for (name, points), k in product(sets.items(), map(int, options.k.split(","))):
-        work = f"an update of {k:,} centroids by {len(points):,} points of {options.d} dimensions{name}"
+        work = f"an update of {k:,} centroids by {len(points):,} points of {options.d} dimensions{name}{kept}"
         fastest.kept.clear()  # these points may be unlike the last
         seconds, inertia = measure(points, k, options, used)
         auto_took[work] = used[OURS]

@@ -115,6 +115,7 @@ def test_the_figure_has_a_bar_for_each_comparison_ahead_or_behind(records):
         ("whitening_memory", "whitening 8,192 features of 4,096 numbers, resident memory", "whitening, 8,192"),
         ("kmeans", WORK, "k-means, 1,000 clusters"),
         ("kmeans", f"{WORK}, features of rotnet of pocket", "k-means, 1,000 clusters, features"),
+        ("kmeans", f"{WORK}, kept to AVX2", "k-means, 1,000 clusters, AVX2"),
     ],
 )
 def test_works_of_one_program_are_told_apart(benchmark, work, name):

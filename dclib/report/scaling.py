@@ -186,7 +186,7 @@ def origin(records: Sequence[Record], name: str) -> str:
         raise ValueError("need records that were read from a file, which have a run card; got one without")
     return (
         f"Measured on {card.device} by benchmarks/{name}.py, {card.created[:10]}, code {card.code_hash}; "
-        f"record: results/benchmarks/{name}.json."
+        f"record: results/benchmarks/{name}{'' if len({id(r.card) for r in records}) == 1 else '*'}.json."
     )
 
 
