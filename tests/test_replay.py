@@ -283,7 +283,7 @@ def pocket_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published_data(preset: Preset, request: pytest.FixtureRequest) -> Data:
     """The pool of a published preset; skips where its photographs are not at hand."""
     if preset.data.root:
-        root = request.getfixturevalue("shared_data")(Path(preset.data.root).name)
+        root = request.getfixturevalue("shared_data")(str(Path(preset.data.root).relative_to("data")))
         return prepare_data(replace(preset, data=replace(preset.data, root=str(root))))
     root = request.getfixturevalue("pocket_pool")
     drawer = PoolDrawer(root, preset.data.pocket_images, preset.data.pocket_seed)
