@@ -183,6 +183,7 @@ def test_a_method_without_clusters_has_no_row_but_a_word() -> None:
 
 def test_run_summary_counts_seeds_epochs_and_time() -> None:
     records = make_training("rotnet", 0, losses=(1.3, 1.0)) + make_training("rotnet", 2, losses=(1.3, 0.8))
+    records += make_curve("rotnet", 0, [50.0] * 13, device="another, which probed it")
     row = tables.run_table(records).groups[0].rows[0]
     assert [cell.text for cell in row.cells] == ["0, 2", "2", "0.90", "1,500", "61", "cpu (2 threads)"]
     assert row.cells[2].small == "± 0.14"  # sqrt(2) * 0.1

@@ -312,6 +312,7 @@ def _first_to_last(lines: dict[int, Line]) -> Cell:
 
 def _run_row(records: Sequence[Record], method: str) -> Row:
     cards = [r.card for r in records if r.card is not None and r.card.method == method]
+    trained = [card for card in cards if card.stage == "pretrain"]
     losses = history(records, "loss", method, "epoch")
     speeds = history(records, "images_per_second", method, "epoch")
     last = [ys[-1] for _, ys in losses.values()]
@@ -322,7 +323,7 @@ def _run_row(records: Sequence[Record], method: str) -> Row:
         Cell(f"{mean(last):.2f}", f"± {spread(last):.2f}" if len(last) > 1 else "") if last else Cell(NO_VALUE),
         Cell(f"{mean(mean(ys) for _, ys in speeds.values()):,.0f}" if speeds else NO_VALUE),
         Cell(f"{mean(seconds.values()):,.0f}" if seconds else NO_VALUE),
-        Cell(", ".join(sorted({card.device for card in cards})), words=True),
+        Cell(", ".join(sorted({card.device for card in trained or cards})), words=True),
     )
     return Row(title_of(method), cells)
 
