@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from dclib.cluster import bounded as module
 from dclib.cluster import plain as plain_module
-from dclib.cluster.bounded import BoundedSearch, Room
+from dclib.cluster.bounded import BoundedSearch
 from dclib.cluster.kmeans import assign, kmeans
 from dclib.cluster.nearest import has_bfloat16
 from dclib.cluster.plain import NumpySearch, PlainSearch, by_places, groups_of
@@ -124,8 +124,7 @@ def test_no_bound_is_further_off_than_said(hard, bounded, monkeypatch):
     monkeypatch.setattr(plain_module, "LEAST_ROWS", len(points))
     search = bounded(centroids)
     search._prepare(points - search.centre)
-    room = Room.of(search.rows, points.shape[1], search.factor, search.digits)
-    found, lengths, uncertainty = search._bounds(points, room)
+    found, lengths, uncertainty = search._bounds(points)
     found = by_places(found, found.shape[1] // groups_of(len(centroids)))  # back to the order of centroids
     found, uncertainty = found[:, : len(centroids)].double(), uncertainty.double().unsqueeze(1)
     x, c = (points - search.centre).double(), (centroids - search.centre).double()

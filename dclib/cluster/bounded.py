@@ -16,12 +16,9 @@ The short vectors may be rounded to bfloat16, X and C then. What that changes is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from dclib.cluster.blocks import over_blocks
 from dclib.cluster.plain import FEWEST_GROUPS, PlainSearch, by_places, groups_of, rows_at_once
 
 ROUNDING = 2.0**-8  # a number that becomes bfloat16 changes by at most this share of it
@@ -35,25 +32,6 @@ MOST_USED = 0.4  # share of the axes that centroids may use for fewer to be look
 WIDEST = 512  # columns up to which axes are looked for: of more, finding them takes too long
 PAIR = 100  # a difference in full takes as long as so many products of the same length
 BFLOAT16_PRODUCT = 0.4  # time of a product in bfloat16, in units of one in float32
-
-
-@dataclass(frozen=True)
-class Room:
-    """What a block needs: memory that is new at every block is slower than what is done with it."""
-
-    centred: Tensor  # (rows, d)
-    chosen: Tensor  # (rows, d)
-    short: Tensor  # (rows, p + 3), the last three ones
-    bounds: Tensor  # (rows, k')
-    rounded: Tensor  # the same before it is made float32
-
-    @classmethod
-    def of(cls, rows: int, d: int, factor: Tensor, digits: torch.dtype) -> Room:
-        """Room for blocks of as many ``rows``, whose short vectors are multiplied by ``factor`` (p + 3, k')."""
-        bounds = torch.empty(rows, factor.shape[1])
-        rounded = bounds if digits == torch.float32 else bounds.to(digits)
-        centred, chosen = torch.empty(2, rows, d)
-        return cls(centred, chosen, torch.ones(rows, len(factor), dtype=digits), bounds, rounded)
 
 
 class BoundedSearch:
@@ -79,13 +57,8 @@ class BoundedSearch:
             self._prepare(points[:: max(1, len(points) // TRIED)] - self.centre)
         if self.gave_up:
             return self.plain(points - self.centre)
-        factor = self.factor
-        assert factor is not None
-        found = over_blocks(
-            points.split(self.rows),
-            lambda: Room.of(self.rows, self.centroids.shape[1], factor, self.digits),
-            lambda number, block, room: self._search_block(block, number * self.rows, room),
-        )
+        size = len(self.short)
+        found = [self._search_block(block, i * size) for i, block in enumerate(points.split(size))]
         numbers, squared, row, column, again = map(torch.cat, zip(*found, strict=True))
         improve(numbers, squared, points, self.centroids, row, column)  # of all blocks: small operations are slow
         too_many = PAIR * len(row) > len(points) * len(self.centroids)
@@ -108,7 +81,13 @@ class BoundedSearch:
         lengths = self.centred.norm(dim=1)
         self.length = lengths.amax()
         self.factor = bounding_factor(rounded, self.centred.square().sum(dim=1), self._rest(lengths, along))
-        self.rows = rows_at_once(self.centroids, len(self.centroids))
+        # memory that is new at every block is slower than what is done with it
+        k, d = self.centroids.shape
+        rows = rows_at_once(self.centroids, k)
+        self.room, self.chosen = torch.empty(2, rows, d)
+        self.short = torch.ones(rows, len(self.factor), dtype=self.digits)
+        self.bounds = torch.empty(rows, self.factor.shape[1])
+        self.rounded_bounds = self.bounds if self.digits == torch.float32 else self.bounds.to(self.digits)
 
     def _rest(self, lengths: Tensor, along: Tensor) -> Tensor:
         """Lengths of what the parts ``along`` the axes leave, not less than they are, (n,)."""
@@ -118,31 +97,31 @@ class BoundedSearch:
         left = (squares - along.square().sum(dim=1)).clamp_(min=0)
         return 1.01 * (left + 8 * (along.shape[1] + 4) * FLOAT32_ROUNDING * squares).sqrt_()
 
-    def _search_block(self, points: Tensor, first: int, room: Room) -> tuple[Tensor, ...]:
+    def _search_block(self, points: Tensor, first: int) -> tuple[Tensor, ...]:
         """Numbers, squared distances, rows and columns of others that may be nearer, and rows where those are many.
 
         Rows are counted from ``first``.
         """
         n, k = len(points), len(self.centroids)
-        bounds, lengths, uncertainty = self._bounds(points, room)
+        bounds, lengths, uncertainty = self._bounds(points)
         numbers, others = lowest_and_others(bounds, groups_of(k))
-        chosen = torch.index_select(self.centroids, 0, numbers, out=room.chosen[:n])
-        squared = torch.sub(points, chosen, out=room.centred[:n]).square_().sum(dim=1)
+        chosen = torch.index_select(self.centroids, 0, numbers, out=self.chosen[:n])
+        squared = torch.sub(points, chosen, out=self.room[:n]).square_().sum(dim=1)
         highest = (squared - lengths.square_()).add_(uncertainty)
         if self.digits == torch.bfloat16:  # in which the bounds are written
             highest += 1.01 * ROUNDING * highest.abs()
         row, column, many = possible_columns(bounds, others, highest, most_compared(k))
         return numbers, squared, row + first, column, many + first
 
-    def _bounds(self, points: Tensor, room: Room) -> tuple[Tensor, Tensor, Tensor]:
+    def _bounds(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bounds (n, k') of a block's |c|^2 - 2 x.c, lengths |x| (n,), and how far a bound can be above that (n,).
 
         The first are by places, the last is before a bound is rounded to bfloat16.
         """
         assert self.factor is not None
         n = len(points)
-        short, bounds, rounded = room.short[:n], room.bounds[:n], room.rounded[:n]
-        centred = torch.sub(points, self.centre, out=room.centred[:n])
+        short, bounds, rounded = self.short[:n], self.bounds[:n], self.rounded_bounds[:n]
+        centred = torch.sub(points, self.centre, out=self.room[:n])
         lengths = centred.norm(dim=1)
         along = centred if self.axes is None else centred @ self.axes
         p = along.shape[1]

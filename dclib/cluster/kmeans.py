@@ -11,7 +11,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dclib.cluster.blocks import one_thread
 from dclib.cluster.fastest import fastest_backend
 from dclib.cluster.nearest import SEARCHES, has_bfloat16, import_faiss
 from dclib.cluster.stored_rows import Rows
@@ -162,10 +161,9 @@ def update_centroids(
     rows = _rows_per_block(points)
     at_once = rows if sums.is_cuda else max(1, SUMMED_ELEMENTS // d)
     room = sums.new_empty(min(len(points), at_once), d)  # at every block anew it would take longer than the sum
-    with one_thread():  # to divide such short operations takes longer than they do
-        for block, labels in zip(points.split(rows), assignments.split(rows), strict=True):
-            for part, own in zip(block.split(at_once), labels.split(at_once), strict=True):
-                sums.index_add_(0, own, room[: len(part)].copy_(part))
+    for block, labels in zip(points.split(rows), assignments.split(rows), strict=True):
+        for part, own in zip(block.split(at_once), labels.split(at_once), strict=True):
+            sums.index_add_(0, own, room[: len(part)].copy_(part))
     counts = torch.bincount(assignments, minlength=k)
     sums, counts = all_reduce_sum(sums, team), all_reduce_sum(counts, team)
     means = (sums / counts.clamp(min=1).unsqueeze(1)).to(centroids.dtype)

@@ -9,8 +9,6 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from dclib.cluster.blocks import over_blocks
-
 # scores held at once: few enough for a core's own cache, enough to keep a GPU busy
 CPU_SCORES, CUDA_SCORES = 2**19, 2**24
 LEAST_ROWS = 256  # on a CPU, so that centroids are not read for a few points only
@@ -32,11 +30,8 @@ class PlainSearch:
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Number of the nearest centroid (n,) int64 and squared distance to it (n,), of points (n, d)."""
         rows = rows_at_once(points, len(self.norms))
-        found = over_blocks(
-            points.split(rows),
-            lambda: points.new_empty(min(rows, len(points)), len(self.norms)),  # at every block anew it would be slower
-            lambda _, part, room: self._search(part, room[: len(part)]),
-        )
+        room = points.new_empty(min(rows, len(points)), len(self.norms))  # at every block anew it would be slower
+        found = [self._search(part, room[: len(part)]) for part in points.split(rows)]
         return torch.cat([numbers for numbers, _ in found]), torch.cat([squared for _, squared in found])
 
     def _search(self, points: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
