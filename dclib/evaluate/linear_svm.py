@@ -56,17 +56,17 @@ def choose_and_fit(
         labels: (n,) int64 in [0, n_classes).
         generator: On the CPU; draws the tenths, each even over the classes.
     """
-    points, axes, variances = own_space(features)
+    points, axes, squares = own_space(features)
     tenth = stratified_tenths(labels, generator)
     folds = range(min(TENTHS, -(-TENTHS * HELD_OUT // len(labels))))
     right = torch.zeros(len(DECAYS))
     for fold in folds:
         held, rest = (tenth == fold).nonzero().squeeze(1), (tenth != fold).nonzero().squeeze(1)
-        fits = fit_path(points[rest], labels[rest], n_classes, DECAYS, variances)
+        fits = fit_path(points[rest], labels[rest], n_classes, DECAYS, squares)
         there = points[held], labels[held]
         right += torch.tensor([len(held) * svm.accuracy(*there) for svm in fits])
     best = int(right.argmax())  # the first of several
-    svm = fit_path(points, labels, n_classes, DECAYS[: best + 1], variances)[-1]
+    svm = fit_path(points, labels, n_classes, DECAYS[: best + 1], squares)[-1]
     return LinearSvm(axes @ svm.weights, svm.biases), DECAYS[best]
 
 
