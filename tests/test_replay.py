@@ -302,7 +302,7 @@ def test_published_networks_take_the_first_steps_they_took(
     steps = FEW if about["made"]["crop_rounding"] == replay.crop_rounding() else 1
     data, checked = published_data(preset, request), [name for name in CHECKED if f"{name}-s0" in recorded]
     assert checked
-    for method in checked:
+    for method in checked[-1:] if preset.data.root else checked:  # photographs are many, and one of both says enough
         then = recorded[f"{method}-s0"]
         now = first_steps(preset, method, 0, data, clusters=then.clusters, steps=steps)
         assert difference(then, now) == "", method
