@@ -235,8 +235,8 @@ def test_every_published_number_of_a_measured_half_is_shown(half: paper.Half) ->
 def test_leads_are_of_seeds_that_have_both() -> None:
     flat = {"deepercluster": [0.0] * 10 + [51.0, 52.5, 53.0], "rotnet": [0.0] * 10 + [50.0, 53.0, 53.0]}
     records = [*make_probes(flat, seeds=(0, 1)), *make_curve("deepercluster", 2, flat["deepercluster"])]
-    (group,) = tables.lead_table(records, "deepercluster", "rotnet", (11, 12, 13)).groups  # there are no scenes
+    (group,) = tables.layer_lead_table(records, "deepercluster", "rotnet", (11, 12, 13)).groups  # there are no scenes
     assert (group.title, [row.label for row in group.rows]) == ("Objects", ["seed 0", "seed 1", "mean"])
     assert [[cell.text for cell in row.cells] for row in group.rows[:2]] == [["+1.0", "-0.5", "+0.0"]] * 2
     assert [(cell.text, cell.small) for cell in group.rows[2].cells][0] == ("1.0", "± 0.0")
-    assert tables.lead_table(records, "deepercluster", "random", (13,)).groups == ()
+    assert tables.layer_lead_table(records, "deepercluster", "random", (13,)).groups == ()

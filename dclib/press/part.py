@@ -20,12 +20,13 @@ from dclib.press.runner import read_card
 from dclib.press.status import STAGES, missing_page, published_notice
 from dclib.records import PROTOCOL, write_atomically
 from dclib.report.display import without_markup
+from dclib.report.ladder import LATE
 from dclib.report.provenance import DATA_FOLDER
 from dclib.report.series import listed, title_of
-from dclib.report.tables import Table, lead_table, run_table
+from dclib.report.tables import Table, layer_lead_table, run_table
 
 ABOUT, PROTOCOL_PAGE, LADDER_PAGE = "about", "protocol", "ladder"
-COMPARED, DEEPEST = ("deepercluster", "rotnet"), (11, 12, 13)
+COMPARED = ("deepercluster", "rotnet")
 DRAWN = "of-drawings"  # tag of a cell that only a page about drawings needs
 SCORECARD = f"{STAGES}/scorecard"  # the page of both editions, before which the part stands
 
@@ -152,7 +153,7 @@ class Part:
             "sentence says what to do where it is not.",
             self._shown(table),
         ]
-        lead = lead_table(edition.records, *COMPARED, DEEPEST)
+        lead = layer_lead_table(edition.records, *COMPARED, LATE)
         if lead.groups:
             words = (
                 "What the last layers know of each data set by a linear classifier, DeeperCluster's less RotNet's. "

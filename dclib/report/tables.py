@@ -18,6 +18,8 @@ from dclib.paper import DATASETS, HALVES, LAYERS, NAMES, Curve, Half, table1, ta
 from dclib.presets import edition
 from dclib.records import Record
 from dclib.report.display import Fragment, linked, without_markup
+from dclib.report.finder import Finder
+from dclib.report.margins import lead
 from dclib.report.provenance import named, strip
 from dclib.report.series import (
     Line,
@@ -189,20 +191,16 @@ def run_table(records: Sequence[Record]) -> Table:
     )
 
 
-def lead_table(records: Sequence[Record], method: str, other: str, layers: Sequence[int]) -> Table:
+def layer_lead_table(records: Sequence[Record], method: str, other: str, layers: Sequence[int]) -> Table:
     """By how much a method is ahead of another one at some layers, for each seed that has both."""
-    groups = []
-    for half in DATASETS:
-        curves = accuracy_by_layer(records, half)
-        ours, theirs = curves.get(method, {}), curves.get(other, {})
-        leads = {
-            seed: [ours[seed][layer - 1] - theirs[seed][layer - 1] for layer in layers]
-            for seed in ours
-            if seed in theirs
-        }
-        rows = [Row(f"seed {seed}", tuple(Cell(f"{lead:+.1f}") for lead in found)) for seed, found in leads.items()]
+    find, groups = Finder(records), []
+    for half in HALVES:
+        leads = [lead(find.accuracy(method, half, n), find.accuracy(other, half, n)) for n in layers]
+        known = [found for found in leads if found]  # of all layers, or of none
+        seeds = list(known[0]) if known else []
+        rows = [Row(f"seed {seed}", tuple(Cell(f"{found[seed]:+.1f}") for found in known)) for seed in seeds]
         if len(rows) > 1:
-            rows.append(Row("mean", tuple(value_cell(found) for found in zip(*leads.values(), strict=True))))
+            rows.append(Row("mean", tuple(value_cell(found.values()) for found in known)))
         if rows:
             groups.append(Group(half.capitalize(), tuple(rows)))
     return Table(
