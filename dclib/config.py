@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Method = Literal["random", "rotnet", "deepcluster", "deepercluster", "supervised", "released"]
+from dclib.methods import OUTLINES
 
 
 def _need(condition: bool, what: str, came: object) -> None:
@@ -70,7 +70,7 @@ class TrainConfig:
     """Stochastic gradient descent and the images it sees."""
 
     epochs: int = 100
-    epoch_images: int = 0  # images per epoch; 0 means as many as the set holds
+    epoch_images: int = 0  # images per epoch, those that are seen twice counted twice; 0 means as many as the set holds
     batch_size: int = 256  # images per step, over all processes
     lr: float = 0.05
     momentum: float = 0.9
@@ -117,7 +117,7 @@ class TrainConfig:
 class MethodConfig:
     """One pre-training, whole: what a checkpoint is identified by."""
 
-    method: Method = "deepercluster"
+    method: str = "deepercluster"  # one of methods.OUTLINES
     init: str = ""  # another method of the preset whose trained trunk this one starts from
     images: Literal["pool", "objects"] = "pool"  # what it learns from; supervised takes the labelled objects anyway
     weights: str = ""  # for "released": file of weights that takes the place of training
@@ -125,8 +125,13 @@ class MethodConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    task: Any = None  # settings that this method alone has: a value of its outline's dataclass, by default as that says
 
     def __post_init__(self) -> None:
+        _need(self.method in OUTLINES, f"a method among {', '.join(OUTLINES)}", self.method)
+        settings = OUTLINES[self.method].settings
+        if not isinstance(self.task, settings):  # also where a method is replaced by another
+            object.__setattr__(self, "task", settings())
         if self.method == "deepcluster":
             _need(
                 self.cluster.n_super == 1,
@@ -139,12 +144,27 @@ class MethodConfig:
     @property
     def n_turns(self) -> int:
         """Quarter turns told apart, R: 4, or 1 where rotation is no part of the task."""
-        return 4 if self.method in ("rotnet", "deepercluster") else 1
+        return OUTLINES[self.method].turns
 
     @property
     def clusters(self) -> bool:
         """Whether pseudo-labels are part of the task."""
-        return self.method in ("deepcluster", "deepercluster")
+        return OUTLINES[self.method].clusters
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to learn: not for a network as it was drawn, or that is read from a file."""
+        return OUTLINES[self.method].learns_from != "nothing"
+
+    @property
+    def passes(self) -> float:
+        """What an image costs in a step, in passes of the network; see ``Outline.passes``."""
+        return OUTLINES[self.method].passes(self)
+
+    def shown(self, n_images: int) -> int:
+        """About how many images an epoch shows, of a set of so many: they cost ``epoch_images`` passes, all the same
+        for every method."""
+        return round((self.train.epoch_images or n_images) / self.passes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -86,6 +86,12 @@ class Pixels:
         """Changes with anything that changes a batch: the images, the sizes, and whether crops are cut from the
         kept squares or from the whole images."""
         return config_hash(self.data_hash, self.size, self.resize, self.decoded is None)
+
+    def of_size(self, size: int) -> Pixels:
+        """The same images in batches of another size, at most ``resize``."""
+        if size > self.resize:
+            raise ValueError(f"need views of at most data.resize = {self.resize} pixels; got {size}")
+        return self if size == self.size else replace(self, size=size)
 
     def centre_batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
         """The clustering pass: images ``start`` to ``stop``, by default all, once and in order, centre-cropped.

@@ -61,7 +61,7 @@ def preset_plans(preset: Preset) -> dict[str, Plan]:
     if preset.data.root and not preset.data.pool_images:
         return {}
     machine = machine_at_hand()
-    trained = [name for name, config in preset.methods.items() if config.method not in ("random", "released")]
+    trained = [name for name, config in preset.methods.items() if config.trains]
     return {title_of(name): make_plan(preset, name, machine) for name in trained}
 
 

@@ -17,6 +17,7 @@ from dclib.data.layouts import find_split, open_split
 from dclib.data.unreadable import unreadable_fault
 from dclib.data.voc import check_classes, open_voc
 from dclib.data.yfcc_metadata import read_metadata, table_beside, text_bytes
+from dclib.methods import OUTLINES
 from dclib.pocket.world import make_pocket_world
 from dclib.presets import data_root, edition, runs_folder
 from dclib.records import code_hash, held, make_folder
@@ -257,7 +258,7 @@ def method_fault(preset: Preset, method: str, objects: ImageSet | None) -> str:
 
 def learns_from_objects(config: MethodConfig) -> bool:
     """Whether a method trains on the labelled objects; only the supervised one looks at their labels."""
-    return config.method == "supervised" or config.images == "objects"
+    return OUTLINES[config.method].learns_from == "objects" or config.images == "objects"
 
 
 def open_pool(preset: Preset, root: Path, labelled: Labelled) -> ImageSet:
