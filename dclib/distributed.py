@@ -177,6 +177,13 @@ def all_reduce_sum(x: Tensor, team: Team | None = None) -> Tensor:
     return total
 
 
+def gather(values: Tensor, rows: Tensor, n: int) -> Tensor:
+    """Every rank's ``values`` (m, ...) for its ``rows`` (m,) of n in one tensor (n, ...); zeros for rows of nobody."""
+    whole = values.new_zeros((n, *values.shape[1:]))
+    whole[rows] = values
+    return all_reduce_sum(whole)
+
+
 @_together
 def all_reduce_max(x: Tensor, team: Team | None = None) -> Tensor:
     """Largest ``x`` over processes (of a team), element by element, as a new tensor."""

@@ -28,7 +28,7 @@ from dclib.randomness import generator
 from dclib.train import health
 from dclib.train.clustering import cluster_images
 from dclib.train.placement import Placement
-from dclib.train.tasks.task import Run, Task, Views, average_gradients
+from dclib.train.tasks.task import Run, Task, Views, average_gradients, due_by_rule
 
 
 class Classes(Task):
@@ -50,11 +50,7 @@ class Classes(Task):
 
     def is_due(self, run: Run) -> bool:
         """At the start of every r-th epoch, until the stated share of the epochs is over."""
-        config = self.config
-        if not config.clusters or run.step > 0 or run.clustered_at == run.epoch:
-            return False
-        early = run.epoch / config.train.epochs < config.cluster.reassign_until
-        return early and run.epoch % config.cluster.reassign_every == 0
+        return self.config.clusters and due_by_rule(self.config, run)
 
     def renew(self, run: Run, stored: Path, report: Callable[[str], None]) -> None:
         """New pseudo-labels from the current features, which are kept in ``stored``, and new heads for them.

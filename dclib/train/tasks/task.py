@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 from dclib.config import MethodConfig, TrainConfig
 from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan, plan_epoch
+from dclib.data.transforms import Area
 from dclib.distributed import all_reduce_sum, shard, world_size
 from dclib.methods import OUTLINES
 from dclib.models.device import send
 from dclib.models.vgg import Trunk
 from dclib.randomness import derive_seed
+from dclib.train.placement import Placement
 
 Views = Sequence[Tensor]  # what is seen of a batch's images: (b, 3, h, w) for each view, all of the same rows
 
@@ -45,6 +48,9 @@ class Task(ABC):
     A task of its own says what its ``head`` is and fills in :meth:`add_gradients`, ``chance_loss`` and
     :meth:`asked`; the other methods have a default for one random crop of each image, shown equally often.
 
+    Raises:
+        ValueError: a batch has too few images for every process to get one.
+
     Attributes:
         head: What is trained beside the trunk; the same on every process but for what is ``sharded``.
         n_hits: Counts that a step gives beside its loss.
@@ -64,6 +70,7 @@ class Task(ABC):
     def __init__(self, config: MethodConfig, pixels: Pixels, seed: int, device: torch.device) -> None:
         self.config, self.pixels, self.seed, self.device = config, pixels, seed, device
         self.settings, self.views = config.task, OUTLINES[config.method].views(config)
+        Placement.of(replace(config.train, head_placement="replicated"), self.round)  # a row for each process
 
     # what is learned from
 
@@ -107,8 +114,8 @@ class Task(ABC):
             views.append(self.pixels.of_size(side).crop_batches(indices, self.crop_area(view), seeds, places))
         yield from zip(*views, strict=True)
 
-    def crop_area(self, view: int) -> float:
-        """Smallest share of an image that a view may show."""
+    def crop_area(self, view: int) -> Area:
+        """Smallest share of an image that a view may show, or smallest and largest."""
         return self.config.train.crop_area
 
     # a step
@@ -169,6 +176,14 @@ class Task(ABC):
     ) -> None:
         """Go back to a :meth:`piece`."""
         raise NotImplementedError
+
+
+def due_by_rule(config: MethodConfig, run: Run) -> bool:
+    """Whether ``cluster.reassign_every`` and ``reassign_until`` ask for a clustering before the coming epoch."""
+    if run.step > 0 or run.clustered_at == run.epoch:
+        return False
+    early = run.epoch / config.train.epochs < config.cluster.reassign_until
+    return early and run.epoch % config.cluster.reassign_every == 0
 
 
 def average_gradients(parameters: Iterator[nn.Parameter] | Sequence[nn.Parameter], team: Any = None) -> None:
