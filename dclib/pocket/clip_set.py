@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dclib.pocket.colour import add_noise, tinter
+from dclib.pocket.colour import NOISE_GRID, add_noise, tinter
 from dclib.pocket.pictures import (
     BRIGHTNESS,
     CLASSES,
@@ -46,6 +46,9 @@ PAN = (0.0, 2.5)  # and the ground
 TURN = 16.0  # degrees that it turns from first to last, at most, either way
 NARROWED = (0.72, 1.0)  # how wide its last view is for its first: it turns away
 LIGHT = (0.82, 1.12)  # gain of the light at either end of a clip
+# deviation of the grain that is new in each frame; the rest of a picture's lies on thing and ground and moves with
+# them, for grain in large grains hides how a ground moves that has nothing else
+FRESH_NOISE = 3.0
 
 
 @dataclass(frozen=True)
@@ -133,15 +136,19 @@ def draw_clip(seed: int, index: int) -> list[Image.Image]:
     canvas, level = draw_ground(rng, (GROUND_SIDE, GROUND_SIDE), hue, gain)
     for _ in range(2):  # a ground of more than twice a frame's area has more lying on it
         draw_clutter(rng, ImageDraw.Draw(canvas), (canvas.width, canvas.height), level, hue, gain)
-    ground = canvas.reduce(SUPERSAMPLING)
+    lasting = math.sqrt(NOISE**2 - FRESH_NOISE**2)
+    ground = add_noise(rng, canvas.reduce(SUPERSAMPLING), lasting, round(NOISE_GRID * GROUND_SIDE / SIDE))
     side = (SPRITE_SIDE + 8) * SUPERSAMPLING  # with a margin for lines at its edge
     large = Image.new("RGBA", (side, side))
     middled = thing.map(lambda points: points * SUPERSAMPLING + side / 2)
     thing_hue = hue + between(rng, -HUE_SPREAD, HUE_SPREAD) * 0.6
     paint(ImageDraw.Draw(large), middled.parts, tinter(thing_hue, HUE_SPREAD * 0.4, OBJECT_SATURATION, gain))
     sprite = large.reduce(SUPERSAMPLING)
+    shape = sprite.getchannel("A")
+    sprite = add_noise(rng, sprite.convert("RGB"), lasting, round(NOISE_GRID * sprite.width / SIDE))
+    sprite.putalpha(shape)
     return [
-        add_noise(rng, _compose(ground, sprite, *parts), NOISE)
+        add_noise(rng, _compose(ground, sprite, *parts), FRESH_NOISE)
         for parts in zip(motion.things, motion.grounds, motion.gains, strict=True)
     ]
 
@@ -153,7 +160,7 @@ def _thing(rng: np.random.Generator, class_name: str) -> Sketch:
 
 def _extent(corners: Points) -> NDArray[np.float64]:
     """Half of a thing's width and height."""
-    return np.abs(corners).max(axis=0)
+    return np.asarray(np.abs(corners).max(axis=0))
 
 
 def _motion(rng: np.random.Generator, half: NDArray[np.float64], n: int) -> Motion:
@@ -190,9 +197,7 @@ def _compose(
 ) -> Image.Image:
     """One frame without grain."""
     size, bilinear = (SIDE, SIDE), Image.Resampling.BILINEAR
-    frame = ground.transform(
-        size, Image.Transform.AFFINE, (1, 0, float(corner[0]), 0, 1, float(corner[1])), bilinear
-    )
+    frame = ground.transform(size, Image.Transform.AFFINE, (1, 0, float(corner[0]), 0, 1, float(corner[1])), bilinear)
     back = np.linalg.inv(thing[:, :2])  # from the frame to the thing, as Pillow wants it
     offset = sprite.width / 2 - back @ thing[:, 2]
     there = (back[0, 0], back[0, 1], offset[0], back[1, 0], back[1, 1], offset[1])

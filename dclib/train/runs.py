@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from dclib.config import MethodConfig, Preset, config_hash
+from dclib.data.clips import Clips
 from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
@@ -28,7 +30,14 @@ from dclib.train.chance import TASKS
 from dclib.train.clustering import cluster_images, remove_stored
 from dclib.train.health import clustering_values
 from dclib.train.pretrain import pretrain
-from dclib.train.runnable import draw_pocket_world, learns_from_objects, method_fault, open_labelled, open_pool
+from dclib.train.runnable import (
+    draw_pocket_world,
+    find_clips,
+    learns_from_objects,
+    method_fault,
+    open_labelled,
+    open_pool,
+)
 from dclib.train.start import ROOMS, Validator, check_start, same_network
 from dclib.train.state import State
 
@@ -56,6 +65,12 @@ class Data:
     scenes_train: ImageSet | None
     scenes_test: ImageSet | None
     faults: Mapping[str, str] = field(default_factory=dict)  # half -> why it is of no use
+    open_clips: Callable[[], Clips | None] = lambda: None
+
+    @cached_property
+    def clips(self) -> Clips | None:
+        """The moving pictures, opened when they are first asked for. Raises ValueError where they are of no use."""
+        return self.open_clips()
 
 
 def prepare_data(preset: Preset) -> Data:
@@ -72,7 +87,7 @@ def prepare_data(preset: Preset) -> Data:
     if outline:  # published results are shown: nothing is measured, and few pictures are looked at
         pool = replace(pool, reader=PoolDrawer(root / data.pool, data.pocket_images, data.pocket_seed))
         labelled = replace(labelled, sets={name: _drawn(images, preset) for name, images in labelled.sets.items()})
-    return Data(root, pool, **labelled.sets, faults=labelled.faults)
+    return Data(root, pool, **labelled.sets, faults=labelled.faults, open_clips=partial(find_clips, preset, root))
 
 
 def _drawn(images: ImageSet | None, preset: Preset) -> ImageSet | None:
