@@ -181,6 +181,7 @@ class DataConfig:
     voc: str = "VOC2007"  # Pascal VOC 2007 in its own layout, for Table 4
     oxford: str = "oxford5k"  # images and ground truth of Oxford5K, for Table 3
     paris: str = "paris6k"
+    clips: str = "clips"  # folder of moving pictures, for transitive invariance; empty where there are none
     metadata: str = ""  # YFCC100M's table of the pool's photographs; empty means one that lies beside them
     max_bad_metadata: float = 0.01  # share of malformed lines in it above which a run refuses to start
     resize: int = 256  # short side after resizing, pixels, before the centre crop

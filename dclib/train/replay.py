@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dclib.config import Preset
+from dclib.config import MethodConfig, Preset
 from dclib.data.images import name_some
 from dclib.data.pixels import Pixels
 from dclib.methods import OUTLINES
@@ -36,7 +36,7 @@ from dclib.records import CHANGED, RunCard, code_hash, installed_versions, read_
 from dclib.train.checkpoints import Saver
 from dclib.train.pretrain import train_epoch
 from dclib.train.runnable import learns_from_objects
-from dclib.train.runs import PRETRAIN_ROOMS, Data, device_name, prepare_data, pretrain_code, task_pixels
+from dclib.train.runs import PRETRAIN_ROOMS, Data, device_name, patch_pixels, prepare_data, pretrain_code, task_pixels
 from dclib.train.state import State
 from dclib.train.tasks.classes import Classes
 
@@ -83,15 +83,11 @@ def first_steps(
 ) -> FirstSteps:
     """Take the first ``steps`` of a network, at most an epoch, from ``clusters`` where they are given."""
     config = preset.method(method)
-    images = data.objects_train if learns_from_objects(config) else data.pool
-    if images is None:
-        raise ValueError(f"method {method!r} learns from labelled images, and there are none; give their folder")
-    part = images.subset(np.arange(0, len(images), max(1, len(images) // IMAGES))[:IMAGES])
-    pixels = task_pixels(config, part, preset.data)
+    shown, pixels = _part(config, preset, data)
     if clusters and len(clusters) != len(pixels):
-        raise ValueError(f"need the {len(clusters)} images whose clusters are given; {images.name} gives {len(pixels)}")
-    shown = config.train.epoch_images or len(images)
-    config = replace(config, train=replace(config.train, precision="float32", epoch_images=shown))
+        raise ValueError(f"need the {len(clusters)} images whose clusters are given; there are {len(pixels)}")
+    train = replace(config.train, precision="float32", epoch_images=config.train.epoch_images or shown)
+    config = replace(config, train=train)
     found, watch = list[int](), _Watch(steps)
     with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder, suppress(_Enough):
         state = in_double(State.begin(config, pixels, seed, torch.device("cpu"), None))
@@ -104,6 +100,18 @@ def first_steps(
                 task.labels = replace(task.labels, super_cluster=kept // n_sub, sub_class=kept % n_sub)
         train_epoch(state, task.plan_epoch(0), config.train, seed, watch)
     return FirstSteps(watch.losses, found, _hash_of(pixels))
+
+
+def _part(config: MethodConfig, preset: Preset, data: Data) -> tuple[int, Pixels]:
+    """How many images a method learns from, and those that a replay does; of clips all patches that are followed."""
+    if OUTLINES[config.method].learns_from == "clips":
+        pixels = patch_pixels(config, data)
+        return len(pixels), pixels
+    images = data.objects_train if learns_from_objects(config) else data.pool
+    if images is None:
+        raise ValueError(f"{config.method} learns from labelled images, and there are none; give their folder")
+    part = images.subset(np.arange(0, len(images), max(1, len(images) // IMAGES))[:IMAGES])
+    return len(images), task_pixels(config, part, preset.data)
 
 
 def in_double(state: State) -> State:

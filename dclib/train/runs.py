@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from dclib.config import DataConfig, MethodConfig, Preset, config_hash
+from dclib.data.clips import Clips
 from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import images_shown
+from dclib.data.tracks import track_pixels
 from dclib.distributed import from_main, is_main, main_first
 from dclib.machine import cpu_name
 from dclib.methods import OUTLINES
@@ -29,7 +32,14 @@ from dclib.train.chance import TASKS
 from dclib.train.clustering import cluster_images, remove_stored
 from dclib.train.health import clustering_values
 from dclib.train.pretrain import pretrain
-from dclib.train.runnable import draw_pocket_world, learns_from_objects, method_fault, open_labelled, open_pool
+from dclib.train.runnable import (
+    draw_pocket_world,
+    find_clips,
+    learns_from_objects,
+    method_fault,
+    open_labelled,
+    open_pool,
+)
 from dclib.train.start import ROOMS, Validator, check_start, own_rooms, same_network
 from dclib.train.state import State
 from dclib.train.tasks import Task
@@ -64,6 +74,12 @@ class Data:
     scenes_train: ImageSet | None
     scenes_test: ImageSet | None
     faults: Mapping[str, str] = field(default_factory=dict)  # half -> why it is of no use
+    open_clips: Callable[[], Clips | None] = lambda: None
+
+    @cached_property
+    def clips(self) -> Clips | None:
+        """The moving pictures, opened when they are first asked for. Raises ValueError where they are of no use."""
+        return self.open_clips()
 
 
 def prepare_data(preset: Preset) -> Data:
@@ -80,7 +96,7 @@ def prepare_data(preset: Preset) -> Data:
     if outline:  # published results are shown: nothing is measured, and few pictures are looked at
         pool = replace(pool, reader=PoolDrawer(root / data.pool, data.pocket_images, data.pocket_seed))
         labelled = replace(labelled, sets={name: _drawn(images, preset) for name, images in labelled.sets.items()})
-    return Data(root, pool, **labelled.sets, faults=labelled.faults)
+    return Data(root, pool, **labelled.sets, faults=labelled.faults, open_clips=partial(find_clips, preset, root))
 
 
 def _drawn(images: ImageSet | None, preset: Preset) -> ImageSet | None:
@@ -104,11 +120,27 @@ def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
     """
     config = preset.method(method)
     if fault := method_fault(preset, method, data.objects_train):
-        raise ValueError(f"method {method!r} learns from the labelled images, and {fault}; or leave the method out")
-    images = data.objects_train if learns_from_objects(config) else data.pool
-    assert images is not None  # else there is a fault
+        raise ValueError(f"method {method!r} cannot be trained: {fault}; or leave the method out")
     with main_first():
+        if OUTLINES[config.method].learns_from == "clips":
+            return patch_pixels(config, data, pixel_cache())
+        images = data.objects_train if learns_from_objects(config) else data.pool
+        assert images is not None  # else there is a fault
         return task_pixels(config, images, preset.data, pixel_cache())
+
+
+def patch_pixels(config: MethodConfig, data: Data, cache: Path | None = None) -> Pixels:
+    """The patches that are followed through the clips, as the method's task takes them."""
+    assert data.clips is not None  # else there is a fault
+    side = OUTLINES[config.method].square or (lambda _: config.model.image_size)
+    return track_pixels(
+        data.clips,
+        cache,
+        patch=config.task.patch,
+        side=side(config),
+        frames=config.task.frames,
+        size=config.model.image_size,
+    )
 
 
 def task_pixels(config: MethodConfig, images: ImageSet, data: DataConfig, cache: Path | None = None) -> Pixels:

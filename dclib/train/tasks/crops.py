@@ -13,10 +13,9 @@ from dclib.config import MethodConfig
 from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan
 from dclib.data.transforms import Area
-from dclib.distributed import gather
 from dclib.methods.crops import CropSettings
 from dclib.models.batch_norm import BatchNorm2d
-from dclib.models.device import products_in, send
+from dclib.models.device import products_in
 from dclib.models.vgg import initialise
 from dclib.randomness import derive_seed, generator
 from dclib.train.tasks.task import Task, Views
@@ -66,12 +65,6 @@ class Crops(Task):
                 of_one_size = list(same)
                 found += self.projection(self.features(trunk, of_one_size)).chunk(len(of_one_size))
         return found
-
-    def of_all(self, values: Tensor, plan: EpochPlan, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What all processes have of these rows' batch: values (m, ...), and their places (m,) in it, on the CPU."""
-        places = rows % plan.batch_size
-        there = gather(torch.ones(len(rows), dtype=torch.bool).float(), places, plan.batch_size).nonzero().squeeze(1)
-        return gather(values, send(places, values.device), plan.batch_size)[there], there
 
 
 def relight(images: Tensor, factors: Tensor) -> Tensor:

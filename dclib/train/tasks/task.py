@@ -15,7 +15,7 @@ from dclib.config import MethodConfig, TrainConfig
 from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan, plan_epoch
 from dclib.data.transforms import Area
-from dclib.distributed import all_reduce_sum, shard, world_size
+from dclib.distributed import all_reduce_sum, gather, shard, world_size
 from dclib.methods import OUTLINES
 from dclib.models.device import send
 from dclib.models.vgg import Trunk
@@ -137,6 +137,16 @@ class Task(ABC):
         """The trunk's output for views of one size, view by view: (v * b, d). One pass, so that batch norm sees all."""
         features: Tensor = trunk(send(torch.cat(list(views)), self.device, torch.channels_last))
         return features
+
+    def of_all(self, values: Tensor, plan: EpochPlan, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What all processes have of these rows' batch: values (m, ...), and their places (m,) in it, on the CPU."""
+        places = rows % plan.batch_size
+        there = gather(torch.ones(len(rows), dtype=torch.bool).float(), places, plan.batch_size).nonzero().squeeze(1)
+        return gather(values, send(places, values.device), plan.batch_size)[there], there
+
+    def length(self, plan: EpochPlan) -> int:
+        """Parts of batches in the whole run, of epochs like this one."""
+        return self.config.train.epochs * len(plan) * self.config.train.accumulate
 
     def average_gradients(self) -> None:
         """Of the head, over the processes that hold the same: what ``shared_trunk`` does for the trunk."""
