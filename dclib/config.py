@@ -354,8 +354,8 @@ class Preset:
         return min(own, key=lambda config: config.cluster.n_super, default=None)
 
 
-# Section 5 of the supplement, and what Table 3 makes of one of its recipes: deepcluster_yfcc1m. k is the total over both
-# levels there; n_sub is per super-cluster here.
+# Section 5 of the supplement; deepcluster_yfcc1m is what Table 3 says that deepercluster_yfcc1m was. k is the total
+# over both levels there; n_sub is per super-cluster here.
 _ROTNET = MethodConfig(
     method="rotnet",
     model=ModelConfig(stem="rgb", dropout=0.3),
