@@ -294,7 +294,8 @@ def total(plans: Sequence[Plan]) -> str:
     spent, machine = sum(plan.spent for plan in plans), plans[0].work.hardware
     return (
         f"In all {len(plans)} pre-trainings with their linear classifiers, one after the other: "
-        f"{duration(sum(plan.seconds for plan in plans))}, {hours(spent)} {hours_of(machine)}."
+        f"{duration(sum(plan.seconds for plan in plans))}, {hours(spent)} {hours_of(machine)}; validations that decide "
+        "when training ends, fine-tuning and other tests are left out."
     )
 
 

@@ -25,6 +25,10 @@ from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
 SECTIONS = ("model", "cluster", "train")
 STOPPING = ("train.patience", "train.validate_every")
+STATED = (
+    *("train.epochs", "train.batch_size", "train.lr", "train.decay_from", "train.final_lr", "train.weight_decay"),
+    *("model.dropout", "model.stem"),
+)  # settings shown where there is no recipe
 COLUMNS = (
     ("batch", "train.batch_size"),
     ("learning rate", "train.lr"),
@@ -68,8 +72,8 @@ def needed_table() -> Table:
         for need in (need for need in needed if need.table == number):
             label = f"{need.row}, {need.column}" if need.column else need.row
             config = presets[need.preset].method(need.method) if need.preset else None
-            own = (need.preset, need.method, _recipe_of(config)) if config else ("", "", "not of this paper: copied")
-            rows.append(Row(label, tuple(map(Cell, own))))
+            made = _recipe_of(config) if config else "not of this paper: its number is copied"
+            rows.append(Row(label, (Cell(need.preset), Cell(need.method), Cell(made, words=True))))
         groups.append(Group(f"Table {number}", tuple(rows)))
     return Table(
         caption="The networks that Tables 1 to 4 need, and where they are",
@@ -84,20 +88,19 @@ def needed_table() -> Table:
 
 def _recipe_of(config: MethodConfig) -> str:
     """The recipe whose values a method has, and what it changes of them but for when it stops."""
+    if config.method == "random":
+        return "none"
     changes = {name: _changed(config, recipe) for name, recipe in RECIPES.items() if recipe.method == config.method}
-    name = min(changes, key=lambda name: len(changes[name]), default="")
-    if not name:
-        return "none" if config.method == "random" else _stated(config)
+    if not changes:
+        shown = _flat(config)
+        return "; ".join(f"{key}: {shown[key]}" for key in STATED)
+    fits = {name: name.endswith("_imagenet") == (config.images == "objects") for name in changes}
+    name = min(changes, key=lambda name: (len(changes[name]), not fits[name]))
     return "; ".join([name, *changes[name]])
 
 
 def _changed(config: MethodConfig, recipe: MethodConfig) -> list[str]:
     return [f"{key}: {value}" for key, value, _ in differences(config, recipe) if key not in STOPPING]
-
-
-def _stated(config: MethodConfig) -> str:
-    """The settings that no recipe gives."""
-    return "; ".join(_changed(config, MethodConfig(method=config.method)))
 
 
 def differences(one: MethodConfig, other: MethodConfig) -> list[tuple[str, str, str]]:
