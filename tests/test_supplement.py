@@ -241,8 +241,10 @@ def test_one_command_each_trains_the_networks(prices: Supplement) -> None:
 
 def test_pages_show_every_row_and_every_price(monkeypatch: pytest.MonkeyPatch, prices: Supplement) -> None:
     rows = [row for group in recipes.needed_table().groups for row in group.rows]
-    assert len(rows) == len(needed_networks())
-    assert sum("not of this paper" in row.cells[-1].text for row in rows) == len(OTHERS)
+    labels = [label for row in rows for label in row.label.split("; ")]
+    assert sorted(labels) == sorted(f"{n.row}, {n.column}" if n.column else n.row for n in needed_networks())
+    others = [row.label.split("; ") for row in rows if "not of this paper" in row.cells[-1].text]
+    assert sorted(sum(others, [])) == sorted(row for _, row in OTHERS)
     shown = {(row.cells[0].text, row.cells[1].text): row.cells[2].text for row in rows}
     assert shown["tables1to3", "rotnet_curated"] == "rotnet_imagenet; images: objects"
     assert shown["table4_rotnet", "rotnet"] == "rotnet_yfcc100m; model.stem: sobel"
@@ -251,7 +253,9 @@ def test_pages_show_every_row_and_every_price(monkeypatch: pytest.MonkeyPatch, p
     (group,) = table.groups
     assert [row.label for row in group.rows] == [*(f"Table {n}" for n in (1, 2, 3, 4)), "All, each network once"]
     assert f"{prices.spent / 3600:,.0f} on 8 x h100" in table._repr_html_()
-    assert len(report_planner.network_prices(prices).groups[0].rows) == len(prices.prices)
+    groups = report_planner.network_prices(prices).groups
+    named = {(group.title.removeprefix("Preset "), row.label) for group in groups for row in group.rows}
+    assert named == {(price.preset, price.method) for price in prices.prices}
     monkeypatch.setattr(report_planner, "PRICED_ON", (("v100-16gb", 1),))
     (small,) = report_planner.supplement_prices()
     assert "this run does not fit: training needs" in report_planner.network_prices(small)._repr_html_()

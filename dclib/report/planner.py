@@ -93,21 +93,22 @@ def supplement_prices() -> list[Supplement]:
 
 
 def network_prices(prices: Supplement) -> Table:
-    """A row for each network of the supplement: its pre-training, and the command that does it."""
-    rows = []
-    for price in prices.prices:
-        _, _, *cells = network_row(price)
-        command = Cell(f"--preset {price.preset} --method {price.method}" if price.command else "", words=True)
-        note = price.plan.refusal if price.plan else ""
-        rows.append(Row(title_of(price.method), (*map(Cell, cells), Cell(note, words=True) if note else command)))
+    """A row for each network of the supplement: its pre-training, and what to call it by."""
+    groups = []
+    for preset in dict.fromkeys(price.preset for price in prices.prices):
+        own = [price for price in prices.prices if price.preset == preset]
+        rows = tuple(Row(price.method, tuple(map(Cell, network_row(price)[2:]))) for price in own)
+        refused = [f"{p.method}: {p.plan.refusal}." for p in own if p.plan and p.plan.problems]
+        groups.append(Group(f"Preset {preset}", rows, " ".join(refused)))
     machine = f"{prices.processes} x {prices.hardware.name}"
     return Table(
         caption=f"The networks of Tables 1 to 4 on {machine}, each trained once, estimated",
-        columns=("Network", *PRICE_COLUMNS[2:], hours_of(prices.hardware), "python -m dclib pretrain"),
-        groups=(Group("", tuple(rows)),),
+        columns=("Method", *PRICE_COLUMNS[2:], hours_of(prices.hardware)),
+        groups=tuple(groups),
         notes=(
-            "Training with all epochs, and validations on VOC 2007 after every one of them or every tenth "
-            f"(`train.validate_every`): both are upper bounds. The command also takes --processes {prices.processes}.",
+            "Each is trained by python -m dclib pretrain --preset PRESET --method METHOD "
+            f"--processes {prices.processes}. Training with all epochs, and validations on VOC 2007 after every one or "
+            "every tenth (`train.validate_every`): both are upper bounds.",
             rests_on(prices.hardware),
         ),
     )

@@ -11,7 +11,6 @@ from itertools import combinations
 from matplotlib.axes import Axes
 
 from dclib.config import RECIPES, MethodConfig, Preset
-from dclib.paper import NAMES
 from dclib.planner.supplement import PRESETS, needed_networks
 from dclib.presets import load_preset
 from dclib.records import Record, select
@@ -44,20 +43,17 @@ COLUMNS = (
 
 def recipe_table() -> Table:
     """The recipes of the supplement as they stand in the code."""
-    rows = tuple(
-        Row(name, (Cell(NAMES[config.method]), *(Cell(_shown(config, key)) for _, key in COLUMNS)))
-        for name, config in RECIPES.items()
-    )
+    rows = tuple(Row(name, tuple(Cell(_shown(config, key)) for _, key in COLUMNS)) for name, config in RECIPES.items())
     return Table(
         caption="The recipes of section 5",
-        columns=("Recipe", "method", *(title for title, _ in COLUMNS)),
+        columns=("Recipe", *(title for title, _ in COLUMNS)),
         groups=(Group("", rows),),
         notes=(
             "Made from dclib.config.RECIPES, from which presets start with `recipe: NAME`. SGD with momentum 0.9 and "
             "images of 224 pixels throughout. RotNet clusters nothing; the supplement names a Sobel filter for the "
             "clustering recipes alone. deepercluster_yfcc100m keeps features on disk as float16 (D36); "
-            "what deepercluster_yfcc1m is of, Table 3 calls DeepCluster: deepcluster_yfcc1m, with the same values "
-            "(D38).",
+            "what deepercluster_yfcc1m is of, Table 3 calls DeepCluster: deepcluster_yfcc1m, the same values without "
+            "turns (D38).",
         ),
     )
 
@@ -68,13 +64,17 @@ def needed_table() -> Table:
     needed = needed_networks(list(presets.values()))
     groups = []
     for number in sorted({need.table for need in needed}):
-        rows = []
+        labels: dict[tuple[str, str, str], list[str]] = {}  # one network may be that of several rows
         for need in (need for need in needed if need.table == number):
-            label = f"{need.row}, {need.column}" if need.column else need.row
             config = presets[need.preset].method(need.method) if need.preset else None
             made = _recipe_of(config) if config else "not of this paper: its number is copied"
-            rows.append(Row(label, (Cell(need.preset), Cell(need.method), Cell(made, words=True))))
-        groups.append(Group(f"Table {number}", tuple(rows)))
+            label = f"{need.row}, {need.column}" if need.column else need.row
+            labels.setdefault((need.preset, need.method, made), []).append(label)
+        rows = tuple(
+            Row("; ".join(of), (Cell(preset), Cell(method), Cell(made, words=True)))
+            for (preset, method, made), of in labels.items()
+        )
+        groups.append(Group(f"Table {number}", rows))
     return Table(
         caption="The networks that Tables 1 to 4 need, and where they are",
         columns=("Row", "preset", "method", "settings"),
