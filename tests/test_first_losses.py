@@ -29,7 +29,7 @@ BEFORE: dict[str, tuple[MethodConfig, list[float]]] = {
 
 @pytest.mark.parametrize("name", BEFORE)
 def test_first_losses_are_those_of_before(name: str, tmp_path: Path) -> None:
-    """To what a crop is rounded by in float32; a thousandth more of the learning rate moves step 2 by ten times that."""
+    """To what float32 rounds off in a crop; a thousandth more of the learning rate moves step 2 by ten times that."""
     config, expected = BEFORE[name]
     kinds = [CLASSES[i % 4] for i in range(48)]
     pixels = labelled(picture_tensor(kinds), [i % 4 for i in range(48)], 32)
