@@ -23,7 +23,7 @@ COMPARABLE = 0.6  # times the motion in the first patch of a frame: what another
 SEARCHED = 0.3  # of a patch's side: how far around its expected place it is looked for
 SCALES = (1.0, 0.94, 1.06)  # of a patch from one frame to the next
 SCALE_LIMITS = (0.5, 2.0)  # of its first size
-KEEP_SCALE = 0.01  # by how much another scale must correlate better than the same one
+KEEP_SCALE = 0.003  # by how much another scale must correlate better than the same one
 FOUND = 0.75  # correlation below which a patch is lost
 RENEWED = 0.3  # share of the newest view in the template
 MOVED = 0.1  # of its side a patch must move against the background, from the first frame to the last
@@ -187,7 +187,7 @@ def correlation(region: Frame, template: Frame) -> Frame:
     centred = region - region.mean()
     product = fft.rfft2(centred, shape) * np.conj(fft.rfft2(pattern, shape))
     found = fft.irfft2(product, shape)[: region.shape[0] - size + 1, : region.shape[1] - size + 1]
-    sums, squares = (_window_sums(values.astype(np.float64), size) for values in (centred, centred**2))
+    sums, squares = (_window_sums(centred.astype(np.float64) ** power, size) for power in (1, 2))
     deviation = np.sqrt(np.maximum(squares - sums**2 / size**2, 0.0))
     even = deviation < 1e-3 * size  # a thousandth of a grey level: nothing but rounding
     return np.asarray(np.where(even, 0.0, found / np.where(even, 1.0, deviation)), dtype=np.float32)
