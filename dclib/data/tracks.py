@@ -174,7 +174,8 @@ def _mine_clip(
         return [], broken, False
     if min(grey.shape[1:]) <= side or side < SMALLEST_PATCH // 2:
         return [], broken, True
-    even, smooth = motion.even_out(grey, side), motion.lessen_grain(grey)
+    smooth = motion.lessen_grain(grey)
+    even = motion.even_out(smooth, side)
     shifts = [motion.camera_shift(one, other) for one, other in zip(even, even[1:], strict=False)]
     found = [
         (-value, start, place)

@@ -67,7 +67,7 @@ class Motion:
 
 
 def plan_clips(root: Path, count: int, seed: int, *, drawn: bool = True) -> list[Callable[[], None]]:
-    """The jobs that write ``count`` clips below ``root`` as ``<number>/<frame>.jpg``, empty unless ``drawn``; and boxes."""
+    """The jobs that write ``count`` clips below ``root``, ``number/frame.jpg``, empty unless ``drawn``; and boxes."""
     jobs: list[Callable[[], None]] = [
         partial(write_clips, root, seed, start, min(start + CLIPS_PER_JOB, count), drawn)
         for start in range(0, count, CLIPS_PER_JOB)
