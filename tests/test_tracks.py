@@ -86,6 +86,16 @@ def test_still_clips_and_clips_of_a_panning_camera_have_no_track(tmp_path: Path,
     assert len(mine_tracks(open_clips(tmp_path), patch=patch, frames=4)) == 0
 
 
+@pytest.mark.parametrize("shift", [(0, 0), (2, -3)])
+def test_a_patch_that_goes_with_the_background_is_not_followed(shift: tuple[int, int]) -> None:
+    """Though it is found again in every frame; with a background said to stand still it would be a track."""
+    whole = ground(4).astype(np.float32)
+    frames = np.array([whole[60 - i * shift[0] :, 60 - i * shift[1] :][:128, :128] for i in range(4)])
+    assert motion.follow(frames, [shift] * 3, (40, 40, 40)) is None
+    if any(shift):
+        assert motion.follow(frames, [(0, 0)] * 3, (40, 40, 40)) == [(40 + 2 * i, 40 - 3 * i, 40) for i in range(4)]
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (3, -2), (-5, 4), (11, 0)])
 def test_the_cameras_shift_is_that_of_the_ground_whatever_moves_before_it(shift: tuple[int, int]) -> None:
     """A third of the picture is a thing that goes its own way. To a pixel: at its edges the blur mixes the two."""
