@@ -78,11 +78,11 @@ def test_a_thing_that_grows_is_followed_at_its_size() -> None:
 
 @pytest.mark.parametrize("patch", [24, 48, 64])
 def test_still_clips_and_clips_of_a_panning_camera_have_no_track(tmp_path: Path, patch: int) -> None:
-    for number in range(6):
-        step = np.random.default_rng(number).uniform(-2.5, 2.5, 2)
-        thing = (40.0, 50.0)
-        write_clip(tmp_path / f"still{number}", [(60.0, 60.0)] * 9, [thing] * 9)
-        write_clip(tmp_path / f"pan{number}", [tuple(60 + step * i) for i in range(9)], None)
+    """A square lies on the ground: it stands out, and goes where the ground goes."""
+    for number, step in enumerate([(2, 3), (-3, 1), (1.3, -2.2), (-0.4, 2.5)]):
+        pans = [(60 + step[0] * i, 60 + step[1] * i) for i in range(9)]
+        write_clip(tmp_path / f"still{number}", [pans[0]] * 9, [(40, 50)] * 9)
+        write_clip(tmp_path / f"pan{number}", pans, [(104 - top, 104 - left) for top, left in pans])
     assert len(mine_tracks(open_clips(tmp_path), patch=patch, frames=4)) == 0
 
 
@@ -147,6 +147,25 @@ def test_tracks_do_not_depend_on_what_is_tracked_beside_them(drawn: Clips) -> No
         found, mine = mine_tracks(drawn.subset([number]), patch=40, frames=3, per_clip=2), together.clip == number
         assert (found.box == together.box[mine]).all()
         assert (found.frame + drawn.frames(number).start == together.frame[mine]).all()
+
+
+def test_a_large_video_is_looked_at_smaller_and_its_boxes_are_in_its_own_pixels(tmp_path: Path) -> None:
+    """Three times the drawn clip: boxes have three times the size, and their middles are on what moves."""
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "large.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10, options={"qscale": "2"})
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 384, 384, "yuv420p", 8_000_000
+        for frame in clip_set.draw_clip(7, 0):
+            container.mux(stream.encode(av.VideoFrame.from_image(frame.resize((384, 384)))))
+        container.mux(stream.encode())
+    clips = open_clips(tmp_path)
+    found = mine_tracks(clips, patch=168, frames=4)
+    assert len(found) >= 1
+    assert (found.box[:, 0, 2:] == 168).all()
+    true = clip_set.clip_boxes(7, 0)[found.frame] * 3
+    middles = found.box[..., :2] + found.box[..., 2:] / 2
+    assert ((middles >= true[..., :2]) & (middles < true[..., :2] + true[..., 2:])).all()
+    assert cut_patches(clips, found, 32).shape == (len(found), 4, 3, 32, 32)
 
 
 def test_patches_are_cut_where_the_boxes_are(drawn: Clips) -> None:
