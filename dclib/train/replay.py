@@ -36,7 +36,16 @@ from dclib.records import CHANGED, RunCard, code_hash, installed_versions, read_
 from dclib.train.checkpoints import Saver
 from dclib.train.pretrain import train_epoch
 from dclib.train.runnable import learns_from_objects
-from dclib.train.runs import PRETRAIN_ROOMS, Data, device_name, patch_pixels, prepare_data, pretrain_code, task_pixels
+from dclib.train.runs import (
+    PRETRAIN_ROOMS,
+    Data,
+    device_name,
+    patch_pixels,
+    pixel_cache,
+    prepare_data,
+    pretrain_code,
+    task_pixels,
+)
 from dclib.train.state import State
 from dclib.train.tasks.classes import Classes
 
@@ -105,7 +114,7 @@ def first_steps(
 def _part(config: MethodConfig, preset: Preset, data: Data) -> tuple[int, Pixels]:
     """How many images a method learns from, and those that a replay does; of clips all patches that are followed."""
     if OUTLINES[config.method].learns_from == "clips":
-        pixels = patch_pixels(config, data)
+        pixels = patch_pixels(config, data, pixel_cache())
         return len(pixels), pixels
     images = data.objects_train if learns_from_objects(config) else data.pool
     if images is None:
@@ -119,7 +128,7 @@ def in_double(state: State) -> State:
     state.trunk.double().register_forward_pre_hook(
         lambda _, images: tuple(x.double() / 255 if x.dtype == torch.uint8 else x.double() for x in images)
     )
-    state.task.head.double()
+    state.task.double()
     return state
 
 

@@ -21,7 +21,7 @@ from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan
 from dclib.distributed import world_size
 from dclib.methods.context import POSITIONS, ContextSettings
-from dclib.models.device import products_in, send
+from dclib.models.device import products_in, send, unrounded
 from dclib.models.vgg import initialise
 from dclib.randomness import derive_seed, generator
 from dclib.train.tasks.task import Task, Views
@@ -83,7 +83,7 @@ class Context(Task):
         with products_in(self.config.train.precision, self.device):
             middle, neighbour = F.relu(self.features(trunk, views)).chunk(2)
             logits = self.head(torch.cat([middle, neighbour], dim=1))
-        loss = F.cross_entropy(logits.float(), target, reduction="sum") / plan.batch_size
+        loss = F.cross_entropy(unrounded(logits), target, reduction="sum") / plan.batch_size
         (loss * world_size()).backward()  # parts of a sum, and gradients are averaged
         return torch.stack([loss.detach(), (logits.argmax(dim=1) == target).sum().float()])
 

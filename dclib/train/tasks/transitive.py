@@ -21,7 +21,7 @@ from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan
 from dclib.distributed import gather, shard, world_size
 from dclib.methods.transitive import TransitiveSettings
-from dclib.models.device import products_in, send
+from dclib.models.device import products_in, send, unrounded
 from dclib.models.vgg import initialise
 from dclib.randomness import derive_seed, generator
 from dclib.train.features import FEATURE_BATCH, feature_batches
@@ -91,7 +91,7 @@ class Transitive(Task):
         """Loss, and how many of any negatives are farther than the partner."""
         with products_in(self.config.train.precision, self.device):
             made = self.head(F.relu(self.features(trunk, views)))
-        patch, partner = F.normalize(made.float(), dim=1).chunk(2)
+        patch, partner = F.normalize(unrounded(made), dim=1).chunk(2)
         others, places = self.of_all(partner, plan, rows)  # of the whole batch: negatives of each other
         start = int(rows[0]) // plan.batch_size * plan.batch_size
         index = plan.index[start + places]
