@@ -88,7 +88,7 @@ class Transitive(Task):
         return torch.where(across, other * t + at_any, track * t + later)
 
     def add_gradients(self, trunk: nn.Module, views: Views, plan: EpochPlan, rows: Tensor) -> Tensor:
-        """Loss, and how many of any negatives are farther than the partner."""
+        """Loss over any negatives, whichever are learned from, and the share of them that is farther than the partner."""
         with products_in(self.config.train.precision, self.device):
             made = self.head(F.relu(self.features(trunk, views)))
         patch, partner = F.normalize(unrounded(made), dim=1).chunk(2)
@@ -103,14 +103,15 @@ class Transitive(Task):
         any_ = send(turned, self.device)
         far, counts = distance.gather(1, any_), allowed.gather(1, any_)
         right = ((near[:, None] < far) & counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1)
+        loss = told = ranking_loss(near, far, counts, self.settings.margin) / plan.batch_size
         if self.steps >= self.settings.hard_from * self.length(plan):
             most = min(self.settings.negatives, distance.shape[1])
             hardest = distance.masked_fill(~allowed, float("inf")).topk(most, dim=1, largest=False)
             far, counts = hardest.values, hardest.values.isfinite()
-        loss = ranking_loss(near, far, counts, self.settings.margin) / plan.batch_size
+            loss = ranking_loss(near, far, counts, self.settings.margin) / plan.batch_size
         (loss * world_size()).backward()  # parts of a sum, and gradients are averaged
         self.steps += 1
-        return torch.stack([loss.detach(), right.sum().detach()])
+        return torch.stack([told.detach(), right.sum().detach()])
 
     def are_apart(self, patches: Tensor, others: Tensor) -> Tensor:
         """Whether patches (b,) and others (m,) are of different clips and not called like each other: (b, m)."""
