@@ -88,7 +88,7 @@ class Transitive(Task):
         return torch.where(across, other * t + at_any, track * t + later)
 
     def add_gradients(self, trunk: nn.Module, views: Views, plan: EpochPlan, rows: Tensor) -> Tensor:
-        """Loss over any negatives, whichever are learned from, and the share of them that is farther than the partner."""
+        """Loss over any negatives, whichever are learned from, and the share of them farther than the partner."""
         with products_in(self.config.train.precision, self.device):
             made = self.head(F.relu(self.features(trunk, views)))
         patch, partner = F.normalize(unrounded(made), dim=1).chunk(2)
