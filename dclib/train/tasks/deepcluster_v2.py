@@ -28,6 +28,8 @@ from dclib.train import health
 from dclib.train.tasks.crops import Crops
 from dclib.train.tasks.task import Run, Views, due_by_rule
 
+WHOLE = 0.9  # smallest share of an image that stands for the mean of its crops
+
 
 class DeepClusterV2(Crops):
     """A memory of each image's vector, its clusters, and their centroids."""
@@ -72,14 +74,14 @@ class DeepClusterV2(Crops):
 
     @torch.no_grad()
     def look_at(self, run: Run, images: Tensor) -> None:
-        """Remember a crop of each of these (m,), by the network as it trains: in batches, whose own statistics batch
+        """Remember each of these (m,) nearly whole, by the network as it trains: in batches, whose own statistics batch
         norm takes, for running ones say nothing before the first step."""
         order = torch.randperm(len(images), generator=generator(self.seed, "look", run.clusterings))
         pieces = [p for p in images[order].tensor_split(max(1, len(order) // self.config.train.batch_size)) if len(p)]
         shares = [shard(len(piece)) for piece in pieces]
         places = [torch.arange(share.start, share.stop) for share in shares]
         seeds = [derive_seed(self.seed, "look", run.clusterings, number) for number in range(len(pieces))]
-        crops = self.pixels.of_size(self.views[0]).crop_batches(pieces, self.crop_area(0), seeds, places)
+        crops = self.pixels.of_size(self.views[0]).crop_batches(pieces, WHOLE, seeds, places)
         run.trunk.train()
         for piece, own, seen in zip(pieces, places, crops, strict=True):
             (vectors,) = self.vectors(run.trunk, [seen])
@@ -88,7 +90,7 @@ class DeepClusterV2(Crops):
     def add_gradients(self, trunk: nn.Module, views: Views, plan: EpochPlan, rows: Tensor) -> Tensor:
         """Loss, and how often a crop was nearest to the right centroid, in the mean over crops and clusterings."""
         vectors = self.vectors(trunk, views)
-        self.remember(vectors[0].detach(), plan, rows)
+        self.remember(torch.stack(vectors[: self.settings.crops]).mean(dim=0).detach(), plan, rows)
         target = send(self.clusters[:, plan.index[rows]], self.device)  # (parts, b)
         scores = [torch.einsum("bd,pkd->pbk", vector, self.centroids.to(vector.dtype)) for vector in vectors]
         asked = len(vectors) * len(target)
@@ -102,11 +104,11 @@ class DeepClusterV2(Crops):
         return torch.stack([loss.detach(), hits.to(loss.dtype)])
 
     def remember(self, vectors: Tensor, plan: EpochPlan, rows: Tensor) -> None:
-        """Keep the vectors (b, dim) of this batch, those of the other processes too, until the next clustering."""
+        """Keep the directions of this batch's vectors (b, dim), those of other processes too."""
         values, places = self.of_all(vectors, plan, rows)
         start = int(rows[0]) // plan.batch_size * plan.batch_size
         shown = plan.index[start + places]
-        self.memory[shown], self.seen[shown] = values.to(self.memory), True
+        self.memory[shown], self.seen[shown] = F.normalize(values.to(self.memory), dim=1), True
 
     @property
     def chance_loss(self) -> float:
