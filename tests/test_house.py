@@ -30,6 +30,7 @@ PRESETS = sorted((ROOT / "notebooks" / "presets").glob("*.yaml"))
 FLOORS = {
     "preemption": -1,  # whoever waits heeds signals
     **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness", "machine"), 0),
+    "counted": 0.25,  # networks made of a preset's methods
     "presets": 0.5,  # settings from files, and the places of a project: sets are fetched to where a preset looks
     **dict.fromkeys(("data", "models", "cluster"), 1),
     "pocket": 1,  # the studio: it draws and writes the layouts that data reads, and neither knows the other
@@ -43,6 +44,7 @@ FLOORS = {
 }
 TORCHLESS = (
     "config",
+    "counted",
     "machine",
     "paper",
     "planner",

@@ -111,8 +111,8 @@ def images_of(preset: Preset, config: MethodConfig, labelled: int) -> int:
     """
     if config.method == "supervised" or config.images == "objects":
         return labelled
-    if preset.data.pool_images:
-        return preset.data.pool_images
+    if config.pool_images or preset.data.pool_images:
+        return config.pool_images or preset.data.pool_images
     if preset.data.root:
         raise ValueError(
             f"preset {preset.name!r} takes all images of a folder; {advice(preset.data)}"

@@ -29,12 +29,13 @@ import numpy as np
 import torch
 
 from dclib.config import Preset
+from dclib.counted import counted
 from dclib.data.images import name_some
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.records import CHANGED, RunCard, code_hash, installed_versions, read_records, source_commit, write_atomically
 from dclib.train.checkpoints import Saver
 from dclib.train.pretrain import plan_next_epoch, reassign, reassignment_is_due, train_epoch
-from dclib.train.runnable import learns_from_objects
+from dclib.train.runnable import images_of, learns_from_objects
 from dclib.train.runs import PRETRAIN_ROOMS, Data, device_name, prepare_data
 from dclib.train.state import State
 
@@ -79,9 +80,7 @@ def first_steps(
 ) -> FirstSteps:
     """Take the first ``steps`` of a network, at most an epoch, from ``clusters`` where they are given."""
     config = preset.method(method)
-    images = data.objects_train if learns_from_objects(config) else data.pool
-    if images is None:
-        raise ValueError(f"method {method!r} learns from labelled images, and there are none; give their folder")
+    images = images_of(preset, method, data.pool, data.objects_train)
     part = images.subset(np.arange(0, len(images), max(1, len(images) // IMAGES))[:IMAGES])
     pixels = load_pixels(part, preset.data, config.model.image_size, scan=learns_from_objects(config))
     if clusters and len(clusters) != len(pixels):
@@ -137,6 +136,7 @@ def record(preset: Preset, results: Path, report: Callable[[str], None]) -> None
         ValueError: the records were made by other code or settings than those here, or the code is in no commit.
     """
     cards = trained_networks(results)
+    preset = counted(preset, (card.method for card in cards))
     for card in cards:
         if card.code_hash != code_hash(*PRETRAIN_ROOMS):
             raise ValueError(
@@ -164,8 +164,9 @@ def replay(preset: Preset, results: Path, report: Callable[[str], None]) -> bool
     """
     content, recorded = read_replay(results)
     alike = content["made"]["crop_rounding"] == crop_rounding()
-    data, same = prepare_data(preset), True
-    for card in trained_networks(results):
+    data, same, cards = prepare_data(preset), True, trained_networks(results)
+    preset = counted(preset, (card.method for card in cards))
+    for card in cards:
         then = recorded[name_of(card)]
         said = other_settings(preset, card)
         if not said:

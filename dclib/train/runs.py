@@ -28,7 +28,14 @@ from dclib.train.chance import TASKS
 from dclib.train.clustering import cluster_images, remove_stored
 from dclib.train.health import clustering_values
 from dclib.train.pretrain import pretrain
-from dclib.train.runnable import draw_pocket_world, learns_from_objects, method_fault, open_labelled, open_pool
+from dclib.train.runnable import (
+    draw_pocket_world,
+    images_of,
+    learns_from_objects,
+    method_fault,
+    open_labelled,
+    open_pool,
+)
 from dclib.train.start import ROOMS, Validator, check_start, same_network
 from dclib.train.state import State
 
@@ -94,12 +101,10 @@ def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
     Raises:
         ValueError: the method needs the labelled images, and the preset has none.
     """
-    config = preset.method(method)
     if fault := method_fault(preset, method, data.objects_train):
         raise ValueError(f"method {method!r} learns from the labelled images, and {fault}; or leave the method out")
-    images = data.objects_train if learns_from_objects(config) else data.pool
-    assert images is not None  # else there is a fault
-    return kept_pixels(preset, method, images, scan=learns_from_objects(config))
+    images = images_of(preset, method, data.pool, data.objects_train)
+    return kept_pixels(preset, method, images, scan=learns_from_objects(preset.method(method)))
 
 
 def kept_pixels(preset: Preset, method: str, images: ImageSet, *, scan: bool = False) -> Pixels:
