@@ -130,7 +130,7 @@ def load_preset(name: str | Path, overrides: Mapping[str, Any] | None = None, *,
     if not isinstance(raw, dict):
         raise ValueError(f"{path} must hold a mapping of settings; got {shown(raw)}")
     if weights:
-        raw |= {"methods": {"released": {"weights": weights}}, "model": {}, "choice": {}}
+        raw |= {"methods": {"released": {"weights": weights}}, "model": {}, "choice": {}, "counts": {}}
         _override(raw, "data.resize", RELEASED_RESIZE)
     for key, value in (overrides or {}).items():
         _override(raw, key, value)

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dclib.config import Preset
-from dclib.counted import Count, Kind, count_of, counted
+from dclib.counted import Kind, count_of, counted
 from dclib.presets import edition, project_root, shown_folder
 from dclib.records import Record, RunCard, read_records, select
 from dclib.report.display import Fragment, say
@@ -47,6 +47,7 @@ class Course:
     method: str
     kind: Kind
     points: Mapping[int, Values]  # count -> seed -> %, ascending
+    networks: Mapping[int, str]  # count -> name of the network
 
     @property
     def title(self) -> str:
@@ -109,22 +110,26 @@ def records_of(records: Sequence[Record]) -> list[Record]:
     return [*trained, *select(mine, "voc_map", **VOC), *select(mine, "top1", dataset="objects", stage="linear_probe")]
 
 
+def networks_of(records: Sequence[Record]) -> dict[tuple[str, Kind], dict[int, str]]:
+    """For each method and what is counted, the network of each count, ascending: the method itself is one of them."""
+    cards = {r.card.method: r.card for r in records if r.card and r.card.stage == "pretrain"}
+    found: dict[tuple[str, Kind], dict[int, str]] = {}
+    for count in filter(None, map(count_of, cards)):
+        found.setdefault((count.method, count.kind), {})[count.value] = count.name
+    for (method, kind), networks in found.items():
+        if method in cards:
+            networks.setdefault(own_count(cards[method], kind), method)
+    keys = [(method, kind) for kind in KINDS for method in order_methods(m for m, k in found if k == kind)]
+    return {key: dict(sorted(found[key].items())) for key in keys}
+
+
 def courses(records: Sequence[Record], measure: str) -> list[Course]:
     """What was measured of each method by each of its counts, where there are two or more."""
-    cards = {r.card.method: r.card for r in records if r.card and r.card.stage == "pretrain"}
-    of: dict[tuple[str, Kind], dict[int, str]] = {}  # method, kind -> count -> name of the network
-    for count in filter(None, map(count_of, cards)):
-        of.setdefault((count.method, count.kind), {})[count.value] = count.name
-    find, found = Finder(records), []
-    for kind in KINDS:
-        for method in order_methods(m for m, k in of if k == kind):
-            networks = of[method, kind]
-            if method in cards:
-                networks.setdefault(own_count(cards[method], kind), method)
-            points = {value: _measured(find, name, measure) for value, name in sorted(networks.items())}
-            there = {value: values for value, values in points.items() if values}
-            found += [Course(method, kind, there)] if len(there) > 1 else []
-    return found
+    find, made = Finder(records), []
+    for (method, kind), networks in networks_of(records).items():
+        points = {value: values for value, name in networks.items() if (values := _measured(find, name, measure))}
+        made += [Course(method, kind, points, networks)] if len(points) > 1 else []
+    return made
 
 
 def own_count(card: RunCard, kind: Kind) -> int:
@@ -198,23 +203,16 @@ def counts_table(records: Sequence[Record], published: Sequence[Record]) -> Tabl
 
 
 def _table(records: Sequence[Record]) -> Table:
-    by_measure = {measure: courses(records, measure) for measure in MEASURES}
-    lines: dict[tuple[str, Kind], dict[int, list[Cell]]] = {}
-    for column, found in enumerate(by_measure.values()):
-        for course in found:
-            rows = lines.setdefault((course.method, course.kind), {})
-            for value, values in course.points.items():
-                rows.setdefault(value, [Cell("–"), Cell("–")])[column] = value_cell(values.values())
-    idle = unlearned(records)
+    find, idle = Finder(records), unlearned(records)
+
+    def row(value: int, kind: Kind, name: str) -> Row:
+        measured = (value_cell((_measured(find, name, measure) or {}).values()) for measure in MEASURES)
+        learned = Cell(idle.get(name, "yes").removeprefix(f"{title_of(name)} "), words=True)
+        return Row(f"{value:,} {kind}", (*measured, learned))
+
     groups = [
-        Group(
-            f"{title_of(method)} by {kind}",
-            tuple(
-                Row(f"{value:,} {kind}", (*cells, Cell(_learned(Count(method, kind, value), idle), words=True)))
-                for value, cells in sorted(rows.items())
-            ),
-        )
-        for (method, kind), rows in lines.items()
+        Group(f"{title_of(method)} by {kind}", tuple(row(value, kind, name) for value, name in networks.items()))
+        for (method, kind), networks in networks_of(records).items()
     ]
     return Table(
         caption="Networks by the number of images and of clusters, %",
@@ -228,11 +226,6 @@ def _table(records: Sequence[Record]) -> Table:
         else (),
         source=named(records, *NAMES.values()),
     )
-
-
-def _learned(count: Count, idle: Mapping[str, str]) -> str:
-    name = count.name if count.name in idle else ""
-    return f"no: {idle[name]}" if name else "yes"
 
 
 def passes_words(records: Sequence[Record]) -> str:
@@ -318,5 +311,7 @@ def _capital(words: str) -> str:
 
 def _reason(course: Course, idle: Mapping[str, str]) -> str:
     """Why nothing follows from a line: networks on it that have not learned their task."""
-    names = [course.method, *(Count(course.method, course.kind, value).name for value in course.points)]
-    return listed(idle[name] for name in names if name in idle)
+    names = [title_of(name) for name in course.networks.values() if name in idle]
+    one = len(names) == 1
+    said = f"{listed(names)} {'has' if one else 'have'} not learned {'its' if one else 'their'} task (see the table)"
+    return said if names else ""
