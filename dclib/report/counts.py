@@ -47,7 +47,18 @@ class Course:
     method: str
     kind: Kind
     points: Mapping[int, Values]  # count -> seed -> %, ascending
-    networks: Mapping[int, str]  # count -> name of the network
+    idle: frozenset[int] = frozenset()  # counts at which the network has not learned its task, in some seed
+
+    @property
+    def judged(self) -> Mapping[int, Values]:
+        """The points of networks that have learned their task."""
+        return {count: values for count, values in self.points.items() if count not in self.idle}
+
+    @property
+    def left_out(self) -> str:
+        """Which counts are not judged, and why; empty where all are."""
+        counts = listed(f"{count:,}" for count in sorted(self.idle))
+        return f"without {counts} {self.kind}, on which it has not learned its task" if self.idle else ""
 
     @property
     def title(self) -> str:
@@ -56,14 +67,16 @@ class Course:
     @property
     def slope(self) -> Check:
         """Points gained with each doubling of the count: the line of least squares, seed by seed."""
-        x = np.log2(list(self.points))
+        x = np.log2(list(self.judged))
+        if len(x) < 2:
+            return Check(self.title, "a doubling", None)
         weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
         return self._check("a doubling", weights)
 
     @property
     def bend(self) -> Check | None:
         """How far the middle is above the line between the ends, by the best parabola; None of two counts."""
-        x = np.log2(list(self.points))
+        x = np.log2(list(self.judged))
         if len(x) < 3:
             return None
         curvature = np.linalg.pinv(np.vander(x, 3))[0]
@@ -73,7 +86,7 @@ class Course:
         def weighed(*values: Any) -> Any:
             return sum(w * v for w, v in zip(weights, values, strict=True))
 
-        return Check(self.title, name, combine(weighed, *self.points.values()))
+        return Check(self.title, name, combine(weighed, *self.judged.values()))
 
 
 def variants_in(folder: Path) -> list[str]:
@@ -125,10 +138,11 @@ def networks_of(records: Sequence[Record]) -> dict[tuple[str, Kind], dict[int, s
 
 def courses(records: Sequence[Record], measure: str) -> list[Course]:
     """What was measured of each method by each of its counts, where there are two or more."""
-    find, made = Finder(records), []
+    find, unfit, made = Finder(records), unlearned(records), []
     for (method, kind), networks in networks_of(records).items():
         points = {value: values for value, name in networks.items() if (values := _measured(find, name, measure))}
-        made += [Course(method, kind, points, networks)] if len(points) > 1 else []
+        idle = frozenset(value for value in points if networks[value] in unfit)
+        made += [Course(method, kind, points, idle)] if len(points) > 1 else []
     return made
 
 
@@ -157,7 +171,8 @@ def counts_figure(records: Sequence[Record], published: Sequence[Record], measur
         return say(EMPTY)
     caption = (
         f"{_capital(MEASURES[measure])}. Dots: seeds; lines: {over_seeds(shown, spread=False)}; dotted: the untrained "
-        "network. As the main paper's Figure 1, whose numbers are in its drawing alone (D68)."
+        "network; hollow: one that has not learned its task. As the main paper's Figure 1, whose numbers are in its "
+        "drawing alone (D68)."
     )
     return show_both(drawings, caption, records, published, NAMES[measure])
 
@@ -170,6 +185,9 @@ def plot_counts(records: Sequence[Record], kind: Kind, measure: str) -> Axes:
         look, means = look_of(course.method), [mean(values.values()) for values in course.points.values()]
         x = list(course.points)
         ax.plot(x, means, color=look.color, marker=look.marker, markersize=6, label=title_of(course.method))
+        hollow = [(value, y) for value, y in zip(x, means, strict=True) if value in course.idle]
+        for value, y in hollow:
+            ax.plot(value, y, color=look.color, marker=look.marker, markersize=6, markerfacecolor="white")
         dots = np.array([(value, y) for value, values in course.points.items() for y in values.values()])
         ax.scatter(dots[:, 0], dots[:, 1], s=14, color=look.color, alpha=0.6, linewidths=0)
     if floor := _measured(Finder(records), FLOOR, measure):
@@ -257,22 +275,20 @@ def counts_came_out(records: Sequence[Record], published: Sequence[Record]) -> F
 
 
 def _lines(records: Sequence[Record], measure: str) -> Iterator[str]:
-    where, idle, found = _capital(MEASURES[measure].split(",")[0]), unlearned(records), courses(records, measure)
+    where, found = _capital(MEASURES[measure].split(",")[0]), courses(records, measure)
     for course in found:
-        yield f"{where}, {course.title}: {trend_words(course, idle)}."
-    pairs = [(a, b) for a in found for b in found if _are_compared(a, b)]
-    for first, second in pairs:
-        gain = Check("", "", lead(_values(first.slope), _values(second.slope)))
-        if reason := _reason(first, idle) or _reason(second, idle):
-            yield f"{where}, {first.title} and {second.title} are not compared: {reason}."
-        else:
-            yield f"{where}: {first.title} gains {_more(gain)} {second.title} ({margin_words(gain, unit=True)})."
+        yield f"{where}, {course.title}: {trend_words(course)}."
+    for first, second in ((a, b) for a in found for b in found if _are_compared(a, b)):
+        gain = Check(first.title, second.title, lead(_values(first.slope), _values(second.slope)))
+        if gain.values:
+            yield f"{where}: {_gain_words(gain)}."
 
 
 def _are_compared(one: Course, other: Course) -> bool:
-    """A method's images with its clusters, and the methods by images, each pair once."""
+    """A method's images with its clusters, and two methods by the same numbers of images, each pair once."""
     if one.kind == other.kind == "images":
-        return order_methods([one.method, other.method])[0] == one.method != other.method
+        first = order_methods([one.method, other.method])[0] == one.method != other.method
+        return first and one.judged.keys() == other.judged.keys()
     return one.method == other.method and one.kind == "images" and other.kind == "clusters"
 
 
@@ -280,38 +296,32 @@ def _values(check: Check) -> Values | None:
     return check.margins if isinstance(check.margins, Values) else None
 
 
-def _more(gain: Check) -> str:
-    return (
-        "more than" if gain.is_clear else "less than" if gain.is_against else "neither more nor less beyond luck than"
-    )
+def _gain_words(gain: Check) -> str:
+    """Whether the one line gains more by a doubling than the other."""
+    by = margin_words(gain, unit=True)
+    if len(gain.values) < 2:
+        return f"{gain.subject} gains {by} more than {gain.name}, which one seed cannot tell from luck"
+    more = "more" if gain.is_clear else "less" if gain.is_against else "neither more nor less beyond luck"
+    return f"{gain.subject} gains {more} than {gain.name} ({by})"
 
 
-def trend_words(course: Course, idle: Mapping[str, str]) -> str:
-    """Rising, falling, or flat within luck; and whether it bends."""
-    slope, bend = course.slope, course.bend
-    if reason := _reason(course, idle):
-        return f"not judged, for {reason}"
+def trend_words(course: Course) -> str:
+    """Rising, falling, or flat within luck; whether it bends; and on which counts nothing is judged."""
+    slope, bend, left_out = course.slope, course.bend, course.left_out
     if not slope.values:
-        return "not judged, for no seed has every count"
-    first, *_, last = (mean(values.values()) for values in course.points.values())
-    counts = list(course.points)
-    ends = f"{first:.1f} % at {counts[0]:,}, {last:.1f} % at {counts[-1]:,}"
+        return f"not judged, {left_out or 'for no seed has every count'}"
+    means = {count: mean(values.values()) for count, values in course.judged.items()}
+    low, high = min(means), max(means)
+    ends = f"{means[low]:.1f} % at {low:,}, {means[high]:.1f} % at {high:,}"
     if len(slope.values) == 1:
-        return f"{margin_words(slope, unit=True)}, which one seed cannot tell from luck ({ends})"
-    word = "rising" if slope.is_clear else "falling" if slope.is_against else "flat within luck"
-    said = f"{word}, {margin_words(slope, unit=True)} ({ends})"
+        said = f"{margin_words(slope, unit=True)}, which one seed cannot tell from luck ({ends})"
+    else:
+        word = "rising" if slope.is_clear else "falling" if slope.is_against else "flat within luck"
+        said = f"{word}, {margin_words(slope, unit=True)} ({ends})"
     if bend and (bend.is_clear or bend.is_against):
         said += f"; it bends: the middle is {margin_words(bend, unit=True)} off the line between the ends"
-    return said
+    return said + (f"; {left_out}" if left_out else "")
 
 
 def _capital(words: str) -> str:
     return words[0].upper() + words[1:]
-
-
-def _reason(course: Course, idle: Mapping[str, str]) -> str:
-    """Why nothing follows from a line: networks on it that have not learned their task."""
-    names = [title_of(name) for name in course.networks.values() if name in idle]
-    one = len(names) == 1
-    said = f"{listed(names)} {'has' if one else 'have'} not learned {'its' if one else 'their'} task (see the table)"
-    return said if names else ""
