@@ -97,6 +97,14 @@ def test_counts_that_cannot_be_compared_are_refused_with_the_preset(change: dict
         asking(**change)
 
 
+def test_a_part_of_the_pool_is_nothing_for_a_method_that_learns_from_labelled_objects() -> None:
+    for own in ({"method": "rotnet", "images": "objects"}, {"method": "supervised"}):
+        with pytest.raises(ValueError, match="no pool_images where labelled objects are learned from; got 10"):
+            parse_preset("own", {"methods": {"own": {**own, "pool_images": 10}}})
+    preset = parse_preset("own", {"methods": {"own": {"method": "rotnet", "pool_images": 10}}})
+    assert preset.method("own").pool_images == 10
+
+
 def test_images_are_drawn_once_and_fewer_are_part_of_more() -> None:
     class Reader:
         root = Path()
