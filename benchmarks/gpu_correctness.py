@@ -157,17 +157,17 @@ def training_steps(toy: bool, device: torch.device, dtype: torch.dtype, *, steps
     batch = config.train.batch_size
     pixels = blobs(steps * batch, config.model.image_size)
     state = State.begin(config, pixels, 0, device, None)
-    state.trunk.to(dtype), state.heads.to(dtype)
+    state.trunk.to(dtype), state.task.head.to(dtype)
     owners = torch.randint(config.cluster.n_sub, (len(pixels),), generator=generator(0, "owners"))
     shape = {"n_super": 1, "n_turns": config.n_turns, "epoch_images": len(pixels), "batch_size": batch}
     plan = plan_epoch(torch.zeros_like(owners), owners, **shape, seed=0, epoch=0)
-    parts = {"conv1": state.trunk.features[0], "fc2": state.trunk.classifier[3], "heads": state.heads}
+    parts = {"conv1": state.trunk.features[0], "fc2": state.trunk.classifier[3], "heads": state.task.head}
     before = {name: _flat(part) for name, part in parts.items()}
     results = []
     for step in range(steps):
         rows = torch.arange(batch) + step * batch
         images = pixels.decoded[plan.index[rows]].to(dtype) / 255
-        results.append(train_step(state, images, plan, rows, config.train))
+        results.append(train_step(state, [images], plan, rows, config.train))
     moved = {name: _flat(part) - before[name] for name, part in parts.items()}
     return {"losses": torch.stack(results)[:, 0], **moved}
 

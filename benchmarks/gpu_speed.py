@@ -209,7 +209,7 @@ def training(setting: Setting, batch: int, way: str) -> Callable[[], object]:
     rows = torch.arange(batch)
 
     def step() -> None:
-        train_step(state, images, plan, rows, method.train)
+        train_step(state, [images], plan, rows, method.train)
 
     return step
 

@@ -36,9 +36,10 @@ from dclib.planner.network import network_size
 from dclib.randomness import generator
 from dclib.records import Record, write_records
 from dclib.train.features import FEATURE_BATCH, feature_batches
-from dclib.train.pretrain import plan_next_epoch, train_step
+from dclib.train.pretrain import train_step
 from dclib.train.runs import device_name
 from dclib.train.state import State
+from dclib.train.tasks.classes import Classes
 
 PLAIN, PRECISIONS = "plain float32", ("float32", "bfloat16")
 BEST = PRECISIONS[-1]
@@ -67,15 +68,16 @@ def begin(config: MethodConfig, pixels: Pixels, device: torch.device) -> tuple[S
     """A network, a plan of one batch with random labels, and the batch; the same numbers for every variant."""
     state = State.begin(config, pixels, 0, device, None)
     sub_class = torch.randint(config.cluster.n_sub, (len(pixels),), generator=generator(0, "labels"))
-    state.labels = replace(state.labels, sub_class=sub_class)
-    plan = plan_next_epoch(state, config, len(pixels), 0)
+    assert isinstance(state.task, Classes)
+    state.task.labels = replace(state.task.labels, sub_class=sub_class)
+    plan = state.task.plan_epoch(0)
     return state, plan, torch.cat(list(pixels.centre_batches(len(pixels))))[plan.index]
 
 
 def plain(config: MethodConfig, pixels: Pixels, device: torch.device) -> Works:
     """As one would write it first."""
     state, plan, images = begin(config, pixels, device)
-    trunk, heads, train = state.trunk.to(memory_format=torch.contiguous_format), state.heads, config.train
+    trunk, heads, train = state.trunk.to(memory_format=torch.contiguous_format), state.task.head, config.train
     own = [*trunk.parameters(), *heads.parameters()]
     optimiser = torch.optim.SGD(own, train.lr, train.momentum, weight_decay=train.weight_decay)
 
@@ -109,7 +111,7 @@ def ours(config: MethodConfig, pixels: Pixels, device: torch.device, *, compiled
         state.shared_trunk = torch.compile(state.trunk)  # type: ignore[assignment]
 
     def step() -> Tensor:
-        return train_step(state, images, plan, rows, config.train)[0]
+        return train_step(state, [images], plan, rows, config.train)[0]
 
     def features() -> Tensor:
         return torch.cat(list(feature_batches(state.trunk, pixels, range(len(pixels)), FEATURE_BATCH, precision)))

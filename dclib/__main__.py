@@ -23,6 +23,7 @@ from dclib.preemption import EXIT_STATUS
 from dclib.presets import data_root, load_preset, preset_folder, project_root
 
 if TYPE_CHECKING:
+    from dclib.planner.hardware import Hardware
     from dclib.press.runner import Outcome
     from dclib.train.runnable import Outlook
 
@@ -227,11 +228,12 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from dclib.planner.calibration import this_machine
     from dclib.planner.hardware import THIS, hardware_named
-    from dclib.planner.plan import make_plan, plan_lines
+    from dclib.planner.plan import make_plan, plan_lines, total
 
-    preset, cores = _with_data(options), count_cores()
+    if options.supplement:
+        return _plan_supplement(options)
+    preset = _with_data(options)
     hardware = hardware_named("cpu" if options.gpu == THIS else options.gpu)
     if options.method:
         preset.method(options.method)  # a name that is wrong is found out before images are counted
@@ -244,21 +246,51 @@ def _plan(options: argparse.Namespace) -> int:
     if options.gpu == THIS:
         for method in methods:  # what cannot be planned is found out before anything is measured
             make_plan(preset, method, hardware, processes=options.gpus, n_images=options.images, labelled=labelled)
-        threads, beside = max(1, cores // options.gpus), min(cores, options.gpus)
-        hardware = this_machine(preset, threads=threads, beside=beside, report=partial(print, file=sys.stderr))
-    disk_bytes = options.disk * 1e9 if options.disk else float("inf")
-    given = {"processes": options.gpus, "n_images": options.images}
-    plans = {
-        method: make_plan(preset, method, hardware, **given, labelled=labelled, disk_bytes=disk_bytes)
-        for method in methods
-    }
+        hardware = _calibrated(preset, options.gpus)
+    given = {"processes": options.gpus, "n_images": options.images, "disk_bytes": _room(options)}
+    plans = {method: make_plan(preset, method, hardware, labelled=labelled, **given) for method in methods}
     for line in outlook.lines:
         print(line)
     for method, plan in plans.items():
         if plan.refusal:
             raise ValueError(f"{method}: {plan.refusal}")
         print("\n".join([f"{preset.name}, {method}", *plan_lines(plan)]))
+    if len(plans) > 1:
+        print(total(list(plans.values())))
     return 0
+
+
+def _plan_supplement(options: argparse.Namespace) -> int:
+    from dclib.planner.hardware import THIS, hardware_named
+    from dclib.planner.supplement import PRESETS, price_supplement, supplement_lines
+
+    if options.method or options.images or options.data:
+        raise ValueError(
+            f"--supplement plans all methods of {', '.join(PRESETS)}, with the paper's numbers of images; "
+            "leave out --method, --images and --data, or name one preset with --preset"
+        )
+    given = {"processes": options.gpus, "settings": _settings(options), "disk_bytes": _room(options)}
+    prices = price_supplement(hardware_named("cpu" if options.gpu == THIS else options.gpu), **given)
+    if options.gpu == THIS and not prices.refusal:
+        prices = price_supplement(_calibrated(load_preset(PRESETS[0]), options.gpus), **given)
+    if prices.refusal:
+        raise ValueError(prices.refusal)
+    print("\n".join(supplement_lines(prices)))
+    return 0
+
+
+def _calibrated(preset: Preset, processes: int) -> Hardware:
+    """What each of so many processes of this machine does, measured where it has not been."""
+    from dclib.planner.calibration import this_machine
+
+    cores = count_cores()
+    threads, beside = max(1, cores // processes), min(cores, processes)
+    return this_machine(preset, threads=threads, beside=beside, report=partial(print, file=sys.stderr))
+
+
+def _room(options: argparse.Namespace) -> float:
+    """Bytes of disk that a run may take."""
+    return float(options.disk * 1e9) if options.disk else float("inf")
 
 
 def _outlook(preset: Preset) -> Outlook:
@@ -413,6 +445,9 @@ def _add_fetch(command: argparse.ArgumentParser) -> None:
 def _add_plan_options(command: argparse.ArgumentParser) -> None:
     _add_preset_options(command)
     command.add_argument("--method", default="", help="one of the preset's methods (default: all that train)")
+    command.add_argument(
+        "--supplement", action="store_true", help="all networks and tests of the supplement's Tables 1 to 4 instead"
+    )
     command.add_argument(
         "--images", type=int, default=0, metavar="N", help="images to pre-train on (default: those there are)"
     )

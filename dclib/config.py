@@ -1,4 +1,4 @@
-"""What a run is made of: typed settings, checked when they are made, and the supplement's five recipes."""
+"""What a run is made of: typed settings, checked when they are made, and the supplement's recipes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Method = Literal["random", "rotnet", "deepcluster", "deepercluster", "supervised", "released"]
+from dclib.methods import OUTLINES
 
 
 def _need(condition: bool, what: str, came: object) -> None:
@@ -70,7 +70,7 @@ class TrainConfig:
     """Stochastic gradient descent and the images it sees."""
 
     epochs: int = 100
-    epoch_images: int = 0  # images per epoch; 0 means as many as the set holds
+    epoch_images: int = 0  # images per epoch, those that are seen twice counted twice; 0 means as many as the set holds
     batch_size: int = 256  # images per step, over all processes
     lr: float = 0.05
     momentum: float = 0.9
@@ -117,7 +117,7 @@ class TrainConfig:
 class MethodConfig:
     """One pre-training, whole: what a checkpoint is identified by."""
 
-    method: Method = "deepercluster"
+    method: str = "deepercluster"  # one of methods.OUTLINES
     init: str = ""  # another method of the preset whose trained trunk this one starts from
     images: Literal["pool", "objects"] = "pool"  # what it learns from; supervised takes the labelled objects anyway
     pool_images: int = 0  # of the pool so many, the same for all seeds, fewer being part of more; 0 means all
@@ -126,11 +126,16 @@ class MethodConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    task: Any = None  # settings that this method alone has: a value of its outline's dataclass, by default as that says
 
     def __post_init__(self) -> None:
+        _need(self.method in OUTLINES, f"a method among {', '.join(OUTLINES)}", self.method)
+        settings = OUTLINES[self.method].settings
+        if not isinstance(self.task, settings):  # also where a method is replaced by another
+            object.__setattr__(self, "task", settings())
         _need(self.pool_images >= 0, "pool_images >= 0, 0 meaning all", self.pool_images)
-        if self.images == "objects" or self.method == "supervised":
-            _need(not self.pool_images, "no pool_images where labelled objects are learned from", self.pool_images)
+        if self.images == "objects" or OUTLINES[self.method].learns_from != "pool":
+            _need(not self.pool_images, "pool_images for a method that learns from the pool alone", self.pool_images)
         if self.method == "deepcluster":
             _need(
                 self.cluster.n_super == 1,
@@ -143,12 +148,27 @@ class MethodConfig:
     @property
     def n_turns(self) -> int:
         """Quarter turns told apart, R: 4, or 1 where rotation is no part of the task."""
-        return 4 if self.method in ("rotnet", "deepercluster") else 1
+        return OUTLINES[self.method].turns
 
     @property
     def clusters(self) -> bool:
         """Whether pseudo-labels are part of the task."""
-        return self.method in ("deepcluster", "deepercluster")
+        return OUTLINES[self.method].clusters
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to learn: not for a network as it was drawn, or that is read from a file."""
+        return OUTLINES[self.method].learns_from != "nothing"
+
+    @property
+    def passes(self) -> float:
+        """What an image costs in a step, in passes of the network; see ``Outline.passes``."""
+        return OUTLINES[self.method].passes(self)
+
+    def shown(self, n_images: int) -> int:
+        """About how many images an epoch shows, of a set of so many: they cost ``epoch_images`` passes, all the same
+        for every method."""
+        return round((self.train.epoch_images or n_images) / self.passes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +185,7 @@ class DataConfig:
     voc: str = "VOC2007"  # Pascal VOC 2007 in its own layout, for Table 4
     oxford: str = "oxford5k"  # images and ground truth of Oxford5K, for Table 3
     paris: str = "paris6k"
+    clips: str = "clips"  # folder of moving pictures, for transitive invariance; empty where there are none
     metadata: str = ""  # YFCC100M's table of the pool's photographs; empty means one that lies beside them
     max_bad_metadata: float = 0.01  # share of malformed lines in it above which a run refuses to start
     resize: int = 256  # short side after resizing, pixels, before the centre crop
@@ -374,19 +395,22 @@ class Preset:
         return min(own, key=lambda config: config.cluster.n_super, default=None)
 
 
-# Section 5 of the supplement. k is the total over both levels there; n_sub is per super-cluster here.
+# Section 5 of the supplement; deepcluster_yfcc1m is what Table 3 says that deepercluster_yfcc1m was. k is the total
+# over both levels there; n_sub is per super-cluster here.
 _ROTNET = MethodConfig(
     method="rotnet",
     model=ModelConfig(stem="rgb", dropout=0.3),
     train=TrainConfig(batch_size=512, lr=0.05, weight_decay=1.0e-5),
 )
+_ONE_LEVEL = MethodConfig(
+    cluster=ClusterConfig(n_sub=10_000, pca_dim=256, reassign_every=2),
+    train=TrainConfig(batch_size=256, lr=0.05),
+)
 RECIPES: dict[str, MethodConfig] = {
     "rotnet_yfcc100m": _ROTNET,
     "rotnet_imagenet": _ROTNET,
-    "deepercluster_yfcc1m": MethodConfig(
-        cluster=ClusterConfig(n_sub=10_000, pca_dim=256, reassign_every=2),
-        train=TrainConfig(batch_size=256, lr=0.05),
-    ),
+    "deepercluster_yfcc1m": _ONE_LEVEL,
+    "deepcluster_yfcc1m": dataclasses.replace(_ONE_LEVEL, method="deepcluster"),
     "deepercluster_yfcc100m": MethodConfig(
         cluster=ClusterConfig(n_super=4, n_sub=80_000, pca_dim=4096, reassign_every=3, precision="float16"),
         train=TrainConfig(batch_size=3072, lr=0.1, head_placement="sharded"),

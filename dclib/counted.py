@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dclib.config import DataConfig, MethodConfig, Preset
+from dclib.methods import OUTLINES
 
 Kind = Literal["images", "clusters"]
 NAME = re.compile(r"(\w+?)_(?:on_(\d+)_images|in_(\d+)_clusters)")
@@ -70,7 +71,7 @@ def asked(preset: Preset) -> Iterator[Count]:
 def vary(preset: Preset, count: Count) -> MethodConfig:
     """The settings of one network."""
     config, where = preset.method(count.method), f"counts: {count.name}"
-    if config.init or config.images != "pool" or config.method in ("random", "supervised", "released"):
+    if config.init or config.images != "pool" or OUTLINES[config.method].learns_from != "pool":
         raise ValueError(f"{where} needs a method that learns from the pool and from no other network's weights")
     if count.kind == "images":
         if not config.train.epoch_images:

@@ -177,6 +177,29 @@ def all_reduce_sum(x: Tensor, team: Team | None = None) -> Tensor:
     return total
 
 
+def gather(values: Tensor, rows: Tensor, n: int) -> Tensor:
+    """Every rank's ``values`` (m, ...) for its ``rows`` (m,) of n in one tensor (n, ...); zeros for rows of nobody.
+
+    Gradients come back to the rank whose rows they are of, from all ranks.
+    """
+    whole: Tensor = _Gather.apply(values, rows, n)
+    return whole
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rows: Tensor, n: int) -> Tensor:
+        ctx.save_for_backward(rows)
+        whole = values.new_zeros((n, *values.shape[1:]))
+        whole[rows] = values
+        return all_reduce_sum(whole)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (rows,) = ctx.saved_tensors
+        return all_reduce_sum(gradients[0])[rows], None, None
+
+
 @_together
 def all_reduce_max(x: Tensor, team: Team | None = None) -> Tensor:
     """Largest ``x`` over processes (of a team), element by element, as a new tensor."""

@@ -29,7 +29,6 @@ from dclib.config import (
     DataConfig,
     FinetuneConfig,
     LowShotConfig,
-    Method,
     MethodConfig,
     ModelConfig,
     Preset,
@@ -39,6 +38,7 @@ from dclib.config import (
     VocConfig,
 )
 from dclib.counted import counted
+from dclib.methods import OUTLINES
 from dclib.reading import read_text
 
 T = TypeVar("T")
@@ -207,14 +207,15 @@ def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mappin
     where = f"methods.{name}"
     if METHOD_NAME.fullmatch(str(name)) is None:
         raise ValueError(f"a method's name becomes a file's: need letters, digits, '_', '.' and '-'; got {shown(name)}")
-    _check_keys(own, ["method", "recipe", *PLAIN, *SECTIONS], where)
+    _check_keys(own, ["method", "recipe", "task", *PLAIN, *SECTIONS], where)
     recipe = own.get("recipe", "")
     if recipe and recipe not in RECIPES:
         raise ValueError(f"{where}.recipe must be one of {', '.join(RECIPES)}; got {shown(recipe)}")
     base = RECIPES[recipe] if recipe else MethodConfig()
     task = own.get("method", base.method if recipe else name)
-    if task not in typing.get_args(Method):
-        raise ValueError(f"{where}: unknown method {shown(task)}; use one of {', '.join(typing.get_args(Method))}")
+    if not isinstance(task, str) or task not in OUTLINES:
+        raise ValueError(f"{where}: unknown method {shown(task)}; use one of {', '.join(OUTLINES)}")
+    own_settings: Any = build(OUTLINES[task].settings, own.get("task") or {}, f"{where}.task")
     sections = {}
     for section, cls in SECTIONS.items():
         values = own.get(section) or {}
@@ -222,7 +223,9 @@ def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mappin
         sections[section] = build(cls, {**shared[section], **values}, f"{where}.{section}", getattr(base, section))
     try:
         plain = {key: own[key] for key in PLAIN if own.get(key)}
-        return build(MethodConfig, {"method": task, **plain}, where, dataclasses.replace(base, **sections))
+        return build(
+            MethodConfig, {"method": task, "task": own_settings, **plain}, where, dataclasses.replace(base, **sections)
+        )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
@@ -252,6 +255,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{where} must be a list; got {shown(value)}")
         return tuple(_checked(item, typing.get_args(hint)[0], where) for item in value)
+    if hint is Any:
+        return value
     if hint is float and type(value) is int:
         return float(value)
     if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and type(value) is not hint:

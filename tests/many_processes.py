@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -32,6 +33,7 @@ from dclib.models.vgg import Trunk
 from dclib.train import pretrain as loop
 from dclib.train.placement import Placement
 from dclib.train.state import State
+from dclib.train.tasks.classes import Classes
 
 PROCESSES = (1, 2, 4, 8)
 PLACEMENTS = ("replicated", "sharded")
@@ -133,13 +135,12 @@ def gradients(folder: Path, placement: str) -> dict[str, object]:
     trunk = torch.randn(7, 5, generator=rng, dtype=torch.float64).requires_grad_()
     placed = Placement.of(TrainConfig(batch_size=20, head_placement=placement), 8)
     heads = Heads(5, 8, 3, rng, placed.held).double()
-    state = State(trunk, heads, None, placed, None)  # type: ignore[arg-type]
     rows = placed.places(plan.super_class[plan.batch(0)])
     result = joint_loss(
         heads, images[plan.index[rows]] @ trunk, plan.super_class[rows], plan.sub_class[rows], batch_size=20
     )
     (result.loss * world_size()).backward()
-    state.average_head_gradients()
+    Classes.average_gradients(SimpleNamespace(head=heads, placement=placed))  # type: ignore[arg-type]
     return {
         "rows": rows,
         "held": list(placed.held),
@@ -177,7 +178,10 @@ def double_heads(*arguments: object) -> Heads:
 
 def train(folder: Path, placement: str, **settings: object) -> State:
     pixels = decoded_pixels(open_images(next(p for p in folder.parents if (p / "pictures").is_dir()) / "pictures"))
-    with mock.patch("dclib.train.state.Trunk", DoubleTrunk), mock.patch("dclib.train.state.Heads", double_heads):
+    with (
+        mock.patch("dclib.train.state.Trunk", DoubleTrunk),
+        mock.patch("dclib.train.tasks.classes.Heads", double_heads),
+    ):
         config = pretraining_config(placement, **settings)
         return loop.pretrain(pixels, config, folder=folder, save_every=0.0, report=silent)
 
@@ -198,9 +202,9 @@ def ending(state: State) -> dict[str, object]:
     return {
         "losses": [row["loss"] for row in state.history if "loss" in row],
         "inertia": [row["inertia"] for row in state.history if "inertia" in row],
-        "labels": state.labels.clusters,
+        "labels": state.task.labels.clusters,
         "trunk": dict(state.trunk.state_dict()),
-        "rows": int(sum(p.numel() for p in state.heads.sub_parameters())),
+        "rows": int(sum(p.numel() for p in state.task.head.sub_parameters())),
     }
 
 

@@ -99,7 +99,7 @@ def test_counts_that_cannot_be_compared_are_refused_with_the_preset(change: dict
 
 def test_a_part_of_the_pool_is_nothing_for_a_method_that_learns_from_labelled_objects() -> None:
     for own in ({"method": "rotnet", "images": "objects"}, {"method": "supervised"}):
-        with pytest.raises(ValueError, match="no pool_images where labelled objects are learned from; got 10"):
+        with pytest.raises(ValueError, match="pool_images for a method that learns from the pool alone; got 10"):
             parse_preset("own", {"methods": {"own": {**own, "pool_images": 10}}})
     preset = parse_preset("own", {"methods": {"own": {"method": "rotnet", "pool_images": 10}}})
     assert preset.method("own").pool_images == 10
@@ -112,16 +112,16 @@ def test_images_are_drawn_once_and_fewer_are_part_of_more() -> None:
     pool = ImageSet("pool", tuple(f"{i:03}" for i in range(600)), Reader())  # type: ignore[arg-type]
     made = counted(asking())
     few, more, alike = (
-        list(images_of(made, name, pool, None).ids) for name in (NAMES[1], NAMES[2], "rotnet_on_300_images")
+        list(images_of(made.method(name), pool, None).ids) for name in (NAMES[1], NAMES[2], "rotnet_on_300_images")
     )
     assert (len(few), len(more)) == (150, 300)
     assert set(few) < set(more)
     assert alike == more == sorted(more)
-    assert list(images_of(made, NAMES[0], pool, None).ids) == list(pool.ids)
+    assert list(images_of(made.method(NAMES[0]), pool, None).ids) == list(pool.ids)
     # at random: not the first ones, and a quarter of them in each quarter, within five standard deviations
     assert abs(sum(int(image) < 300 for image in few) - 75) < 5 * np.sqrt(150 / 4)
-    with pytest.raises(ValueError, match="needs 300 images; pool has 200"):
-        images_of(made, NAMES[2], drawn_subset(pool, 200), None)
+    with pytest.raises(ValueError, match="asks for 300 images; pool has 200"):
+        images_of(made.method(NAMES[2]), drawn_subset(pool, 200), None)
 
 
 # what a page says

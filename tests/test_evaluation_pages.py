@@ -256,7 +256,7 @@ def test_two_recipes_differ_where_their_settings_do() -> None:
         "train.lr": ("0.05", "0.1"),
     }
     html = recipes.recipe_differences().html
-    assert html.count("<details>") == 10  # any two of five
+    assert html.count("<details>") == 15  # any two of six
 
 
 def test_the_best_of_what_was_tried_is_marked() -> None:

@@ -29,6 +29,7 @@ PRESETS = sorted((ROOT / "notebooks" / "presets").glob("*.yaml"))
 # a room imports its own modules and those of lower floors
 FLOORS = {
     "preemption": -1,  # whoever waits heeds signals
+    "methods": -1,  # which ways of pre-training there are
     **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness", "machine"), 0),
     "counted": 0.25,  # networks made of a preset's methods
     "presets": 0.5,  # settings from files, and the places of a project: sets are fetched to where a preset looks
@@ -46,6 +47,7 @@ TORCHLESS = (
     "config",
     "counted",
     "machine",
+    "methods",
     "paper",
     "planner",
     "pocket",

@@ -24,6 +24,7 @@ from dclib.data.pixels import Pixels, load_pixels
 from dclib.records import read_records, replacing, select, write_atomically
 from dclib.train import pretrain as loop
 from dclib.train.pretrain import pretrain
+from dclib.train.tasks import classes
 
 ROOT = Path(__file__).resolve().parent.parent
 AIMS = ("training", "k-means, level 2", "checkpoint writing", "evaluation")
@@ -120,7 +121,9 @@ def test_features_left_behind_a_checkpoint_are_removed_by_a_restart(pixels, tmp_
     assert len(list(tmp_path.glob("clustering-*"))) == 1
     seen = []
     monkeypatch.setattr(
-        loop, "plan_epoch", lambda *a, plan=loop.plan_epoch, **k: (seen.append(listing(tmp_path)), plan(*a, **k))[1]
+        classes,
+        "plan_epoch",
+        lambda *a, plan=classes.plan_epoch, **k: (seen.append(listing(tmp_path)), plan(*a, **k))[1],
     )
     pretrain(pixels, config, folder=tmp_path, report=silent)
     assert seen[0] == ["checkpoint.pt"]  # at once, not at the end

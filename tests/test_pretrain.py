@@ -41,6 +41,8 @@ from dclib.train import start
 from dclib.train.checkpoints import Saver
 from dclib.train.pretrain import pretrain
 from dclib.train.state import State
+from dclib.train.tasks import classes
+from dclib.train.tasks.classes import Classes
 
 N = 64  # pictures
 NEVER = 1e9  # seconds between checkpoints inside an epoch
@@ -104,7 +106,7 @@ def assert_identical(actual: object, expected: object, where: str = "") -> None:
 
 
 def weights(state: State) -> dict[str, torch.Tensor]:
-    return {**state.trunk.state_dict(), **{f"heads.{k}": v for k, v in state.heads.state_dict().items()}}
+    return {**state.trunk.state_dict(), **{f"heads.{k}": v for k, v in state.task.head.state_dict().items()}}
 
 
 def saved_state(folder: Path) -> dict[str, object]:
@@ -128,7 +130,8 @@ def saved_state(folder: Path) -> dict[str, object]:
 )
 def test_interrupted_run_ends_with_the_same_bits(pixels, full_run, tmp_path, monkeypatch, stop, count, save_every):
     with monkeypatch.context() as patch:
-        patch.setattr(loop, stop, interrupt_at(count, getattr(loop, stop)))
+        where = loop if hasattr(loop, stop) else classes
+        patch.setattr(where, stop, interrupt_at(count, getattr(where, stop)))
         with pytest.raises(Interruption):
             pretrain(pixels, FULL, folder=tmp_path, save_every=save_every, report=silent)
     resumed = pretrain(pixels, FULL, folder=tmp_path, save_every=save_every, report=silent)
@@ -213,7 +216,14 @@ def test_process_killed_outright_resumes_with_the_same_bits(pixels, pictures, fu
     here = Path(__file__).resolve().parent
     paths = os.pathsep.join([str(Path(loop.__file__).resolve().parents[2]), str(here)])
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(pictures), str(tmp_path), start.code_hash(*start.ROOMS)],
+        [
+            sys.executable,
+            "-c",
+            CHILD,
+            str(pictures),
+            str(tmp_path),
+            start.code_hash(*start.ROOMS, *start.own_rooms(FULL)),
+        ],
         env={**os.environ, "PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         text=True,
@@ -232,8 +242,9 @@ def test_process_killed_outright_resumes_with_the_same_bits(pixels, pictures, fu
 def test_finished_run_returns_at_once(pixels, full_run, tmp_path, monkeypatch):
     pretrain(pixels, FULL, folder=tmp_path, report=silent)
     before = (tmp_path / "checkpoint.pt").stat()
-    for call in ("train_step", "cluster_images", "plan_epoch"):
-        monkeypatch.setattr(loop, call, interrupt_at(0, silent))
+    monkeypatch.setattr(loop, "train_step", interrupt_at(0, silent))
+    for call in ("cluster_images", "plan_epoch"):
+        monkeypatch.setattr(classes, call, interrupt_at(0, silent))
     lines: list[str] = []
     again = pretrain(pixels, FULL, folder=tmp_path, report=lines.append)
     after = (tmp_path / "checkpoint.pt").stat()
@@ -267,7 +278,7 @@ def test_seed_decides_the_result(pixels, full_run, tmp_path):
     for name, tensor in full_run["trunk"].items():
         if name.endswith("weight"):
             assert not torch.equal(other.trunk.state_dict()[name], tensor), name
-    assert not torch.equal(other.labels.sub_class, full_run["labels"]["sub_class"])
+    assert not torch.equal(other.task.labels.sub_class, full_run["task"]["sub_class"])
 
 
 @pytest.mark.parametrize("method", LEARNED_BY_ITSELF)
@@ -297,7 +308,7 @@ def test_initial_weights_are_the_start_and_stay_as_they_are(pixels, tmp_path, mo
     initial = Trunk(TINY_MODEL, generator(99))
     initial.features[1].running_mean += 0.25  # batch norm's statistics belong to the weights
     before = {name: tensor.clone() for name, tensor in initial.state_dict().items()}
-    monkeypatch.setattr(loop, "plan_epoch", interrupt_at(0, silent))
+    monkeypatch.setattr(classes, "plan_epoch", interrupt_at(0, silent))
     with pytest.raises(Interruption):
         pretrain(pixels, method_config("rotnet"), folder=tmp_path, initial=initial, report=silent)
     assert_identical(saved_state(tmp_path)["trunk"], before)
@@ -358,7 +369,7 @@ def test_recorded_loss_and_accuracies_are_means_over_the_images_shown(pixels, tm
 
     def record(state, batch, plan, number, config):
         values = step(state, batch, plan, number, config)
-        shown.append([float(v) for v in values] + [len(batch)])
+        shown.append([float(v) for v in values] + [len(batch[0])])
         return values
 
     monkeypatch.setattr(loop, "train_step", record)
@@ -387,19 +398,20 @@ def test_recorded_loss_and_accuracies_are_means_over_the_images_shown(pixels, tm
         (100, 1, 0.29, list(range(29))),  # and 0.29 * 100 a little below 29
     ],
 )
-def test_clustering_is_due_at_the_epochs_of_the_rule(epochs, every, until, expected):
+def test_clustering_is_due_at_the_epochs_of_the_rule(pixels, epochs, every, until, expected):
     config = method_config(
         "deepercluster", cluster={"reassign_every": every, "reassign_until": until}, train={"epochs": epochs}
     )
+    task = Classes(config, pixels, 0, torch.device("cpu"))
     state, due = SimpleNamespace(epoch=0, step=0, clustered_at=-1), []
     for state.epoch in range(epochs):
         state.step = 1
-        assert not loop.reassignment_is_due(state, config)  # never inside an epoch
+        assert not task.is_due(state)  # never inside an epoch
         state.step = 0
-        if loop.reassignment_is_due(state, config):
+        if task.is_due(state):
             due.append(state.epoch)
             state.clustered_at = state.epoch
-            assert not loop.reassignment_is_due(state, config)  # nor twice
+            assert not task.is_due(state)  # nor twice
     assert due == expected
 
 
@@ -418,10 +430,10 @@ def test_run_clusters_at_the_epochs_of_the_rule(pixels, tmp_path, every, until, 
 @pytest.mark.parametrize("n_super", [1, 2])
 def test_clustering_renews_the_heads_whose_classes_change(pixels, tmp_path, monkeypatch, n_super):
     """Sub-class heads and their momentum always; those of the super-class if there are several super-clusters."""
-    reassign, looks = loop.reassign, []
+    renew, looks = Classes.renew, []
 
     def look(state: State) -> dict[str, object]:
-        heads = {name: tensor.clone() for name, tensor in state.heads.state_dict().items()}
+        heads = {name: tensor.clone() for name, tensor in state.task.head.state_dict().items()}
         momentum = {
             part: {i: s["momentum_buffer"].clone() for i, s in optimiser.state_dict()["state"].items()}
             for part, optimiser in state.optimisers.items()
@@ -431,12 +443,12 @@ def test_clustering_renews_the_heads_whose_classes_change(pixels, tmp_path, monk
     def weights_of_trunk(state: State):
         return state.trunk.state_dict().items()
 
-    def watched(state, *rest):
+    def watched(task, state, *rest):
         before = look(state)
-        reassign(state, *rest)
+        renew(task, state, *rest)
         looks.append((before, look(state)))
 
-    monkeypatch.setattr(loop, "reassign", watched)
+    monkeypatch.setattr(Classes, "renew", watched)
     config = method_config("deepercluster", cluster={"n_super": n_super})
     pretrain(pixels, config, folder=tmp_path, report=silent)
     before, after = looks[1]
@@ -463,13 +475,13 @@ def test_clustering_renews_the_heads_whose_classes_change(pixels, tmp_path, monk
 
 
 def test_each_batch_shows_every_super_class_equally(pixels, tmp_path, monkeypatch):
-    shares, turn = [], loop.quarter_turn
+    shares, turn = [], classes.quarter_turn
 
     def count(batch, turns):
         shares.append(torch.bincount(turns, minlength=4).tolist())
         return turn(batch, turns)
 
-    monkeypatch.setattr(loop, "quarter_turn", count)
+    monkeypatch.setattr(classes, "quarter_turn", count)
     pretrain(pixels, method_config("rotnet", train={"epochs": 1}), folder=tmp_path, report=silent)
     assert shares == [[4, 4, 4, 4]] * 3
 
@@ -542,7 +554,7 @@ def test_learning_rate_follows_the_schedule(pixels, tmp_path, monkeypatch, decay
 def test_loss_that_is_not_finite_stops_the_run_with_its_step(
     pixels, full_run, tmp_path, monkeypatch, bad, save_every, saved_step
 ):
-    joint_loss, calls = loop.joint_loss, [0]
+    joint_loss, calls = classes.joint_loss, [0]
 
     def spoiled(*arguments, **options):
         calls[0] += 1
@@ -550,7 +562,7 @@ def test_loss_that_is_not_finite_stops_the_run_with_its_step(
         return replace(result, loss=result.loss * bad) if calls[0] == 5 else result
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "joint_loss", spoiled)
+        patch.setattr(classes, "joint_loss", spoiled)
         with pytest.raises(FloatingPointError, match=f"{bad} at step 2 of epoch 2.*lr"):
             pretrain(pixels, FULL, folder=tmp_path, save_every=save_every, report=silent)
     saved = saved_state(tmp_path)
@@ -603,7 +615,7 @@ def test_too_few_readable_images_are_refused_before_training(tmp_path, monkeypat
     """150 names and 149 pictures for 150 clusters: what counts is what can be read."""
     folder = write_pictures(tmp_path / "pictures", 150)
     (folder / "disc" / "001.png").write_bytes(b"no picture")
-    monkeypatch.setattr(loop, "cluster_images", interrupt_at(0, silent))
+    monkeypatch.setattr(classes, "cluster_images", interrupt_at(0, silent))
     config = method_config("deepcluster", cluster={"n_sub": 150})
     with pytest.raises(ValueError, match="150 clusters for 149 images"):
         pretrain(open_images(folder), config, folder=tmp_path / "run", report=silent)

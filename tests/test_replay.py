@@ -19,7 +19,6 @@ from dclib.cluster import pseudo_labels
 from dclib.config import Preset
 from dclib.data import pixels
 from dclib.data.layouts import open_images
-from dclib.data.pixels import load_pixels
 from dclib.pocket.outline import PoolDrawer
 from dclib.pocket.pool_set import plan_pool
 from dclib.presets import load_preset
@@ -37,7 +36,8 @@ from dclib.train.replay import (
     trained_networks,
 )
 from dclib.train.replay import replay as take_again
-from dclib.train.runs import Data, prepare_data, pretrain_method
+from dclib.train.runs import Data, prepare_data, pretrain_method, task_pixels
+from dclib.train.tasks import classes
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 PUBLISHED = sorted(path.parent.parent for path in RESULTS.glob("*/records/pretrain"))
@@ -106,12 +106,12 @@ def test_a_part_of_a_large_set_is_spread_over_it(project: Path, monkeypatch: pyt
     """Every class of a set that is sorted by classes is in it, and an epoch is as long as that of all images."""
     seen = []
 
-    def load(part, *arguments, **options):
+    def load(config, part, *arguments, **options):
         seen.append(part)
-        return load_pixels(part, *arguments, **options)
+        return task_pixels(config, part, *arguments, **options)
 
     monkeypatch.setattr(replay, "IMAGES", 8)
-    monkeypatch.setattr(replay, "load_pixels", load)
+    monkeypatch.setattr(replay, "task_pixels", load)
     preset = load_preset("tiny")
     steps = first_steps(preset, "supervised", 0, prepare_data(preset))
     assert (seen[0].labels.tolist(), len(steps.losses)) == ([0, 0, 1, 1, 2, 2, 3, 3], 4)
@@ -148,7 +148,7 @@ def test_a_change_of_numbers_is_seen(part: str, project: Path, monkeypatch: pyte
     data = prepare_data(preset)
     then = first_steps(preset, "two_levels", 0, data)
     draw, joint, set_rate, group, decode = (
-        pixels.draw_crops, pretrain.joint_loss, pretrain.set_learning_rate, pseudo_labels.kmeans, replay.load_pixels
+        pixels.draw_crops, classes.joint_loss, pretrain.set_learning_rate, pseudo_labels.kmeans, replay.task_pixels
     )  # fmt: skip
 
     def louder(*arguments, **options):
@@ -161,14 +161,14 @@ def test_a_change_of_numbers_is_seen(part: str, project: Path, monkeypatch: pyte
 
     broken = {
         "crops": (pixels, "draw_crops", lambda h, w, area, rng: draw(h, w, 0.9 * area, rng)),
-        "loss": (pretrain, "joint_loss", louder),
+        "loss": (classes, "joint_loss", louder),
         "learning rate": (
             pretrain,
             "set_learning_rate",
             lambda state, config, progress: set_rate(state, replace(config, lr=1.01 * config.lr), progress),
         ),
         "clustering": (pseudo_labels, "kmeans", lambda *p, n_iter, **o: group(*p, n_iter=n_iter - 1, **o)),
-        "pictures": (replay, "load_pixels", darker),
+        "pictures": (replay, "task_pixels", darker),
     }
     assert difference(then, first_steps(preset, "two_levels", 0, data, clusters=then.clusters)) == ""
     monkeypatch.setattr(*broken[part])
@@ -213,11 +213,12 @@ def test_what_cannot_be_recorded_or_replayed_is_refused(
     assert "deepcluster-s0, rotnet-s0, supervised-s0, two_levels-s0 are not: run replay --record" in refused()
     assert "deepcluster-s0: the preset tiny now has another train.lr;" in refused("--record", "--set", "train.lr=0.1")
     with monkeypatch.context() as patch:
-        patch.setattr(replay, "code_hash", lambda *_: "another")
+        patch.setattr(replay, "pretrain_code", lambda *_: "another")
         assert "was trained by code" in refused("--record")
     record(load_preset("tiny"), project, silent)
     content = json.loads((project / "replay.json").read_text())
-    (project / "replay.json").write_text(json.dumps({**content, "made": {**content["made"], "code": "another"}}))
+    networks = {name: {**row, "trained_by": "another"} for name, row in content["networks"].items()}
+    (project / "replay.json").write_text(json.dumps({**content, "networks": networks}))
     assert "are not: run replay --record" in refused()
 
 

@@ -235,7 +235,7 @@ def test_clusters_are_pictured_by_members(done, world):
     )
     for method in ("deepcluster", "deepercluster_hierarchy"):
         checkpoint = next((done / "tiny" / "runs").glob(f"{method}-s0-*/checkpoint.pt"))
-        labels = torch.load(checkpoint, weights_only=True)["state"]["labels"]
+        labels = torch.load(checkpoint, weights_only=True)["state"]["task"]
         n_sub = 4 if method == "deepcluster" else 2
         cluster_of = dict(zip(pool.ids, (labels["super_cluster"] * n_sub + labels["sub_class"]).tolist(), strict=True))
         sizes = np.bincount(list(cluster_of.values()))

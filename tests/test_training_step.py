@@ -42,8 +42,9 @@ from dclib.train import features, placement
 from dclib.train import pretrain as loop
 from dclib.train.features import extract_features, feature_batches
 from dclib.train.placement import Placement
-from dclib.train.pretrain import add_gradients, plan_next_epoch, pretrain, train_step
+from dclib.train.pretrain import pretrain, train_step
 from dclib.train.state import State
+from dclib.train.tasks import classes
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 32
@@ -65,9 +66,9 @@ def begin(pixels: Pixels, config: MethodConfig) -> tuple[State, EpochPlan]:
     """A state with random labels, and its first epoch."""
     state = State.begin(config, pixels, 0, torch.device("cpu"), None)
     draws = torch.Generator().manual_seed(7)
-    state.labels.super_cluster.copy_(torch.arange(64) % 2)
-    state.labels.sub_class.copy_(torch.randint(6, (64,), generator=draws))
-    return state, plan_next_epoch(state, config, 64, 0)
+    state.task.labels.super_cluster.copy_(torch.arange(64) % 2)
+    state.task.labels.sub_class.copy_(torch.randint(6, (64,), generator=draws))
+    return state, state.task.plan_epoch(0)
 
 
 def batch_of(pixels: Pixels, plan: EpochPlan, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,16 +83,16 @@ def take_steps(pixels: Pixels, config: MethodConfig, steps: int = 3) -> tuple[St
     )
 
 
-def _of(pixels: Pixels, plan: EpochPlan, step: int) -> tuple[torch.Tensor, EpochPlan, torch.Tensor]:
+def _of(pixels: Pixels, plan: EpochPlan, step: int) -> tuple[list[torch.Tensor], EpochPlan, torch.Tensor]:
     images, rows = batch_of(pixels, plan, step)
-    return images, plan, rows
+    return [images], plan, rows
 
 
 def plain_loss(state: State, images: torch.Tensor, plan: EpochPlan, rows: torch.Tensor) -> torch.Tensor:
     """Both cross-entropies of some images, each head's members looked for by their label."""
     turned = quarter_turn(images, plan.turn[rows]).contiguous(memory_format=torch.channels_last)
     seen = F.relu(state.trunk(turned))
-    super_class, sub_class, heads = plan.super_class[rows], plan.sub_class[rows], state.heads
+    super_class, sub_class, heads = plan.super_class[rows], plan.sub_class[rows], state.task.head
     scores = F.linear(seen, heads.super_weight, heads.super_bias)
     loss = F.cross_entropy(scores, super_class, reduction="sum") / BATCH
     for s in range(heads.n_super_classes):
@@ -104,8 +105,8 @@ def plain_loss(state: State, images: torch.Tensor, plan: EpochPlan, rows: torch.
 def plain_steps(pixels: Pixels, config: MethodConfig, parts: int = 1, steps: int = 3) -> tuple[State, list[float]]:
     """The steps without a fused kernel or autocast; sub-class heads learn S times as fast."""
     state, plan = begin(pixels, config)
-    own = [*state.trunk.parameters(), *state.heads.parameters()]
-    faster = {id(p): float(state.heads.n_super_classes) for p in state.heads.sub_parameters()}
+    own = [*state.trunk.parameters(), *state.task.head.parameters()]
+    faster = {id(p): float(state.task.head.n_super_classes) for p in state.task.head.sub_parameters()}
     train = config.train
     plain = torch.optim.SGD(own, train.lr, train.momentum, weight_decay=train.weight_decay, foreach=False, fused=False)
     state.trunk.train()
@@ -127,7 +128,7 @@ def plain_steps(pixels: Pixels, config: MethodConfig, parts: int = 1, steps: int
 
 
 def weights(state: State) -> dict[str, torch.Tensor]:
-    return {**state.trunk.state_dict(), **state.heads.state_dict()}
+    return {**state.trunk.state_dict(), **state.task.head.state_dict()}
 
 
 # --- float32
@@ -152,13 +153,15 @@ def test_parts_have_the_gradient_of_the_whole_but_for_batch_norm(pixels, monkeyp
         state, plan = begin(pixels, config)
         state.trunk.eval()
         monkeypatch.setattr(state.trunk, "train", lambda: None)
-        with patch.object(loop, "add_gradients", wraps=add_gradients) as calls:
+        with patch.object(state.task, "add_gradients", wraps=state.task.add_gradients) as calls:
             train_step(state, *_of(pixels, plan, 0), config.train)
         taken = [call.args[3] for call in calls.call_args_list]
         shares = [torch.bincount(plan.super_class[rows], minlength=8).tolist() for rows in taken]
         assert shares == [[BATCH // parts // 8] * 8] * parts
         assert sorted(torch.cat(taken).tolist()) == list(range(BATCH))
-        found[parts] = {name: p.grad for name, p in [*state.trunk.named_parameters(), *state.heads.named_parameters()]}
+        found[parts] = {
+            name: p.grad for name, p in [*state.trunk.named_parameters(), *state.task.head.named_parameters()]
+        }
     for name, gradient in found[1].items():
         # float32 sums of a few thousand numbers in another order
         torch.testing.assert_close(found[4][name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()))
@@ -182,7 +185,7 @@ def gradients(pixels: Pixels, config: MethodConfig, *, rounded: bool = False) ->
     for p in state.trunk.parameters() if rounded else []:
         p.data = p.data.bfloat16().float()
     train_step(state, *_of(pixels, plan, 0), config.train)
-    parts = {"convolutions": state.trunk.features, "fully connected": state.trunk.classifier, "heads": state.heads}
+    parts = {"convolutions": state.trunk.features, "fully connected": state.trunk.classifier, "heads": state.task.head}
     return {name: torch.cat([p.grad.flatten() for p in part.parameters()]) for name, part in parts.items()}
 
 
@@ -300,7 +303,7 @@ def test_a_run_goes_on_in_its_precision(pixels, tmp_path, monkeypatch):
         asked.append(precision)
         return products_in(precision, device)
 
-    for module in (loop, features):
+    for module in (classes, features):
         monkeypatch.setattr(module, "products_in", noted)
     whole = pretrain(pixels, LOW, folder=tmp_path / "whole", report=silent)
     with monkeypatch.context() as broken:
@@ -404,9 +407,9 @@ class Waits(TorchDispatchMode):
 
 @contextmanager
 def watched(state: State, monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
-    modules = [*state.trunk.state_dict().values(), *state.trunk.buffers(), *state.heads.parameters()]
+    modules = [*state.trunk.state_dict().values(), *state.trunk.buffers(), *state.task.head.parameters()]
     waits = Waits([x.detach() for x in modules])
-    for module in ("dclib.train.pretrain.send", "dclib.models.heads.send"):
+    for module in ("dclib.train.tasks.classes.send", "dclib.models.heads.send"):
         monkeypatch.setattr(module, waits.send)
     with waits:
         yield waits
@@ -436,7 +439,7 @@ def test_the_watch_sees_what_waits(pixels, monkeypatch):
 @pytest.mark.parametrize("config", [CONFIG, LOW], ids=["float32", "bfloat16"])
 def test_a_step_never_waits_for_a_gpu(pixels, config):
     state = State.begin(config, pixels, 0, torch.device("cuda"), None)
-    plan = plan_next_epoch(state, config, 64, 0)
+    plan = state.task.plan_epoch(0)
     train_step(state, *_of(pixels, plan, 0), config.train)  # what is set up once may wait
     torch.cuda.set_sync_debug_mode("error")
     try:

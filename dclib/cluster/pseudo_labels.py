@@ -15,7 +15,7 @@ from dclib.cluster.nearest import SEARCHES
 from dclib.cluster.stored_rows import Rows, StoredRows, some_rows
 from dclib.cluster.whitening import BLOCK_ROWS, fit_pca_whitening, l2_normalise, usable_pca_dim
 from dclib.config import ClusterConfig
-from dclib.distributed import all_reduce_sum, end_team, make_team, shard, wait_for_all, world_size
+from dclib.distributed import all_reduce_sum, end_team, gather, make_team, shard, wait_for_all, world_size
 
 BACKENDS = tuple(sorted(SEARCHES))
 
@@ -120,7 +120,7 @@ def _first_level(points: Rows, config: ClusterConfig, generator: torch.Generator
     top = kmeans(
         some_rows(points, mine), config.n_super, generator=generator, n_iter=config.n_iter, backend=config.backend
     )
-    return _gather(top.assignments, torch.arange(mine.start, mine.stop), n)
+    return gather(top.assignments.cpu(), torch.arange(mine.start, mine.stop), n)
 
 
 def _second_level(
@@ -183,10 +183,3 @@ def spread(sizes: Sequence[int], n_ranks: int) -> list[tuple[int, ...]]:
         teams[c] = tuple(range(first, first + count))
         first += count
     return teams
-
-
-def _gather(values: Tensor, rows: Tensor, n: int) -> Tensor:
-    """Every rank's ``values`` for its ``rows`` as one vector (n,) on the CPU."""
-    whole = torch.zeros(n, dtype=torch.int64)
-    whole[rows] = values.cpu()
-    return all_reduce_sum(whole)

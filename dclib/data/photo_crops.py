@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from dclib.data.decoding import open_encoded, to_rgb
-from dclib.data.transforms import Crop, crop_image, crop_quickly, draw_crop
+from dclib.data.transforms import Area, Crop, crop_image, crop_quickly, draw_crop
 
 REDUCTIONS = (8, 4, 2)  # at which JPEG decodes 1/64, 1/16 and 1/4 of the pixels
 
 
-def crop_photo(content: bytes, crop_area: float, size: int, generator: torch.Generator) -> Tensor:
+def crop_photo(content: bytes, crop_area: Area, size: int, generator: torch.Generator) -> Tensor:
     """A random resized crop of the image in a file's bytes, perhaps mirrored: (3, size, size) uint8.
 
     The box is drawn for the whole image, whatever it is decoded at: a JPEG at the smallest scale where the box still

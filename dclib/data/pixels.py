@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from dclib.data.decoding import decode_rgb
 from dclib.data.images import ImageSet, UnreadableImageError, name_some
 from dclib.data.photo_crops import crop_photo
 from dclib.data.streaming import Job, Stream, Unreadable, decode_batches
-from dclib.data.transforms import crop_batch, draw_crops, resize_and_centre, to_tensor
+from dclib.data.transforms import Area, crop_batch, draw_crops, resize_and_centre, to_tensor
 from dclib.data.unreadable import refuse_too_many
 from dclib.machine import count_cores
 from dclib.randomness import generator
@@ -87,6 +87,12 @@ class Pixels:
         kept squares or from the whole images."""
         return config_hash(self.data_hash, self.size, self.resize, self.decoded is None)
 
+    def of_size(self, size: int) -> Pixels:
+        """The same images in batches of another size, at most ``resize``."""
+        if size > self.resize:
+            raise ValueError(f"need views of at most data.resize = {self.resize} pixels; got {size}")
+        return self if size == self.size else replace(self, size=size)
+
     def centre_batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
         """The clustering pass: images ``start`` to ``stop``, by default all, once and in order, centre-cropped.
 
@@ -107,7 +113,7 @@ class Pixels:
     def crop_batches(
         self,
         batches: Sequence[Tensor],
-        crop_area: float,
+        crop_area: Area,
         seeds: Sequence[int],
         places: Sequence[Tensor] | None = None,
     ) -> Iterator[Tensor]:
@@ -117,7 +123,7 @@ class Pixels:
 
         Args:
             batches: Row numbers (b,) of each batch.
-            crop_area: Smallest share of an image's area that is kept.
+            crop_area: Smallest share of an image's area that is kept, or smallest and largest.
             seeds: One per batch: a batch depends on its own seed alone, so a run can start anywhere.
             places: For each batch the positions in it that are wanted here, by default all. Each is cropped as it
                 is in the whole batch, so that several processes may share one; an empty one gives (0, 3, size, size).
@@ -134,6 +140,17 @@ class Pixels:
             crops = draw_crops(sides, sides, crop_area, generator(seed))  # of the whole batch: one draw gives them all
             empty = torch.empty(0, 3, self.size, self.size)
             yield crop_batch(self.decoded[batch[chosen]], crops.at(chosen), self.size) if len(chosen) else empty
+
+    def square_batches(self, batches: Sequence[Tensor], places: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The wanted places of batches of rows whole, as squares of ``resize``: (b, 3, resize, resize) uint8."""
+        shared = zip(batches, places, strict=True)
+        if self.decoded is None:
+            cut = partial(_cut_centre, resize=self.resize, size=self.resize)
+            jobs = (Job(batch[chosen].numpy(), chosen.numpy(), 0) for batch, chosen in shared)
+            yield from self.of_size(self.resize)._stream(cut, jobs)
+            return
+        for batch, chosen in shared:
+            yield self.decoded[batch[chosen]]
 
     def _stream(self, cut: Callable[..., Tensor], jobs: Iterable[Job]) -> Iterator[Tensor]:
         stream = Stream(self.images, cut, self.size, replace=self.replaced is not None)
@@ -270,7 +287,7 @@ def _cut_centre(content: bytes, seed: int, place: int, *, resize: int, size: int
     return _centre(kept, size)  # in two steps, as decoded pixels are cut
 
 
-def _cut_crop(content: bytes, seed: int, place: int, *, crop_area: float, size: int) -> Tensor:
+def _cut_crop(content: bytes, seed: int, place: int, *, crop_area: Area, size: int) -> Tensor:
     return crop_photo(content, crop_area, size, generator(seed, place))
 
 

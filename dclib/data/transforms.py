@@ -18,6 +18,7 @@ from torch import Tensor
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # width over height of a random crop
 LONGEST = 50  # times the short side, above which an image is not resized whole
+Area = float | tuple[float, float]  # smallest share of an image that a crop keeps, or smallest and largest
 CROP_TRIES = 10  # draws before falling back to the largest central crop
 
 
@@ -47,15 +48,20 @@ class Crop:
     flip: bool
 
 
-def draw_crop(height: int, width: int, smallest_area: float, generator: torch.Generator) -> Crop:
+def bounds(area: Area) -> tuple[float, float]:
+    """Smallest and largest share of an image that a crop keeps."""
+    return area if isinstance(area, tuple) else (area, 1.0)
+
+
+def draw_crop(height: int, width: int, area: Area, generator: torch.Generator) -> Crop:
     """As :func:`draw_crops` for one image, from the same random numbers, and in a fifth of the time."""
     draws = torch.rand(4, CROP_TRIES, generator=generator, dtype=torch.float64).tolist()
     flip = float(torch.rand(1, generator=generator)) < 0.5
-    low, high = map(math.log, ASPECT_RATIOS)
+    (least, most), (low, high) = bounds(area), map(math.log, ASPECT_RATIOS)
     for area_draw, ratio_draw, top_draw, left_draw in zip(*draws, strict=True):
-        area = height * width * (smallest_area + (1 - smallest_area) * area_draw)
+        kept = height * width * (least + (most - least) * area_draw)
         ratio = math.exp(low + (high - low) * ratio_draw)
-        crop_w, crop_h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        crop_w, crop_h = round(math.sqrt(kept * ratio)), round(math.sqrt(kept / ratio))
         if 1 <= crop_w <= width and 1 <= crop_h <= height:
             top, left = top_draw * (height - crop_h + 1), left_draw * (width - crop_w + 1)
             return Crop(int(top), int(left), crop_h, crop_w, flip)
@@ -63,20 +69,22 @@ def draw_crop(height: int, width: int, smallest_area: float, generator: torch.Ge
     return Crop((height - crop_h) // 2, (width - crop_w) // 2, crop_h, crop_w, flip)
 
 
-def draw_crops(heights: Tensor, widths: Tensor, smallest_area: float, generator: torch.Generator) -> Crops:
+def draw_crops(heights: Tensor, widths: Tensor, area: Area, generator: torch.Generator) -> Crops:
     """Random resized crops and flips for images of the given sizes (b,), as torchvision draws them.
 
-    The area is uniform in [``smallest_area``, 1] of the image, the aspect ratio log-uniform in [3/4, 4/3]; a box
-    that does not fit is drawn again up to ten times, and then replaced by the largest central one within the
-    ratios. Flips have probability one half. Sizes are rounded to whole pixels as torchvision does.
+    The share of the image is uniform within ``area`` (up to 1 where one number is given), the aspect ratio
+    log-uniform in [3/4, 4/3]; a box that does not fit is drawn again up to ten times, and then replaced by the
+    largest central one within the ratios. Flips have probability one half. Sizes are rounded to whole pixels as
+    torchvision does.
     """
     b = len(heights)
     uniform = torch.rand(4, CROP_TRIES, b, generator=generator, dtype=torch.float64)
     h, w = heights.double(), widths.double()
-    area = h * w * (smallest_area + (1 - smallest_area) * uniform[0])
+    least, most = bounds(area)
+    kept = h * w * (least + (most - least) * uniform[0])
     low, high = math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1])
     ratio = torch.exp(low + (high - low) * uniform[1])
-    crop_w, crop_h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    crop_w, crop_h = (kept * ratio).sqrt().round(), (kept / ratio).sqrt().round()
     fits = (crop_w >= 1) & (crop_w <= w) & (crop_h >= 1) & (crop_h <= h)
     first = fits.to(torch.uint8).argmax(dim=0, keepdim=True)  # first try that fits, 0 if none does
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init  # no draw from the global generator
 
@@ -28,7 +29,8 @@ class Trunk(nn.Module):
     """Images to features: stem, 13 convolutions, two fully connected layers.
 
     ``forward`` maps (b, 3, h, w) in [0, 1], h = w = ``config.image_size``, to (b, feature_dim): the output of the
-    second fully connected layer *before* any non-linearity, which is what is clustered. At 224 pixels and width 1
+    second fully connected layer *before* any non-linearity, which is what is clustered. Of images of another size the
+    last map is averaged, or repeated, to the one that the fully connected layers know. At 224 pixels and width 1
     the maps are 226, 113, 56, 28, 14 and, after the last pool, 7 pixels wide, or 224, 112, ... on DeepCluster-v1's
     grid. The first convolution is 5x5 where Sobel is folded into it, else 3x3 as all others. There is one dropout,
     between the fully connected layers. Module names and indices are those of the released weights (``features.0`` ...
@@ -43,8 +45,8 @@ class Trunk(nn.Module):
         self.stem = Stem(config.stem, config.grid)
         first_kernel = 5 if config.stem == "folded" else 3
         self.features = nn.Sequential(*_convolutions(self.stem.out_channels, config.width, first_kernel))
-        side = (config.image_size + config.grid - 224) // 2**5
-        flat = scaled_channels(512, config.width) * side * side
+        self.side = (config.image_size + config.grid - 224) // 2**5
+        flat = scaled_channels(512, config.width) * self.side**2
         self.classifier = nn.Sequential(
             skip_init(nn.Linear, flat, config.hidden_dim),
             nn.ReLU(inplace=True),
@@ -55,6 +57,8 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         maps: Tensor = self.features(self.stem(images))
+        if maps.shape[-1] != self.side:  # a view of another size, at least 32 pixels
+            maps = F.adaptive_avg_pool2d(maps, self.side)
         features: Tensor = self.classifier(maps.flatten(1))
         return features
 

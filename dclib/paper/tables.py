@@ -11,20 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from dclib.methods import OUTLINES
+
 Half = Literal["objects", "scenes"]
 HALVES: tuple[Half, ...] = ("objects", "scenes")
 N_LAYERS = 13  # convolutional layers of VGG-16
 LAYERS = tuple(f"conv{i}" for i in range(1, N_LAYERS + 1))
 
 DATASETS: Mapping[Half, str] = {"objects": "ImageNet", "scenes": "Places205"}  # the two halves of Table 1
-NAMES = {
-    "supervised": "Supervised",
-    "rotnet": "RotNet",
-    "deepcluster": "DeepCluster",
-    "deepercluster": "DeeperCluster",
-    "random": "Random",
-    "released": "Released weights",
-}  # our names of methods, and the supplement's
+NAMES = {method: outline.title for method, outline in OUTLINES.items()}  # our names of methods, and the supplement's
 
 Curve = tuple[float, ...]  # one accuracy per layer, conv1 to conv13, %
 
@@ -111,8 +106,8 @@ def table1(dataset: Half) -> dict[str, Curve]:
 
 def task_of(method: str) -> str:
     """The published method of which this is a variant: ``deepercluster_hierarchy`` -> ``deepercluster``."""
-    base = method.split("_", 1)[0]
-    return base if base in NAMES else method
+    fitting = [name for name in NAMES if f"{method}_".startswith(f"{name}_")]
+    return max(fitting, key=len, default=method)
 
 
 def published_numbers() -> list[PublishedNumber]:

@@ -16,8 +16,8 @@ from dclib.paper import TABLE2_METHODS, TABLE4_METHODS
 from dclib.planner.hardware import Hardware
 from dclib.planner.network import FLOAT
 from dclib.planner.passes import FEATURE_BATCH, Pass
-from dclib.planner.phases import UPDATE_PASSES, evaluation_phase, phases_of
-from dclib.planner.plan import workload
+from dclib.planner.phases import UPDATE_PASSES, evaluation_phase, input_seconds, phases_of
+from dclib.planner.plan import of_objects, workload
 from dclib.planner.workload import Workload
 
 POCKET = {
@@ -110,6 +110,25 @@ def stage_seconds(
     }
 
 
+def table_seconds(preset: Preset, method: str, table: int, hardware: Hardware, counts: Mapping[str, int]) -> float:
+    """Seconds in which one process tests a trained network for one of the supplement's Tables 1 to 4."""
+    book = _Book(preset, hardware, _sizes(preset, counts), [method])
+    tests: dict[int, Callable[[], float]] = {
+        1: partial(book.probes, method),
+        2: book.finetuning,
+        3: book.retrieval,
+        4: partial(book.validation, method),
+    }
+    return tests[table]()
+
+
+def validation_seconds(preset: Preset, method: str, hardware: Hardware, counts: Mapping[str, int]) -> float:
+    """Seconds of the validations in a pre-training that they do not end; 0 where its settings ask for none."""
+    train = preset.method(method).train
+    times = train.epochs // train.validate_every if train.patience else 0
+    return times * _Book(preset, hardware, _sizes(preset, counts), [method]).validation(method)
+
+
 @dataclass(frozen=True)
 class _Book:
     """The works of a preset's pages, in seconds, over all seeds but for those that say a network."""
@@ -183,19 +202,25 @@ class _Book:
             model = self.preset.method(method).model
             colour = replace(model, stem="folded" if model.stem == "sobel" else model.stem)
             step = self._step(Pass(model=colour, batch=tune.batch_size, precision="float32", trains=True), method)
-            epoch = shown / tune.batch_size * step + len(parts) * self._forward(method, test)
+            steps = self._fed(shown / tune.batch_size * step, shown, sum(parts))
+            epoch = steps + len(parts) * self._fed(self._forward(method, test), test, test)
             total += 1.9 * tune.epochs * epoch
         return len(self.preset.seeds) * total
 
     def voc(self) -> float:
         """Every network from train to val and from trainval to test; those of Table 4 with their convolutions too."""
         config, total = self.preset.voc, 0.0
-        short = min(config.iterations, config.validation_iterations)
-        _, val, test = self._voc_images()
+        test = self._voc_images()[2]
         for method in self.methods:
-            total += self._voc(method, short, val, trains=False) + self._voc(method, config.iterations, test, False)
+            total += self.validation(method) + self._voc(method, config.iterations, test, False)
             total += self._voc(method, config.iterations, test, True) if method in IN_TABLE_4 else 0.0
         return len(self.preset.seeds) * total
+
+    def validation(self, method: str) -> float:
+        """One network from train to val, its convolutions frozen: what Table 4 shows, and what ends a training."""
+        config = self.preset.voc
+        steps = min(config.iterations, config.validation_iterations)
+        return self._voc(method, steps, self._voc_images()[1], trains=False)
 
     def choice(self) -> float:
         """A short training for each value of the setting, and its score on VOC."""
@@ -257,10 +282,16 @@ class _Book:
         one = Pass(model=model, batch=FEATURE_BATCH, precision="float32", trains=False)
         return images / FEATURE_BATCH * one.seconds(self.machine)
 
+    def _fed(self, seconds: float, images: int, of: int) -> float:
+        """Seconds of a pass over images of a set of ``of``, which may wait for those that have to be decoded."""
+        if self.preset.data.is_drawn or not images:
+            return seconds
+        parts, beside = input_seconds(self._workload(self.methods[0]), images, of)
+        return max(seconds + parts.get("decoding", 0.0), *beside.values(), 0.0)
+
     def _workload(self, method: str) -> Workload:
         config = self.preset.method(method)
-        labelled = config.method == "supervised" or config.images == "objects"
-        n_images = self.sizes["objects_train" if labelled else "pool"]
+        n_images = self.sizes["objects_train" if of_objects(config) else "pool"]
         n_images = min(n_images, config.pool_images or n_images)
         return workload(self.preset, method, self.machine, n_images=max(1, n_images))
 

@@ -81,7 +81,7 @@ def fitted_passes(sizes: Sequence[tuple[float, int, int]] = FITTED) -> list[Pass
 
 def passes_of(preset: Preset) -> list[Pass]:
     """The passes that a preset's runs consist of, each once, those that take most of their time first."""
-    trained = [config for config in preset.methods.values() if config.method not in ("random", "released")]
+    trained = [config for config in preset.methods.values() if config.trains]
     found: list[Pass] = []
     for config in trained:
         chosen, batch = config.train.precision, -(-config.train.batch_size // config.train.accumulate)

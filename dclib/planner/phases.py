@@ -70,7 +70,7 @@ class Phase:
 def phases_of(work: Workload) -> list[Phase]:
     """All phases that the method has, in their order."""
     clustering = [features_phase(work), whitening_phase(work), first_level_phase(work), second_level_phase(work)]
-    trains = work.config.method not in ("random", "released")
+    trains = work.config.trains
     phases = [*(clustering if work.clusterings else []), *([training_phase(work)] if trains else [])]
     return [phase for phase in [*phases, evaluation_phase(work)] if phase.times]
 

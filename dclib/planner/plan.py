@@ -12,7 +12,7 @@ from dclib.config import MethodConfig, Preset
 from dclib.data.public_sets import advice
 from dclib.planner.hardware import GPUS, Hardware
 from dclib.planner.phases import Phase, phases_of
-from dclib.planner.words import duration, gigabytes, rests_on
+from dclib.planner.words import aligned, duration, gigabytes, hours, hours_of, rests_on
 from dclib.planner.workload import Workload
 
 USABLE = 0.95  # share of a memory that a run can count on: the rest goes to the driver and to fragments
@@ -37,9 +37,26 @@ class Plan:
         return sum(phase.total_seconds for phase in self.phases)
 
     @property
+    def training_seconds(self) -> float:
+        """Without the evaluation."""
+        return sum(phase.total_seconds for phase in self.phases if phase.name != "evaluation")
+
+    @property
+    def spent(self) -> float:
+        """Seconds of all processes together: the evaluation is the work of one."""
+        return self.seconds + (self.work.processes - 1) * self.training_seconds
+
+    @property
     def slowest(self) -> Phase:
         """The phase that takes most of the time."""
         return max(self.phases, key=lambda phase: phase.total_seconds)
+
+    @property
+    def slowest_of_training(self) -> Phase:
+        """The same without the evaluation."""
+        return max(
+            (phase for phase in self.phases if phase.name != "evaluation"), key=lambda phase: phase.total_seconds
+        )
 
     @property
     def refusal(self) -> str:
@@ -65,7 +82,8 @@ def make_plan(
     Args:
         hardware: What each process has.
         processes: GPUs, or processes without one.
-        n_images: Images to pre-train on; 0 means those that the preset names.
+        n_images: Images to pre-train on; 0 means those that the preset names. A method that learns from the labelled
+            objects has no more than there are of these.
         labelled: Images and test images for the linear classifiers, and classes; zeros where there are none. By
             default those of the pocket world, or else ImageNet's.
         disk_bytes: Room for the run's own files; the images are not among them.
@@ -76,6 +94,8 @@ def make_plan(
     """
     if processes < 1 or n_images < 0:
         raise ValueError(f"need processes >= 1 and images >= 0; got {processes} and {n_images}")
+    if n_images and of_objects(preset.method(method)):
+        n_images = min(n_images, _labels(preset, labelled)[0] or n_images)
     work = workload(preset, method, hardware, processes=processes, n_images=n_images, labelled=labelled)
     plan = plan_work(work, disk_bytes)
     return replace(plan, remedy=_find_remedy(work, disk_bytes)) if plan.problems else plan
@@ -103,13 +123,18 @@ def workload(
     )
 
 
+def of_objects(config: MethodConfig) -> bool:
+    """Whether a method pre-trains on the labelled objects; only the supervised one looks at their labels."""
+    return config.method == "supervised" or config.images == "objects"
+
+
 def images_of(preset: Preset, config: MethodConfig, labelled: int) -> int:
     """Images that a method pre-trains on, as far as the preset's settings tell.
 
     Raises:
         ValueError: they do not: a folder of images that has to be counted first.
     """
-    if config.method == "supervised" or config.images == "objects":
+    if of_objects(config):
         return labelled
     if config.pool_images or preset.data.pool_images:
         return config.pool_images or preset.data.pool_images
@@ -123,14 +148,21 @@ def images_of(preset: Preset, config: MethodConfig, labelled: int) -> int:
 
 def labelled_images_of(preset: Preset, labelled: tuple[int, int, int] | None = None) -> dict[str, int]:
     """The sizes of the labelled set, by the names of :class:`Workload`; see :func:`make_plan`."""
-    pocket = (POCKET_OBJECTS * preset.data.pocket_images, POCKET_TEST * preset.data.pocket_images, POCKET_CLASSES)
-    train, test, n_classes = labelled or (IMAGENET if preset.data.root else pocket)
+    train, test, n_classes = _labels(preset, labelled)
     probe = preset.probe
     return {
-        "labelled_images": min(probe.train_images or int(train), int(train)),
-        "test_images": min(probe.test_images or int(test), int(test)),
+        "labelled_images": min(probe.train_images or train, train),
+        "test_images": min(probe.test_images or test, test),
         "n_classes": n_classes,
     }
+
+
+def _labels(preset: Preset, labelled: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """Labelled images, test images and classes that there are; see :func:`make_plan`."""
+    pool = preset.data.pocket_images
+    return labelled or (
+        IMAGENET if preset.data.root else (int(POCKET_OBJECTS * pool), int(POCKET_TEST * pool), POCKET_CLASSES)
+    )
 
 
 def plan_work(work: Workload, disk_bytes: float = float("inf")) -> Plan:
@@ -253,10 +285,18 @@ def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
 
 def plan_lines(plan: Plan) -> list[str]:
     """A plan as text: the phases as a table, the totals, the bottleneck, and what the numbers rest on."""
-    rows = [COLUMNS, *plan_rows(plan)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    table = aligned([COLUMNS, *plan_rows(plan)])
     return [*table, summary(plan), f"Estimates. {rests_on(plan.work.hardware)}"]
+
+
+def total(plans: Sequence[Plan]) -> str:
+    """Several plans together in a sentence."""
+    spent, machine = sum(plan.spent for plan in plans), plans[0].work.hardware
+    return (
+        f"In all {len(plans)} pre-trainings with their linear classifiers, one after the other: "
+        f"{duration(sum(plan.seconds for plan in plans))}, {hours(spent)} {hours_of(machine)}; validations that decide "
+        "when training ends, fine-tuning and other tests are left out."
+    )
 
 
 def summary(plan: Plan) -> str:

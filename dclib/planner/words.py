@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dclib.planner.hardware import EFFICIENCY, MEASURABLE, Hardware
 
 WORDS = {
@@ -36,6 +38,22 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * scale:
             return f"{seconds / scale:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def hours(seconds: float) -> str:
+    """Seconds as hours, whole ones where there are many: of processes added up, which have no larger unit."""
+    return f"{seconds / 3600:,.0f}" if seconds >= 36_000 else f"{seconds / 3600:.2g}"
+
+
+def hours_of(hardware: Hardware) -> str:
+    """What hours of its processes are called."""
+    return "GPU-hours" if hardware.is_gpu else "process-hours"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, its columns below each other."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def rests_on(hardware: Hardware) -> str:

@@ -1,7 +1,8 @@
 """Pictures of a pocket world in outline: each is drawn when it is looked at, for a page shows a few hundred of 18,000.
 
 An outline has the folders, lists and tables of the world, so that it opens as the world does; the pictures of the
-pool, the objects, the scenes and the groups of objects have names and no bytes, and the groups no boxes and lists.
+pool, the objects, the scenes, the groups of objects and the clips have names and no bytes, the groups no boxes and
+lists, and the clips no boxes.
 :func:`dclib.pocket.world.make_pocket_world` writes it.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from dclib.pocket.clip_set import clip_bytes
 from dclib.pocket.folder_sets import image_bytes
 from dclib.pocket.people import Photo, plan_photos
 from dclib.pocket.pool_set import image_numbers, photo_bytes
@@ -76,3 +78,15 @@ class GroupDrawer(_Drawer):
     def _draw(self, image_id: str) -> bytes:
         name = PurePosixPath(image_id).stem
         return jpeg_bytes(draw_numbered(name, self.places[name], self.seed)[0])
+
+
+class ClipDrawer(_Drawer):
+    """Draws the frames of clips by their path below ``root``, a whole clip at once."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        super().__init__(root, seed)
+        self.clip = lru_cache(KEPT // 64)(lambda index: clip_bytes(seed, index))
+
+    def _draw(self, image_id: str) -> bytes:
+        path = PurePosixPath(image_id)
+        return self.clip(int(path.parent.name))[int(path.stem)]

@@ -21,6 +21,7 @@ import numpy as np
 import PIL
 
 from dclib.machine import count_cores
+from dclib.pocket.clip_set import plan_clips
 from dclib.pocket.folder_sets import plan_objects, plan_scenes
 from dclib.pocket.landmark_set import CITIES, plan_landmarks
 from dclib.pocket.pictures import CLASSES, draw_object
@@ -31,7 +32,7 @@ from dclib.pocket.voc_set import plan_voc
 __all__ = ["CLASSES", "SCENES", "WorldSizes", "draw_object", "draw_scene", "make_pocket_world", "world_sizes"]
 
 MARKER = "pocket_world.json"
-VERSION = 3  # raise when any picture changes, so that a world of the old rules is not taken for a new one
+VERSION = 4  # raise when any picture changes, so that a world of the old rules is not taken for a new one
 STATEMENT = (
     "A procedural demonstration, not a data set of photographs and no evidence for any method: its rules and the "
     "training settings used with it were tuned while looking at the results."
@@ -52,6 +53,7 @@ class WorldSizes:
     voc_test: int
     landmark_views: int  # views of each landmark of a city
     landmark_distractors: int  # other pictures of a city
+    clips: int  # moving pictures, of 8 to 12 frames each
 
     @property
     def voc(self) -> dict[str, int]:
@@ -77,6 +79,7 @@ def world_sizes(pool_images: int) -> WorldSizes:
         voc_test=scaled(400, 48),
         landmark_views=scaled(24, 10),
         landmark_distractors=scaled(60, 10),
+        clips=scaled(600, 16),
     )
 
 
@@ -90,7 +93,7 @@ def make_pocket_world(
 
     Args:
         root: The folder to make. Holds ``pool``, ``objects``, ``scenes``, ``VOC2007``, ``oxford5k``,
-            ``paris6k`` and ``pocket_world.json``.
+            ``paris6k``, ``clips`` and ``pocket_world.json``.
         pool_images: Images in the pool, at least 100; the other sets grow with it (:func:`world_sizes`).
         seed: Everything follows from it.
         processes: Drawing processes; None for one per core, 1 to draw in this one.
@@ -134,7 +137,7 @@ def plan_world(root: Path, sizes: WorldSizes, seed: int, *, drawn: bool = True) 
     jobs += plan_pool(root / "pool", sizes.pool, seed, drawn=drawn)
     jobs += plan_objects(root, {"train": sizes.objects_train, "val": sizes.objects_val}, seed, drawn=drawn)
     jobs += plan_scenes(root, {"train": sizes.scenes_train, "val": sizes.scenes_val}, seed, drawn=drawn)
-    return jobs
+    return jobs + plan_clips(root / "clips", sizes.clips, seed, drawn=drawn)
 
 
 def run_jobs(jobs: Sequence[Callable[[], None]], processes: int) -> None:

@@ -244,7 +244,10 @@ def modules_used(code: str) -> tuple[str, ...]:
                 name, path = f"{name}/__init__", package / name / "__init__.py"
             if path.is_file() and name not in found:
                 found.add(name)
-                waiting.append(path.read_text(encoding="utf-8"))
+                waiting.append(source := path.read_text(encoding="utf-8"))
+                if "import_module(" in source and path.stem == "__init__":  # it finds what lies beside it by itself
+                    beside = name.removesuffix("__init__").replace("/", ".")
+                    waiting += [f"import dclib.{beside}{other.stem}" for other in sorted(path.parent.glob("*.py"))]
     return tuple(sorted(found))
 
 

@@ -55,6 +55,7 @@ SET_NAMES = (
     "voc",
     "oxford",
     "paris",
+    "clips",
     "metadata",
 )
 ABOUT_MACHINES = ("planner", "scaling", "performance")  # those that read the benchmarks

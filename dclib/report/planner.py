@@ -14,7 +14,9 @@ from dclib.planner.calibration import kept_machine
 from dclib.planner.hardware import Hardware, hardware_named
 from dclib.planner.pages import stage_seconds
 from dclib.planner.plan import COLUMNS, Plan, make_plan, plan_rows, summary
-from dclib.planner.words import duration, rests_on
+from dclib.planner.supplement import COLUMNS as PRICE_COLUMNS
+from dclib.planner.supplement import Supplement, network_row, price_supplement, table_row
+from dclib.planner.words import duration, hours, hours_of, rests_on
 from dclib.presets import load_preset
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
@@ -26,8 +28,8 @@ from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 PAPER_PRESET, PAPER_METHOD = "deepercluster_yfcc100m", "deepercluster"
 PAPER_IMAGES = int(SCALES[0].sizes["images shown"])  # of YFCC100M, each shown once at least
-WORKERS = 10  # processes that decode for each GPU
 MACHINES = (("v100-16gb", 64), ("v100-32gb", 64), ("h100", 8))
+PRICED_ON = (("h100", 8), ("a100-80gb", 8))  # one machine of each
 SHOWN = ("phase", "in all", "bottleneck", "device", "RAM", "disk", "sent")  # what a page's column is wide enough for
 ACCURACY = "plan_accuracy"
 NEAR = {"plan_seconds": 0.30, "plan_memory": 0.15}  # how far from what was measured a plan may be, as a share of it
@@ -43,7 +45,7 @@ SHADES = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377")  # T
 
 def paper_plans() -> dict[str, Plan]:
     """The paper's run on several machines, under what each is called."""
-    preset = load_preset(PAPER_PRESET, {"data.workers": WORKERS})
+    preset = load_preset(PAPER_PRESET)
     return {
         f"{count} x {gpu}": make_plan(preset, PAPER_METHOD, hardware_named(gpu), processes=count, n_images=PAPER_IMAGES)
         for gpu, count in MACHINES
@@ -61,7 +63,7 @@ def preset_plans(preset: Preset) -> dict[str, Plan]:
     if preset.data.root and not preset.data.pool_images:
         return {}
     machine = machine_at_hand()
-    trained = [name for name, config in preset.methods.items() if config.method not in ("random", "released")]
+    trained = [name for name, config in preset.methods.items() if config.trains]
     return {title_of(name): make_plan(preset, name, machine) for name in trained}
 
 
@@ -83,6 +85,57 @@ def plan_table(plans: Mapping[str, Plan], caption: str) -> Table:
 def paper_table() -> Table:
     """The paper's run, phase by phase."""
     return plan_table(paper_plans(), f"DeeperCluster on {PAPER_IMAGES:,} images, estimated")
+
+
+def supplement_prices() -> list[Supplement]:
+    """The whole supplement on several machines."""
+    return [price_supplement(hardware_named(gpu), processes=count) for gpu, count in PRICED_ON]
+
+
+def network_prices(prices: Supplement) -> Table:
+    """A row for each network of the supplement: its pre-training, and what to call it by."""
+    groups = []
+    for preset in dict.fromkeys(price.preset for price in prices.prices):
+        own = [price for price in prices.prices if price.preset == preset]
+        rows = tuple(Row(price.method, tuple(map(Cell, network_row(price)[2:]))) for price in own)
+        refused = [f"{p.method}: {p.plan.refusal}." for p in own if p.plan and p.plan.problems]
+        groups.append(Group(f"Preset {preset}", rows, " ".join(refused)))
+    machine = f"{prices.processes} x {prices.hardware.name}"
+    return Table(
+        caption=f"The networks of Tables 1 to 4 on {machine}, each trained once, estimated",
+        columns=("Method", *PRICE_COLUMNS[2:], hours_of(prices.hardware)),
+        groups=tuple(groups),
+        notes=(
+            "Each is trained by python -m dclib pretrain --preset PRESET --method METHOD "
+            f"--processes {prices.processes}. Training with all epochs, and validations on VOC 2007 after every one or "
+            "every tenth (`train.validate_every`): both are upper bounds.",
+            rests_on(prices.hardware),
+        ),
+    )
+
+
+def table_prices(prices: Sequence[Supplement]) -> Table:
+    """A row for each of Tables 1 to 4, and one for all: hours of its networks and of its tests, on each machine."""
+    machines = [f"{one.processes} x {one.hardware.name}" for one in prices]
+    rows = []
+    for table in prices[0].tables:
+        pairs = [table_row(one, table)[1:] for one in prices]
+        rows.append(Row(f"Table {table}", tuple(Cell(text) for pair in pairs for text in pair)))
+    networks = [sum(price.spent for price in one.prices) for one in prices]
+    sums = [(hours(spent), hours(one.spent - spent)) for one, spent in zip(prices, networks, strict=True)]
+    rows.append(Row("All, each network once", tuple(Cell(text, bold=True) for pair in sums for text in pair)))
+    unit = hours_of(prices[0].hardware)
+    return Table(
+        caption=f"The whole supplement in {unit}, estimated",
+        columns=("", *(f"{machine}: {what}" for machine in machines for what in ("networks", "tests"))),
+        groups=(Group("", tuple(rows)),),
+        notes=(
+            "A table's networks are all that it needs, those of other tables among them. Tests are the work of one "
+            f"process. Together: {'; '.join(f'{hours(p.spent)} on {m}' for p, m in zip(prices, machines, strict=True))}"
+            f" ({unit}). The same by python -m dclib plan --supplement, for other machines too.",
+            *(rests_on(one.hardware) for one in prices),
+        ),
+    )
 
 
 def preset_table(preset: Preset) -> Table | Fragment:

@@ -1,4 +1,4 @@
-"""The page of section 5: the five recipes, what tells them apart, and how a setting is chosen."""
+"""The page of section 5: its recipes, what tells them apart, who needs them, and how a setting is chosen."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from itertools import combinations
 from matplotlib.axes import Axes
 
 from dclib.config import RECIPES, MethodConfig, Preset
+from dclib.planner.supplement import PRESETS, needed_networks
+from dclib.presets import load_preset
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say
 from dclib.report.figures import LOOKS, SIZE, finish, new_axes
@@ -21,6 +23,11 @@ from dclib.report.series import over_seeds, plural, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
 SECTIONS = ("model", "cluster", "train")
+STOPPING = ("train.patience", "train.validate_every")
+STATED = (
+    *("train.epochs", "train.batch_size", "train.lr", "train.decay_from", "train.final_lr", "train.weight_decay"),
+    *("model.dropout", "model.stem"),
+)  # settings shown where there is no recipe
 COLUMNS = (
     ("batch", "train.batch_size"),
     ("learning rate", "train.lr"),
@@ -35,19 +42,65 @@ COLUMNS = (
 
 
 def recipe_table() -> Table:
-    """The five recipes of the supplement as they stand in the code."""
+    """The recipes of the supplement as they stand in the code."""
     rows = tuple(Row(name, tuple(Cell(_shown(config, key)) for _, key in COLUMNS)) for name, config in RECIPES.items())
     return Table(
-        caption="The five recipes of section 5",
+        caption="The recipes of section 5",
         columns=("Recipe", *(title for title, _ in COLUMNS)),
         groups=(Group("", rows),),
         notes=(
             "Made from dclib.config.RECIPES, from which presets start with `recipe: NAME`. SGD with momentum 0.9 and "
             "images of 224 pixels throughout. RotNet clusters nothing; the supplement names a Sobel filter for the "
             "clustering recipes alone. deepercluster_yfcc100m keeps features on disk as float16 (D36); "
-            "what deepercluster_yfcc1m is of, Table 3 calls DeepCluster (D38).",
+            "what deepercluster_yfcc1m is of, Table 3 calls DeepCluster: deepcluster_yfcc1m, the same values without "
+            "turns (D38).",
         ),
     )
+
+
+def needed_table() -> Table:
+    """For every row of Tables 1 to 4 the network that it is about, and its settings, by preset and method."""
+    presets = {name: load_preset(name) for name in PRESETS}
+    needed = needed_networks(list(presets.values()))
+    groups = []
+    for number in sorted({need.table for need in needed}):
+        labels: dict[tuple[str, str, str], list[str]] = {}  # one network may be that of several rows
+        for need in (need for need in needed if need.table == number):
+            config = presets[need.preset].method(need.method) if need.preset else None
+            made = _recipe_of(config) if config else "not of this paper: its number is copied"
+            label = f"{need.row}, {need.column}" if need.column else need.row
+            labels.setdefault((need.preset, need.method, made), []).append(label)
+        rows = tuple(
+            Row("; ".join(of), (Cell(preset), Cell(method), Cell(made, words=True)))
+            for (preset, method, made), of in labels.items()
+        )
+        groups.append(Group(f"Table {number}", rows))
+    return Table(
+        caption="The networks that Tables 1 to 4 need, and where they are",
+        columns=("Row", "preset", "method", "settings"),
+        groups=tuple(groups),
+        notes=(
+            "Found by going through the tables and the presets. Where the supplement states no settings: supervised "
+            "(D65), DeepCluster on ImageNet (D66), Table 4 (D67).",
+        ),
+    )
+
+
+def _recipe_of(config: MethodConfig) -> str:
+    """The recipe whose values a method has, and what it changes of them but for when it stops."""
+    if config.method == "random":
+        return "none"
+    changes = {name: _changed(config, recipe) for name, recipe in RECIPES.items() if recipe.method == config.method}
+    if not changes:
+        shown = _flat(config)
+        return "; ".join(f"{key}: {shown[key]}" for key in STATED)
+    fits = {name: name.endswith("_imagenet") == (config.images == "objects") for name in changes}
+    name = min(changes, key=lambda name: (len(changes[name]), not fits[name]))
+    return "; ".join([name, *changes[name]])
+
+
+def _changed(config: MethodConfig, recipe: MethodConfig) -> list[str]:
+    return [f"{key}: {value}" for key, value, _ in differences(config, recipe) if key not in STOPPING]
 
 
 def differences(one: MethodConfig, other: MethodConfig) -> list[tuple[str, str, str]]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dclib.methods import OUTLINES
 from dclib.records import code_hash, read_records
 from dclib.report.provenance import moment
 
@@ -22,20 +23,24 @@ def replay_sentence(results: Path) -> str:
     path = results / FILE
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     cards = [record.card for record in read_records(results / "records" / "pretrain") if record.card]
-    if not content or not cards or {card.code_hash for card in cards} != {content["made"]["code"]}:
+    if not content or not cards:
         return ""
-    made, confirmed = content["made"], content["confirmed"]
-    trained = f"Its networks were trained by the code as it is in commit {made['commit'][:COMMIT_SHOWN]}"
+    made, confirmed, networks = content["made"], content["confirmed"], content["networks"]
+    trained_by = {name: row.get("trained_by", made["code"]) for name, row in networks.items()}
+    trained = [card for card in cards if OUTLINES[card.config["method"]].learns_from != "nothing"]
+    if any(trained_by.get(f"{card.method}-s{card.seed}") != card.code_hash for card in trained):
+        return ""
+    begun = f"Its networks were trained by the code as it is in commit {made['commit'][:COMMIT_SHOWN]}"
     if _is_code_of_now(made):
-        return f"{trained}, and it has not changed since."
-    steps = len(next(iter(content["networks"].values()))["losses"])
+        return f"{begun}, and it has not changed since."
+    steps = len(next(iter(networks.values()))["losses"])
     if _is_code_of_now(confirmed):
         return (
-            f"{trained}. That code has changed since; a replay of each network's first {steps} steps gives the same "
+            f"{begun}. That code has changed since; a replay of each network's first {steps} steps gives the same "
             f"numbers with the code of now ({moment(confirmed['created'])}, {confirmed['device']})."
         )
     return (
-        f"{trained}. That code has changed since, and whether it still gives the same numbers has not been looked at: "
+        f"{begun}. That code has changed since, and whether it still gives the same numbers has not been looked at: "
         f"python -m dclib replay --preset {cards[0].preset} looks."
     )
 

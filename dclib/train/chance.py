@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from dclib.methods import OUTLINES
+
 AHEAD = 1.2  # times as often right as a guess, at least, to count as learned
 DEVIATIONS = 3.0  # standard deviations of a guesser's luck, at least
 
 # what a network is asked in pre-training, by the beginning of its records' names
-TASKS: Mapping[str, str] = {
-    "turn": "turns",
-    "super": "super-classes",
-    "sub": "sub-classes",
-    "train": "classes",
-}
+TASKS: Mapping[str, str] = {task: words for outline in OUTLINES.values() for task, words in outline.asks.items()}
 
 
 def at_chance(accuracy: float, chance: float, n: int) -> bool:

@@ -1,7 +1,8 @@
 """One file that holds everything a run needs to go on: it is whole, or it is the one before.
 
-Sharded heads, which no process has all of, are files of their own beside it, one per super-class. They are written
-first; the one file then names them in the same atomic step, and those of the checkpoint before are removed last.
+Sharded heads, which no process has all of, are files of their own beside it, one per piece: that of a super-class.
+They are written first; the one file then names them in the same atomic step, and those of the checkpoint before are
+removed last.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ class Saver:
             return
         saved = self._load(self.path)
         state.restore(saved)
-        if state.placement.is_sharded:
-            for super_class in state.placement.held:
-                state.restore_head(super_class, self._load(self._head_file(saved["head_files"], super_class)))
+        for number in state.task.pieces:
+            piece = self._load(self._head_file(saved["head_files"], number))
+            state.task.restore_piece(number, state.optimisers, piece)
 
     @while_saving()
     def save(self, state: State) -> None:
         """Replace the checkpoint. All processes must call it; one writes it, and each writes its sharded heads."""
         names = {}
-        if state.placement.is_sharded:
+        if state.task.sharded:
             names = {"head_files": f"{state.epoch}-{state.step}-{state.clusterings}"}
             self._save_heads(state, names["head_files"])
         if is_main():
@@ -60,13 +61,14 @@ class Saver:
         self._last = time.monotonic()
 
     def _save_heads(self, state: State, name: str) -> None:
-        if state.placement.team.place == 0:
-            for super_class in state.placement.held:
-                save_checkpoint(self._head_file(name, super_class), self.identity, state.head_snapshot(super_class))
+        if state.task.writes_pieces:
+            for number in state.task.pieces:
+                piece = state.task.piece(number, state.optimisers)
+                save_checkpoint(self._head_file(name, number), self.identity, piece)
         wait_for_all()
 
-    def _head_file(self, name: str, super_class: int) -> Path:
-        return self.path.parent / "heads" / name / f"{super_class}.pt"
+    def _head_file(self, name: str, number: int) -> Path:
+        return self.path.parent / "heads" / name / f"{number}.pt"
 
     def _load(self, path: Path) -> dict[str, Any]:
         saved = load_checkpoint(path, self.identity)

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import torch
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
@@ -13,6 +14,8 @@ from tqdm import tqdm
 
 from dclib.cluster.pseudo_labels import Clustering, PseudoLabels
 from dclib.train.chance import TASKS, tasks_at_chance
+
+T = TypeVar("T")
 
 STUCK = 0.98  # a loss above this share of chance after an epoch is called stuck
 LONG_WAIT = 0.1  # a share of an epoch that is worth telling when its steps waited for images
@@ -31,7 +34,7 @@ def steps_with_progress(steps: range, images_per_step: int, title: str) -> Itera
     )
 
 
-def timed(batches: Iterator[torch.Tensor], waited: Callable[[float], None]) -> Iterator[torch.Tensor]:
+def timed(batches: Iterator[T], waited: Callable[[float], None]) -> Iterator[T]:
     """``batches``; ``waited`` is told the seconds that each of them took to come.
 
     Without decoding processes that is the whole reading, decoding and cutting; with them, what they were late. A GPU

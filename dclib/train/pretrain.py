@@ -1,17 +1,12 @@
-"""The method: cluster the features, learn the clusters and the turns, and again.
+"""Pre-training on one screen: the task makes anew what it learns from, the network learns it, and again.
 
-RotNet, DeepCluster, DeeperCluster and the supervised reference are one loop that differs in its labels:
-
-    method          super-classes S = C x R    sub-classes k            labels come from
-    rotnet          4 turns                    1                        nothing: the turn is the label
-    deepcluster     1                          n_sub                    k-means
-    deepercluster   n_super x 4 turns          n_sub in each            two levels of k-means
-    supervised      1                          classes of the set       the set
+What is learned is the method's *task*: see ``train/tasks``. For the supplement's methods that is to cluster the
+features, and to tell the clusters and the turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,8 +15,7 @@ from torch import Tensor
 from dclib.config import DataConfig, MethodConfig, TrainConfig
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
-from dclib.data.samplers import EpochPlan, plan_epoch
-from dclib.data.transforms import quarter_turn
+from dclib.data.samplers import EpochPlan
 from dclib.distributed import (
     all_reduce_sum,
     any_of,
@@ -32,17 +26,16 @@ from dclib.distributed import (
     wait_for_all,
     world_size,
 )
-from dclib.models.device import products_in, send
-from dclib.models.heads import joint_loss
 from dclib.models.vgg import Trunk
 from dclib.preemption import PreemptedError, is_requested, said, while_saving
-from dclib.randomness import derive_seed, generator
+from dclib.randomness import derive_seed
 from dclib.train import health
 from dclib.train.checkpoints import Saver
-from dclib.train.clustering import cluster_images, remove_stored
+from dclib.train.clustering import remove_stored
 from dclib.train.features import PAPER_RESIZE
 from dclib.train.start import Validator, check_start, run_identity
 from dclib.train.state import State
+from dclib.train.tasks.task import Views
 
 CHECK_EVERY = 50  # steps between two looks at the losses: a look waits for the device
 AGREE_EVERY = 10  # steps after which several processes ask each other whether to save or to leave
@@ -89,19 +82,20 @@ def pretrain(
     check_start(pixels, config, initial)  # again, now that unreadable images are left out
     with torch.random.fork_rng():  # dropout can only draw from the global generator
         report = _begin_report(pixels, report) if is_main() else _nothing
+        # another method is another task: state.task is chosen here by config.method, from train/tasks
         state = State.begin(config, pixels, seed, torch.device(device), initial)
         saver = Saver(Path(folder), run_identity(config, pixels, seed, initial, validator), save_every)
         saver.restore(state)
         remove_stored(stored_folder(saver, state.clusterings - 1))  # left if a kill came after its checkpoint
         while state.epoch < config.train.epochs and not is_saturated(state, config.train):
-            if reassignment_is_due(state, config):
+            if state.task.is_due(state):
                 stored = stored_folder(saver, state.clusterings)
-                reassign(state, pixels, config, seed, stored, report)
+                state.task.renew(state, stored, report)
                 saver.save(state)
                 remove_stored(stored)
             leave_if_requested()
-            plan = plan_next_epoch(state, config, len(pixels), seed)
-            train_epoch(state, pixels, plan, config.train, seed, saver)
+            plan = state.task.plan_epoch(state.epoch)
+            train_epoch(state, plan, config.train, seed, saver)
             finish_epoch(state, plan, config, report)
             if validator is not None:
                 validate(state, config.train, validator, report)
@@ -114,26 +108,13 @@ def stored_folder(saver: Saver, clustering: int) -> Path:
     return saver.path.with_name(f"clustering-{saver.identity}-{clustering}")
 
 
-def plan_next_epoch(state: State, config: MethodConfig, n_images: int, seed: int) -> EpochPlan:
-    """Which images the coming epoch shows, by the labels of now."""
-    return plan_epoch(
-        state.labels.super_cluster,
-        state.labels.sub_class,
-        n_super=state.labels.n_super,
-        n_turns=config.n_turns,
-        epoch_images=config.train.epoch_images or n_images,
-        batch_size=config.train.batch_size,
-        seed=seed,
-        epoch=state.epoch,
-    )
-
-
-def train_epoch(state: State, pixels: Pixels, plan: EpochPlan, config: TrainConfig, seed: int, saver: Saver) -> None:
+def train_epoch(state: State, plan: EpochPlan, config: TrainConfig, seed: int, saver: Saver) -> None:
     """Take the steps of the epoch that are still to do."""
     losses: list[Tensor] = []
-    places = [state.placement.places(plan.super_class[plan.batch(step)]) for step in range(state.step, len(plan))]
-    batches = health.timed(iterate_batches(pixels, plan, places, config, seed, state), state.count_wait)
-    steps = health.steps_with_progress(range(state.step, len(plan)), plan.batch_size, f"epoch {state.epoch + 1}")
+    left = range(state.step, len(plan))
+    places = [state.task.places(plan, step) for step in left]
+    batches = health.timed(state.task.batches(plan, places, state.epoch, left), state.count_wait)
+    steps = health.steps_with_progress(left, plan.batch_size, f"epoch {state.epoch + 1}")
     for step, part, batch in zip(steps, places, batches, strict=True):
         set_learning_rate(state, config, (state.epoch * len(plan) + step) / (config.epochs * len(plan)))
         seed_dropout(state, seed)
@@ -150,42 +131,24 @@ def train_epoch(state: State, pixels: Pixels, plan: EpochPlan, config: TrainConf
             raise PreemptedError(said())
 
 
-def train_step(state: State, batch: Tensor, plan: EpochPlan, rows: Tensor, config: TrainConfig) -> Tensor:
-    """One update of trunk and heads by this process's ``rows`` of the plan, whose cropped images are ``batch``.
+def train_step(state: State, batch: Views, plan: EpochPlan, rows: Tensor, config: TrainConfig) -> Tensor:
+    """One update of trunk and head by this process's ``rows`` of the plan, of which ``batch`` is what is seen.
 
-    Super-classes take turns in a batch, and rounds of them go to the ``config.accumulate`` parts in turn: each part is
-    balanced too, and the same whatever the number of processes.
-    Returns its part of the loss, super, sub and turn hits, (4,), without waiting for the device.
+    The task's rounds (super-classes that take turns in a batch) go to the ``config.accumulate`` parts in turn: each
+    part is balanced too, and the same whatever the number of processes.
+    Returns its part of the loss, and the task's hits, without waiting for the device.
     """
     state.trunk.train()
     for optimiser in state.optimisers.values():
         optimiser.zero_grad(set_to_none=True)
-    part_of = rows % plan.batch_size // state.heads.n_super_classes % config.accumulate
+    part_of = rows % plan.batch_size // state.task.round % config.accumulate
     parts = [part_of == part for part in range(config.accumulate)] if config.accumulate > 1 else [slice(None)]
-    totals = [add_gradients(state, batch[part], plan, rows[part], config) for part in parts]
-    state.average_head_gradients()
+    trunk = state.shared_trunk
+    totals = [state.task.add_gradients(trunk, [view[part] for view in batch], plan, rows[part]) for part in parts]
+    state.task.average_gradients()
     for optimiser in state.optimisers.values():
         optimiser.step()
     return torch.stack(totals).sum(dim=0)
-
-
-def add_gradients(state: State, images: Tensor, plan: EpochPlan, rows: Tensor, config: TrainConfig) -> Tensor:
-    """Add what these rows contribute to the gradients of the batch; returns as :func:`train_step` does."""
-    device = state.heads.super_bias.device
-    turned = send(quarter_turn(images, plan.turn[rows]), device, torch.channels_last)
-    with products_in(config.precision, device):
-        result = joint_loss(
-            state.heads,
-            state.shared_trunk(turned),
-            plan.super_class[rows],
-            plan.sub_class[rows],
-            sub_head_gradient=config.sub_head_gradient,
-            batch_size=plan.batch_size,
-            n_turns=state.heads.n_super_classes // state.labels.n_super,
-        )
-    (result.loss * world_size()).backward()  # parts of a sum, and gradients are averaged
-    hits = (result.super_hits, result.sub_hits, result.turn_hits)
-    return torch.stack([result.loss.detach(), *(count.float() for count in hits)])
 
 
 def _agree(due: bool, leaving: bool, step: int) -> list[bool]:
@@ -193,40 +156,6 @@ def _agree(due: bool, leaving: bool, step: int) -> list[bool]:
     if world_size() > 1 and (step + 1) % AGREE_EVERY:
         return [False, False]
     return any_of(due and is_main(), leaving)
-
-
-def reassignment_is_due(state: State, config: MethodConfig) -> bool:
-    """Whether to cluster now: at the start of every r-th epoch, until the stated share of the epochs is over."""
-    if not config.clusters or state.step > 0 or state.clustered_at == state.epoch:
-        return False
-    early = state.epoch / config.train.epochs < config.cluster.reassign_until
-    return early and state.epoch % config.cluster.reassign_every == 0
-
-
-def reassign(
-    state: State, pixels: Pixels, config: MethodConfig, seed: int, stored: Path, report: Callable[[str], None]
-) -> None:
-    """New pseudo-labels from the current features, which are kept in ``stored``, and new heads for them.
-
-    The sub-class heads start afresh, since cluster numbers mean nothing from one clustering to the next. So does
-    the super-class head if there is more than one super-cluster; with one, its classes are the turns and stay.
-    """
-    draws = generator(seed, "clustering", state.clusterings)
-    clustering = cluster_images(state.trunk, pixels, config.cluster, draws, stored, config.train.precision)
-    previous = state.labels if state.clusterings else None
-    labels = pixels.images.labels
-    values = health.clustering_values(clustering, previous, None if labels is None else torch.from_numpy(labels))
-    state.labels = clustering.labels
-    fresh_super_head = config.cluster.n_super > 1
-    state.heads.reset(generator(seed, "heads", state.clusterings), super_head=fresh_super_head)
-    for part in ("super", "sub") if fresh_super_head else ("sub",):
-        state.new_optimiser(part, config.train)
-    state.history.append({"assignment": state.clusterings, "epoch": state.epoch, **values})
-    state.clusterings, state.clustered_at = state.clusterings + 1, state.epoch
-    state.epoch_began = state.clock.seconds  # images per second are those of training
-    state.notes |= {"kmeans_backend": clustering.backend, "pca_dim": str(clustering.pca_dim)}
-    for line in (*clustering.notices, health.clustering_line(values, len(pixels), clustering.backend)):
-        report(line)
 
 
 def validate(state: State, config: TrainConfig, validator: Validator, report: Callable[[str], None]) -> None:
@@ -245,15 +174,6 @@ def is_saturated(state: State, config: TrainConfig) -> bool:
     """Whether the best score is ``patience`` validations old; a tie is no new best."""
     scores = [row["validation_map"] for row in state.history if "validation_map" in row]
     return bool(config.patience and scores) and len(scores) - 1 - scores.index(max(scores)) >= config.patience
-
-
-def iterate_batches(
-    pixels: Pixels, plan: EpochPlan, places: Sequence[Tensor], config: TrainConfig, seed: int, state: State
-) -> Iterator[Tensor]:
-    """This process's cropped images of each step still to do; a batch depends on (seed, epoch, step) alone."""
-    steps = range(state.step, len(plan))
-    seeds = [derive_seed(seed, "crops", state.epoch, step) for step in steps]
-    return pixels.crop_batches([plan.index[plan.batch(step)] for step in steps], config.crop_area, seeds, places)
 
 
 def seed_dropout(state: State, seed: int) -> None:
@@ -294,35 +214,20 @@ def finish_epoch(state: State, plan: EpochPlan, config: MethodConfig, report: Ca
     """Turn the totals into the epoch's row of the history."""
     loss, *hits = state.totals
     n_images, seconds = len(plan) * plan.batch_size, max(state.clock.seconds - state.epoch_began, 1e-9)
+    passes = n_images * config.passes  # a task that sees an image twice works twice
     values = {
         "loss": loss / len(plan),
         "lr": state.optimisers["trunk"].param_groups[0]["lr"],
-        "images_per_second": n_images / seconds,
+        "images_per_second": passes / seconds,
         "data_wait": state.waited,
     }
-    for task, (right, classes) in tasks_of(state, config, hits).items():
+    for task, (right, classes) in state.task.asked(hits).items():
         values |= {f"{task}_accuracy": 100 * right / n_images, f"{task}_chance": 100 / classes}
-    chance = health.chance_loss(state.heads.n_super_classes, state.heads.n_sub_classes)
+    chance = state.task.chance_loss
     wait = state.waited / seconds
     state.next_epoch()
     state.history.append({"epoch": state.epoch, "chance_loss": chance, **values})
     report(health.epoch_line(state.epoch, config.train.epochs, values, chance, n_images, wait))
-
-
-def tasks_of(state: State, config: MethodConfig, hits: Sequence[float]) -> dict[str, tuple[float, int]]:
-    """What the network is asked, by name: how often it was right, and among how many classes.
-
-    ``hits`` are those of super-classes, sub-classes and turns. A super-class is the turn itself where there is one
-    super-cluster, and a task of its own where there are more.
-    """
-    (super_hits, sub_hits, turn_hits), heads = hits, state.heads
-    known = "train" if config.method == "supervised" else "sub"
-    asked = {
-        "turn": (turn_hits, config.n_turns),
-        "super": (super_hits, heads.n_super_classes if state.labels.n_super > 1 else 1),
-        known: (sub_hits, heads.n_sub_classes),
-    }
-    return {task: (right, classes) for task, (right, classes) in asked.items() if classes > 1}
 
 
 def _begin_report(pixels: Pixels, report: Callable[[str], None]) -> Callable[[str], None]:

@@ -28,18 +28,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from dclib.config import Preset
+from dclib.config import MethodConfig, Preset
 from dclib.counted import counted
 from dclib.data.images import name_some
-from dclib.data.pixels import Pixels, load_pixels
+from dclib.data.pixels import Pixels
+from dclib.methods import OUTLINES
 from dclib.records import CHANGED, RunCard, code_hash, installed_versions, read_records, source_commit, write_atomically
 from dclib.train.checkpoints import Saver
-from dclib.train.pretrain import plan_next_epoch, reassign, reassignment_is_due, train_epoch
-from dclib.train.runnable import images_of, learns_from_objects
-from dclib.train.runs import PRETRAIN_ROOMS, Data, device_name, prepare_data
+from dclib.train.pretrain import train_epoch
+from dclib.train.runnable import images_of
+from dclib.train.runs import PRETRAIN_ROOMS, Data, device_name, patch_pixels, prepare_data, pretrain_code, task_pixels
 from dclib.train.state import State
+from dclib.train.tasks.classes import Classes
 
 FILE = "replay.json"  # beside the published records
+CODE = (*PRETRAIN_ROOMS, "methods", "train/tasks")
 STEPS, IMAGES = 50, 1000
 LOSS_TOLERANCE = 1e-6  # of a loss; a thousandth more of the learning rate, or of the crop area, changes step 2 by more
 CLUSTER_TOLERANCE = 0.01  # of the images, which may lie between two clusters; none moved between those machines
@@ -52,6 +55,7 @@ class FirstSteps:
     losses: Sequence[float]  # of each step, nats
     clusters: Sequence[int]  # of each image, by the first clustering; empty where nothing is clustered
     pixels: str  # hash of the images as they were decoded; empty where that is done batch by batch
+    trained_by: str = ""  # hash of the code on the network's run card
 
 
 class _Enough(Exception):
@@ -80,24 +84,33 @@ def first_steps(
 ) -> FirstSteps:
     """Take the first ``steps`` of a network, at most an epoch, from ``clusters`` where they are given."""
     config = preset.method(method)
-    images = images_of(preset, method, data.pool, data.objects_train)
-    part = images.subset(np.arange(0, len(images), max(1, len(images) // IMAGES))[:IMAGES])
-    pixels = load_pixels(part, preset.data, config.model.image_size, scan=learns_from_objects(config))
+    shown, pixels = _part(config, preset, data)
     if clusters and len(clusters) != len(pixels):
-        raise ValueError(f"need the {len(clusters)} images whose clusters are given; {images.name} gives {len(pixels)}")
-    shown = config.train.epoch_images or len(images)
-    config = replace(config, train=replace(config.train, precision="float32", epoch_images=shown))
+        raise ValueError(f"need the {len(clusters)} images whose clusters are given; there are {len(pixels)}")
+    train = replace(config.train, precision="float32", epoch_images=config.train.epoch_images or shown)
+    config = replace(config, train=train)
     found, watch = list[int](), _Watch(steps)
     with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder, suppress(_Enough):
         state = in_double(State.begin(config, pixels, seed, torch.device("cpu"), None))
-        if reassignment_is_due(state, config):
-            reassign(state, pixels, config, seed, Path(folder), lambda _: None)
-            found = state.labels.clusters.tolist()
-            kept, n_sub = torch.tensor(clusters or found), state.labels.n_sub
-            state.labels = replace(state.labels, super_cluster=kept // n_sub, sub_class=kept % n_sub)
-        plan = plan_next_epoch(state, config, len(pixels), seed)
-        train_epoch(state, pixels, plan, config.train, seed, watch)
+        task = state.task
+        if task.is_due(state):
+            task.renew(state, Path(folder), lambda _: None)
+            if isinstance(task, Classes):
+                found = task.labels.clusters.tolist()
+                kept, n_sub = torch.tensor(clusters or found), task.labels.n_sub
+                task.labels = replace(task.labels, super_cluster=kept // n_sub, sub_class=kept % n_sub)
+        train_epoch(state, task.plan_epoch(0), config.train, seed, watch)
     return FirstSteps(watch.losses, found, _hash_of(pixels))
+
+
+def _part(config: MethodConfig, preset: Preset, data: Data) -> tuple[int, Pixels]:
+    """How many images a method learns from, and those that a replay does; of clips all patches that are followed."""
+    if OUTLINES[config.method].learns_from == "clips":
+        pixels = patch_pixels(config, data)
+        return len(pixels), pixels
+    images = images_of(config, data.pool, data.objects_train)
+    part = images.subset(np.arange(0, len(images), max(1, len(images) // IMAGES))[:IMAGES])
+    return len(images), task_pixels(config, part, preset.data)
 
 
 def in_double(state: State) -> State:
@@ -105,7 +118,7 @@ def in_double(state: State) -> State:
     state.trunk.double().register_forward_pre_hook(
         lambda _, images: tuple(x.double() / 255 if x.dtype == torch.uint8 else x.double() for x in images)
     )
-    state.heads.double()
+    state.task.head.double()
     return state
 
 
@@ -138,9 +151,9 @@ def record(preset: Preset, results: Path, report: Callable[[str], None]) -> None
     cards = trained_networks(results)
     preset = counted(preset, (card.method for card in cards))
     for card in cards:
-        if card.code_hash != code_hash(*PRETRAIN_ROOMS):
+        if card.code_hash != (here := pretrain_code(preset.method(card.method))):
             raise ValueError(
-                f"{name_of(card)} was trained by code {card.code_hash}, and here is {code_hash(*PRETRAIN_ROOMS)}: "
+                f"{name_of(card)} was trained by code {card.code_hash}, and here is {here}: "
                 "record its first steps with the commit that it was trained with"
             )
         if said := other_settings(preset, card):
@@ -148,7 +161,8 @@ def record(preset: Preset, results: Path, report: Callable[[str], None]) -> None
     made = {"commit": committed(), **_here()}
     data, networks = prepare_data(preset), {}
     for card in cards:
-        networks[name_of(card)] = first_steps(preset, card.method, card.seed, data)
+        steps = first_steps(preset, card.method, card.seed, data)
+        networks[name_of(card)] = replace(steps, trained_by=card.code_hash)
         report(f"{name_of(card)}: recorded")
     _write(results / FILE, {"made": made, "confirmed": made}, networks)
 
@@ -175,7 +189,7 @@ def replay(preset: Preset, results: Path, report: Callable[[str], None]) -> bool
             said = difference(then, now)
         report(f"{name_of(card)}: {said or ('same numbers' if alike else 'the same first step')}")
         same = same and not said
-    if same and alike and content["confirmed"]["code"] != code_hash(*PRETRAIN_ROOMS):
+    if same and alike and content["confirmed"]["code"] != code_hash(*CODE):
         _write(results / FILE, {**content, "confirmed": _here()}, recorded)
     return same
 
@@ -183,7 +197,7 @@ def replay(preset: Preset, results: Path, report: Callable[[str], None]) -> bool
 def trained_networks(results: Path) -> list[RunCard]:
     """The run cards of the networks that were trained for ``results``, in order of method and seed."""
     cards = {r.card.method + str(r.card.seed): r.card for r in read_records(results / "records" / "pretrain") if r.card}
-    trained = [card for card in cards.values() if card.config["method"] not in ("random", "released")]
+    trained = [card for card in cards.values() if OUTLINES[card.config["method"]].learns_from != "nothing"]
     if not trained:
         raise ValueError(
             f"need the records of trained networks in {results}/records; there are none: publish a run first"
@@ -224,11 +238,18 @@ def read_replay(results: Path) -> tuple[dict[str, Any], dict[str, FirstSteps]]:
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"networks": {}}
     rows = content.pop("networks")
     found = {
-        name: FirstSteps(row["losses"], [*map(int, row["clusters"].split())], row["pixels"])
+        name: FirstSteps(
+            row["losses"],
+            [*map(int, row["clusters"].split())],
+            row["pixels"],
+            row.get("trained_by", content["made"]["code"]),  # earlier files: one code for all
+        )
         for name, row in rows.items()
     }
     without = [
-        name_of(card) for card in cards if name_of(card) not in found or content["made"]["code"] != card.code_hash
+        name_of(card)
+        for card in cards
+        if name_of(card) not in found or found[name_of(card)].trained_by != card.code_hash
     ]
     if without:
         raise ValueError(
@@ -259,8 +280,8 @@ def crop_rounding() -> str:
 def _here() -> dict[str, Any]:
     """What the steps are taken with: the code, and the files whose code it is, the machine, the time."""
     return {
-        "code": code_hash(*PRETRAIN_ROOMS),
-        "rooms": PRETRAIN_ROOMS,
+        "code": code_hash(*CODE),
+        "rooms": CODE,
         "device": device_name(torch.device("cpu"), "float64"),
         "crop_rounding": crop_rounding(),
         "versions": installed_versions(),
@@ -278,6 +299,7 @@ def _write(path: Path, about: dict[str, Any], networks: Mapping[str, FirstSteps]
                 "losses": [float(f"{loss:.10g}") for loss in steps.losses],
                 "clusters": " ".join(map(str, steps.clusters)),
                 "pixels": steps.pixels,
+                "trained_by": steps.trained_by,
             }
         )
         for name, steps in networks.items()

@@ -12,12 +12,15 @@ import numpy as np
 from dclib.cluster.counts import check_cluster_counts
 from dclib.config import MethodConfig, Preset
 from dclib.counted import compared, counted
+from dclib.data.clips import Clips, open_clips
 from dclib.data.images import ImageSet, NumberedIds, drawn_subset, name_some, printable
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
 from dclib.data.layouts import find_split, open_split
 from dclib.data.unreadable import unreadable_fault
 from dclib.data.voc import check_classes, open_voc
 from dclib.data.yfcc_metadata import read_metadata, table_beside, text_bytes
+from dclib.methods import OUTLINES
+from dclib.pocket.outline import ClipDrawer
 from dclib.pocket.world import make_pocket_world
 from dclib.presets import data_root, edition, runs_folder
 from dclib.records import code_hash, held, make_folder
@@ -158,6 +161,28 @@ def city_folders(preset: Preset, root: Path) -> dict[str, Path]:
     return {city: root / name for city, name in named.items() if name and (root / name).is_dir()}
 
 
+def find_clips(preset: Preset, root: Path) -> Clips | None:
+    """The moving pictures below ``root``; None where there is no such folder.
+
+    Raises:
+        ValueError: there is one, and no clip in it.
+    """
+    folder = root / preset.data.clips
+    if not preset.data.clips or not folder.is_dir():
+        return None
+    in_outline = preset.data.is_drawn and edition() is not None
+    return open_clips(folder, reader=ClipDrawer(folder, preset.data.pocket_seed) if in_outline else None)
+
+
+def clips_fault(preset: Preset, root: Path) -> str:
+    """Why nothing can be learned from the moving pictures below ``root``; empty where it can."""
+    try:
+        clips = find_clips(preset, root)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return "" if clips else f"there is no folder {preset.data.clips or 'clips'} of moving pictures below the images"
+
+
 def metadata_fault(preset: Preset, pool: ImageSet) -> str:
     """Why the pool's photographs have no metadata to count; empty where they have. Of a large table the top is read."""
     if named := preset.data.metadata:
@@ -255,28 +280,29 @@ def method_fault(preset: Preset, method: str, objects: ImageSet | None) -> str:
         fault = labels_fault(objects)
     if not fault and learns_from_objects(config) and objects is not None:
         fault = _unreadable(preset, objects)
+    if OUTLINES[config.method].learns_from == "clips" and not preset.data.is_drawn:
+        fault = clips_fault(preset, data_root(preset.data))
     return fault or (method_fault(preset, config.init, objects) if config.init else "")
 
 
 def learns_from_objects(config: MethodConfig) -> bool:
     """Whether a method trains on the labelled objects; only the supervised one looks at their labels."""
-    return config.method == "supervised" or config.images == "objects"
+    return OUTLINES[config.method].learns_from == "objects" or config.images == "objects"
 
 
-def images_of(preset: Preset, method: str, pool: ImageSet, objects: ImageSet | None) -> ImageSet:
+def images_of(config: MethodConfig, pool: ImageSet, objects: ImageSet | None) -> ImageSet:
     """The images that a method trains on.
 
     Raises:
         ValueError: there are no labelled ones, or fewer in the pool than it asks for.
     """
-    config = preset.method(method)
     if learns_from_objects(config):
         if objects is None:
-            raise ValueError(f"method {method!r} learns from labelled images, and there are none; give their folder")
+            raise ValueError(f"{config.method} learns from labelled images, and there are none; give their folder")
         return objects
     if config.pool_images > len(pool):
         raise ValueError(
-            f"method {method!r} needs {config.pool_images:,} images; {pool.name} has {len(pool):,}: ask for fewer"
+            f"pool_images asks for {config.pool_images:,} images; {pool.name} has {len(pool):,}: ask for fewer"
         )
     return drawn_subset(pool, config.pool_images) if config.pool_images else pool
 
@@ -298,20 +324,32 @@ def open_pool(preset: Preset, root: Path, labelled: Labelled) -> ImageSet:
     here = Path(os.path.abspath(path))
     below = [Path(os.path.abspath(other)) for other in named if other is not None and path.is_dir()]
     prefixes = tuple(f"{other.relative_to(here)}/" for other in below if here in other.parents)
+    clips = _clip_prefix(here, Path(os.path.abspath(root / data.clips)), pool) if data.clips else ()
+    prefixes += clips
     if prefixes and not isinstance(pool.ids, NumberedIds):
         kept = [i for i, image_id in enumerate(pool.ids) if not image_id.startswith(prefixes)]
         if len(kept) < len(pool):
-            told = f"passed over {len(pool) - len(kept):,} images of sets for evaluation: {', '.join(prefixes)}"
+            passed = f"passed over {len(pool) - len(kept):,} images of sets for evaluation"
+            told = f"{passed}{', or of clips' if clips else ''}: {', '.join(prefixes)}"
             pool = replace(pool.subset(kept), notes=(*pool.notes, told))
     if 0 < data.pool_images < len(pool):
         pool = drawn_subset(pool, data.pool_images)
     return pool
 
 
+def _clip_prefix(pool_folder: Path, clips: Path, pool: ImageSet) -> tuple[str, ...]:
+    """How the ids of a pool begin that are frames: those below a folder of folders; pictures right in it are none."""
+    if pool_folder not in clips.parents or isinstance(pool.ids, NumberedIds):
+        return ()
+    prefix = f"{clips.relative_to(pool_folder)}/"
+    within = [image_id.removeprefix(prefix) for image_id in pool.ids if image_id.startswith(prefix)]
+    return (prefix,) if within and all("/" in name for name in within) else ()
+
+
 def _check_method(preset: Preset, method: str, pool: ImageSet, objects: ImageSet | None) -> None:
     """ValueError for settings of a method that these images do not allow."""
     config = preset.method(method)
-    images = images_of(preset, method, pool, objects)
+    images = images_of(config, pool, objects)
     if config.clusters:
         check_cluster_counts(len(images), config.cluster)
     if config.train.patience and (fault := voc_fault(preset, data_root(preset.data), ("train", "val"))):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from dclib.config import MethodConfig, Preset, config_hash
+from dclib.config import DataConfig, MethodConfig, Preset, config_hash
+from dclib.data.clips import Clips
 from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import images_shown
+from dclib.data.tracks import track_pixels
 from dclib.distributed import from_main, is_main, main_first
 from dclib.machine import cpu_name
+from dclib.methods import OUTLINES
 from dclib.models.released import file_digest, load_released
 from dclib.models.vgg import Trunk
 from dclib.pocket.outline import FolderDrawer, PoolDrawer
@@ -30,14 +34,17 @@ from dclib.train.health import clustering_values
 from dclib.train.pretrain import pretrain
 from dclib.train.runnable import (
     draw_pocket_world,
+    find_clips,
     images_of,
     learns_from_objects,
     method_fault,
     open_labelled,
     open_pool,
 )
-from dclib.train.start import ROOMS, Validator, check_start, same_network
+from dclib.train.start import ROOMS, Validator, check_start, own_rooms, same_network
 from dclib.train.state import State
+from dclib.train.tasks import Task
+from dclib.train.tasks.classes import Classes
 
 PRETRAIN_ROOMS = (*ROOMS, "train/health", "train/runs")  # whose code decides the records of a pre-training
 KEPT_ASSIGNMENTS = 100_000  # images of a pool whose final clusters are kept: 2 bytes each
@@ -52,6 +59,11 @@ UNITS = {
 }
 
 
+def pretrain_code(config: MethodConfig) -> str:
+    """Hash of the code that decides the records of a method's pre-training."""
+    return code_hash(*PRETRAIN_ROOMS, *own_rooms(config))
+
+
 @dataclass(frozen=True)
 class Data:
     """The image sets of a preset; a labelled set that the preset does not have, or that is of no use, is None."""
@@ -63,6 +75,12 @@ class Data:
     scenes_train: ImageSet | None
     scenes_test: ImageSet | None
     faults: Mapping[str, str] = field(default_factory=dict)  # half -> why it is of no use
+    open_clips: Callable[[], Clips | None] = lambda: None
+
+    @cached_property
+    def clips(self) -> Clips | None:
+        """The moving pictures, opened when they are first asked for. Raises ValueError where they are of no use."""
+        return self.open_clips()
 
 
 def prepare_data(preset: Preset) -> Data:
@@ -79,7 +97,7 @@ def prepare_data(preset: Preset) -> Data:
     if outline:  # published results are shown: nothing is measured, and few pictures are looked at
         pool = replace(pool, reader=PoolDrawer(root / data.pool, data.pocket_images, data.pocket_seed))
         labelled = replace(labelled, sets={name: _drawn(images, preset) for name, images in labelled.sets.items()})
-    return Data(root, pool, **labelled.sets, faults=labelled.faults)
+    return Data(root, pool, **labelled.sets, faults=labelled.faults, open_clips=partial(find_clips, preset, root))
 
 
 def _drawn(images: ImageSet | None, preset: Preset) -> ImageSet | None:
@@ -102,9 +120,34 @@ def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
         ValueError: the method needs the labelled images, and the preset has none.
     """
     if fault := method_fault(preset, method, data.objects_train):
-        raise ValueError(f"method {method!r} learns from the labelled images, and {fault}; or leave the method out")
-    images = images_of(preset, method, data.pool, data.objects_train)
-    return kept_pixels(preset, method, images, scan=learns_from_objects(preset.method(method)))
+        raise ValueError(f"method {method!r} cannot be trained: {fault}; or leave the method out")
+    config = preset.method(method)
+    with main_first():
+        if OUTLINES[config.method].learns_from == "clips":
+            return patch_pixels(config, data, pixel_cache())
+        return task_pixels(config, images_of(config, data.pool, data.objects_train), preset.data, pixel_cache())
+
+
+def patch_pixels(config: MethodConfig, data: Data, cache: Path | None = None) -> Pixels:
+    """The patches that are followed through the clips, as the method's task takes them."""
+    assert data.clips is not None  # else there is a fault
+    side = OUTLINES[config.method].square or (lambda _: config.model.image_size)
+    return track_pixels(
+        data.clips,
+        cache,
+        patch=config.task.patch,
+        side=side(config),
+        frames=config.task.frames,
+        size=config.model.image_size,
+    )
+
+
+def task_pixels(config: MethodConfig, images: ImageSet, data: DataConfig, cache: Path | None = None) -> Pixels:
+    """Images as the method's task takes them: at ``data.resize``, or as squares of its own size."""
+    square, scan = OUTLINES[config.method].square, learns_from_objects(config)
+    if square is None:
+        return load_pixels(images, data, config.model.image_size, cache, scan=scan)
+    return load_pixels(images, replace(data, resize=square(config)), square(config), cache, scan=scan)
 
 
 def kept_pixels(preset: Preset, method: str, images: ImageSet, *, scan: bool = False) -> Pixels:
@@ -164,7 +207,7 @@ def pretrain_method(
     if not from_main(is_current(records_path, card)):  # as one process sees it, before it writes
         records = history_records(state, config, len(pixels)) + final_records(preset, state, pool, seed, folder)
         if config.clusters and is_main():
-            write_pictures(preset, method, seed, state, pixels)
+            write_pictures(preset, method, seed, state.task, pixels)
         if is_main():
             write_records(records_path, card, records)
     return state.trunk
@@ -184,7 +227,7 @@ def why_anew(folder: Path, records: Path, preset: Preset, method: str, pixels: P
         then = card["notes"].get("images", "?")
         counts = f" ({then} then, {len(pixels)} now)" if then != len(pixels) else ", though as many"
         changed.append(f"the images are not those of the last run{counts}")
-    if card and card["code_hash"] != code_hash(*PRETRAIN_ROOMS):
+    if card and card["code_hash"] != pretrain_code(preset.method(method)):
         changed.append("the code is another")
     if card and json.loads(json.dumps(card["config"])) != json.loads(json.dumps(asdict(preset.method(method)))):
         changed.append("the settings are others")
@@ -206,7 +249,9 @@ def check_method(preset: Preset, method: str, pixels: Pixels) -> None:
 
 def run_hash(preset: Preset, method: str, pixels: Pixels, seed: int) -> str:
     """Short name of everything that decides a run's numbers: settings along ``init``, data, seed and code."""
-    return config_hash(method_chain(preset, method), pixels.identity, seed, code_hash(*ROOMS))
+    return config_hash(
+        method_chain(preset, method), pixels.identity, seed, code_hash(*ROOMS, *own_rooms(preset.method(method)))
+    )
 
 
 def method_chain(preset: Preset, method: str) -> list[object]:
@@ -243,7 +288,7 @@ def run_card(
         seed=seed,
         config_hash=config_hash(method_chain(preset, method), settings),
         data_hash=hashes[0] if len(hashes) == 1 else config_hash(hashes),
-        code_hash=code_hash(*rooms),
+        code_hash=code_hash(*rooms, *own_rooms(preset.method(method))),
         device=device_name(device, precision),
         seconds=round(seconds, 1),
         config=asdict(preset.method(method)),
@@ -267,7 +312,7 @@ def is_current(path: Path, card: RunCard) -> bool:
 def history_records(state: State, config: MethodConfig, n_images: int) -> list[Record]:
     """A record for each number of each epoch (over the images it showed) and clustering (over the whole set)."""
     records = []
-    shown = images_shown(config.train.epoch_images or n_images, config.train.batch_size)
+    shown = images_shown(config.shown(n_images), config.train.batch_size)
     for row in state.history:
         keys: dict[str, str | int] = {key: int(row[key]) for key in ("epoch", "assignment") if key in row}
         n = n_images if "assignment" in keys else shown
@@ -303,10 +348,11 @@ def final_records(preset: Preset, state: State, pool: Pixels, seed: int, folder:
     ]
 
 
-def write_pictures(preset: Preset, method: str, seed: int, state: State, pixels: Pixels) -> None:
+def write_pictures(preset: Preset, method: str, seed: int, task: Task, pixels: Pixels) -> None:
     """Save which images stand for some clusters of the last clustering, for the pages' mosaics."""
     rng = np.random.default_rng(seed)
-    clusters = state.labels.clusters.numpy()
+    assert isinstance(task, Classes)  # nothing else has clusters
+    clusters = task.labels.clusters.numpy()
     sizes = np.bincount(clusters)
     large_enough = np.flatnonzero(sizes >= PICTURED_IMAGES)
     chosen = np.sort(rng.permutation(large_enough)[:PICTURED_CLUSTERS])

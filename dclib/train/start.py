@@ -10,6 +10,7 @@ from dclib.cluster.counts import check_cluster_counts
 from dclib.config import MethodConfig, ModelConfig, config_hash
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels
+from dclib.methods import MODULES, OUTLINES
 from dclib.models.vgg import Trunk
 from dclib.records import code_hash
 
@@ -18,9 +19,18 @@ DATA_ROOMS = (
     *("data/decoding", "data/images", "data/photo_crops", "data/pixels", "data/samplers", "data/streaming"),
     "data/transforms",
 )
-TRAIN_ROOMS = ("train/clustering", "train/features", "train/placement", "train/pretrain", "train/state")
+TRAIN_ROOMS = (
+    *("methods/outline", "train/clustering", "train/features", "train/placement", "train/pretrain", "train/state"),
+    *("train/tasks/__init__", "train/tasks/task"),
+)
 MODEL_ROOMS = ("models/batch_norm", "models/device", "models/heads", "models/sobel", "models/vgg")
 ROOMS = ("randomness", "distributed", "precision", *DATA_ROOMS, *MODEL_ROOMS, "cluster", *TRAIN_ROOMS)
+
+
+def own_rooms(config: MethodConfig) -> tuple[str, ...]:
+    """Whose code the numbers of this method rest on, and those of others do not."""
+    module = MODULES[config.method]
+    return f"methods/{module}", f"train/tasks/{module}", *OUTLINES[config.method].rooms
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ def run_identity(
     """What a checkpoint belongs to: settings, data, seed, starting weights, what stops it, and the code."""
     start = "" if initial is None else weights_hash(initial)
     judge = "" if validator is None or not config.train.patience else validator.identity
-    return config_hash(config, pixels.identity, seed, start, judge, code_hash(*ROOMS))
+    return config_hash(config, pixels.identity, seed, start, judge, code_hash(*ROOMS, *own_rooms(config)))
 
 
 def weights_hash(trunk: Trunk) -> str:

@@ -1,0 +1,41 @@
+"""What an outline says of a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoSettings:
+    """A method without settings of its own."""
+
+
+def one_view(config: Any) -> tuple[int, ...]:
+    """One picture of the network's size."""
+    return (config.model.image_size,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What is known of a way of pre-training before anything is trained; the callables get its ``MethodConfig``."""
+
+    title: str  # how it is written on a page
+    words: str  # what it does, for the head of its page
+    learns_from: Literal["nothing", "pool", "objects", "clips"] = "pool"
+    turns: int = 1  # quarter turns told apart, R
+    clusters: bool = False  # whether whitened features are clustered into pseudo-labels
+    asks: Mapping[str, str] = field(default_factory=dict)  # of the network: beginning of records' names -> in words
+    settings: type = NoSettings  # dataclass of its own settings, a preset's section ``task``
+    views: Callable[[Any], tuple[int, ...]] = one_view  # sides, pixels, of what the network sees of an image in a step
+    square: Callable[[Any], int] | None = None  # side of the square an image is kept as; None: data.resize
+    head: Callable[[Any], tuple[int, int]] | None = None  # weights of its head, and FLOPs of an image forward;
+    # None: those of super- and sub-classes
+    rooms: tuple[str, ...] = ()  # of dclib, whose code its numbers rest on besides its own and what all rest on
+    cite: str = ""  # key in references.bib; empty for those of the supplement
+
+    def passes(self, config: Any) -> float:
+        """What an image costs in a step, in passes of the network: a smaller view costs its pixels."""
+        side: int = config.model.image_size
+        return sum((view / side) ** 2 for view in self.views(config))
