@@ -53,7 +53,7 @@ OUTLINES = {
         views=_views,
         square=_square,
         head=_head,
-        rooms=("data/clips", "data/motion", "data/tracks"),
+        rooms=("data/clips", "data/motion", "data/track_pixels", "data/tracks"),
         cite="wang2017",
     )
 }

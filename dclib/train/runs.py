@@ -17,7 +17,7 @@ from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import images_shown
-from dclib.data.tracks import track_pixels
+from dclib.data.track_pixels import track_pixels
 from dclib.distributed import from_main, is_main, main_first
 from dclib.machine import cpu_name
 from dclib.methods import OUTLINES
