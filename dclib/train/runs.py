@@ -35,6 +35,7 @@ from dclib.train.pretrain import pretrain
 from dclib.train.runnable import (
     draw_pocket_world,
     find_clips,
+    images_of,
     learns_from_objects,
     method_fault,
     open_labelled,
@@ -118,15 +119,13 @@ def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
     Raises:
         ValueError: the method needs the labelled images, and the preset has none.
     """
-    config = preset.method(method)
     if fault := method_fault(preset, method, data.objects_train):
         raise ValueError(f"method {method!r} cannot be trained: {fault}; or leave the method out")
+    config = preset.method(method)
     with main_first():
         if OUTLINES[config.method].learns_from == "clips":
             return patch_pixels(config, data, pixel_cache())
-        images = data.objects_train if learns_from_objects(config) else data.pool
-        assert images is not None  # else there is a fault
-        return task_pixels(config, images, preset.data, pixel_cache())
+        return task_pixels(config, images_of(config, data.pool, data.objects_train), preset.data, pixel_cache())
 
 
 def patch_pixels(config: MethodConfig, data: Data, cache: Path | None = None) -> Pixels:
