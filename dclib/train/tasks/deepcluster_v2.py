@@ -40,6 +40,8 @@ class DeepClusterV2(Crops):
         super().__init__(config, pixels, seed, device)
         self.head = self.projection
         n, k, parts = len(pixels), config.cluster.n_sub, self.settings.partitions
+        if k > n:
+            raise ValueError(f"need an image for each cluster; got {n} images and {k} clusters: lower cluster.n_sub")
         self.memory = torch.zeros(n, self.settings.dim)
         self.seen = torch.zeros(n, dtype=torch.bool)  # since the last clustering
         self.clusters = torch.zeros(parts, n, dtype=torch.int64)
