@@ -259,7 +259,8 @@ def method_chain(preset: Preset, method: str) -> list[object]:
     config: MethodConfig = preset.method(method)
     if config.method == "released":
         return [config_hash(config, file_digest(config.weights))]
-    return [config_hash(config), *(method_chain(preset, config.init) if config.init else [])]
+    own = config_hash(config, OUTLINES[config.method].decides(config))
+    return [own, *(method_chain(preset, config.init) if config.init else [])]
 
 
 def run_card(
