@@ -76,7 +76,7 @@ class Context(Task):
             seen = drop_channels(seen, changes[:, 1], changes[:, 2])
         if seen.shape[-1] != side:
             seen = F.interpolate(seen, size=(side, side), mode="bilinear", antialias=True)
-        return seen - seen.mean(dim=(1, 2, 3), keepdim=True) + 0.5
+        return take_off_mean(seen)
 
     def add_gradients(self, trunk: nn.Module, views: Views, plan: EpochPlan, rows: Tensor) -> Tensor:
         target = send(plan.sub_class[rows], self.device)
@@ -132,6 +132,11 @@ def coarse(patch: Tensor, side: int) -> Tensor:
         return patch
     small = F.interpolate(patch[None], size=(side, side), mode="bilinear", antialias=True)
     return F.interpolate(small, size=patch.shape[-2:], mode="bilinear")[0]
+
+
+def take_off_mean(patches: Tensor) -> Tensor:
+    """(b, 3, h, w), each channel around one half: beside noise, a kept one's level would say how light it is."""
+    return patches - patches.mean(dim=(2, 3), keepdim=True) + 0.5
 
 
 def drop_channels(patches: Tensor, kept: Tensor, seeds: Tensor) -> Tensor:

@@ -39,6 +39,10 @@ class DeepClusterV2(Crops):
         super().__init__(config, pixels, seed, device)
         self.head = self.projection
         n, k, parts = len(pixels), config.cluster.n_sub, self.settings.partitions
+        if k > n:
+            raise ValueError(
+                f"need at least one image per cluster; got {n} images and {k} clusters: lower cluster.n_sub"
+            )
         self.memory = torch.zeros(n, self.settings.dim)
         self.clusters = torch.zeros(parts, n, dtype=torch.int64)
         self.centroids = torch.zeros(parts, k, self.settings.dim, device=device)
