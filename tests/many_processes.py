@@ -221,7 +221,8 @@ def relay(folder: Path, placement: str) -> dict[str, object]:
             return {}
 
 
-TASKS: dict[str, Callable[[Path], dict[str, object]]] = {
+Tasks = dict[str, Callable[[Path], dict[str, object]]]
+TASKS: Tasks = {
     "whitening": whitening,
     "clusters": clusters,
     "two_levels": two_levels,
@@ -233,18 +234,18 @@ TASKS: dict[str, Callable[[Path], dict[str, object]]] = {
 }
 
 
-def work(number: int, processes: int, port: int, folder: Path) -> None:
+def work(number: int, processes: int, port: int, folder: Path, tasks: Tasks) -> None:
     """One process."""
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(number)}
     os.environ |= {**address, "LOCAL_RANK": str(number), "WORLD_SIZE": str(processes)}
     torch.set_num_threads(1)
     own = folder / str(processes)
     with process_group():
-        for name, task in TASKS.items():
+        for name, task in tasks.items():
             torch.save(task(own), own / f"{name}-{number}.pt")
 
 
-def start(processes: int, folder: Path) -> None:
+def start(processes: int, folder: Path, tasks: Tasks) -> None:
     """Fork and wait; SystemExit if one of them failed."""
     (folder / str(processes)).mkdir()
     with socket.socket() as free:
@@ -255,7 +256,7 @@ def start(processes: int, folder: Path) -> None:
         child = os.fork()
         if child == 0:
             try:
-                work(number, processes, port, folder)
+                work(number, processes, port, folder, tasks)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
@@ -270,4 +271,4 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     write_pictures(place / "pictures", 64)
     for count in PROCESSES:
-        start(count, place)
+        start(count, place, TASKS)

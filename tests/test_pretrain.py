@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from task_checks import assert_identical, outcome
 from tiny_images import (
     CLASSES,
     TINY_MODEL,
@@ -79,30 +80,6 @@ def streamed(images: ImageSet) -> Pixels:
 def full_run(pixels: Pixels, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What the run of FULL ends with when nothing happens to it."""
     return outcome(pretrain(pixels, FULL, folder=tmp_path_factory.mktemp("full"), report=silent))
-
-
-def outcome(state: State) -> dict[str, object]:
-    """All that a run ends with, readings of the clock aside."""
-    snapshot = state.snapshot()
-    clock = ("seconds", "epoch_began", "waited", "images_per_second", "data_wait")
-    snapshot["history"] = [{k: v for k, v in row.items() if k not in clock} for row in state.history]
-    return {k: v for k, v in snapshot.items() if k not in clock}
-
-
-def assert_identical(actual: object, expected: object, where: str = "") -> None:
-    """Equal to the last bit, whatever is nested in what."""
-    if isinstance(expected, torch.Tensor):
-        assert torch.equal(actual, expected), f"{where} differs"
-    elif isinstance(expected, dict):
-        assert actual.keys() == expected.keys(), where
-        for key in expected:
-            assert_identical(actual[key], expected[key], f"{where}/{key}")
-    elif isinstance(expected, list):
-        assert len(actual) == len(expected), where
-        for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
-            assert_identical(a, e, f"{where}/{i}")
-    else:
-        assert actual == expected, f"{where}: {actual} instead of {expected}"
 
 
 def weights(state: State) -> dict[str, torch.Tensor]:
