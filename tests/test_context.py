@@ -326,8 +326,8 @@ def test_two_channels_are_noise_and_gradients_keep_all(pixels: Pixels) -> None:
         others = dropped[number, [c for c in range(3) if c != channel]]
         assert others.mean() == pytest.approx(0.5, abs=1e-3)
         assert others.std() == pytest.approx(0.01 * float(patches[number, channel].std()), rel=0.05)  # of 8,192
-    assert not torch.equal(dropped[0, 1], dropped[3, 1])  # other seeds, other noise
-    assert not torch.equal(dropped[0, 1], dropped[0, 2])
+    noise = torch.stack([dropped[0, 1], dropped[0, 2], dropped[3, 1]]).flatten(1)
+    assert torch.corrcoef(noise).fill_diagonal_(0).abs().max() < 0.1  # other channels and seeds, other noise; of 4,096
     assert patches.min() >= 0  # the input is as it was
     for stem, same in (("sobel", True), ("rgb", False)):
         _, (middle, _), _ = first_batch(task_class("context")(small_config(stem), pixels, 0, CPU))

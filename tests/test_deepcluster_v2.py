@@ -127,6 +127,7 @@ def test_more_clusters_than_images_are_refused_before_anything_runs(pixels: Pixe
 def test_small_crops_larger_than_the_images_are_refused(large: Pixels, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at most data.resize = 72 pixels; got 96"):
         pretrain(large, small_config(replace(MIXED, small_side=96), 64), folder=tmp_path, report=silent)
+    assert list(tmp_path.iterdir()) == []  # found before the first clustering
 
 
 @pytest.mark.parametrize("mixed", [False, True])
