@@ -43,6 +43,8 @@ class Crops(Task):
 
     def __init__(self, config: MethodConfig, pixels: Pixels, seed: int, device: torch.device) -> None:
         super().__init__(config, pixels, seed, device)
+        for side in self.views:
+            pixels.of_size(side)  # a crop larger than images are kept is refused now
         self.projection = Projection(config.model.feature_dim, self.settings, generator(seed, "heads")).to(device)
 
     def crop_area(self, view: int) -> Area:
