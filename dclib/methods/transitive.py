@@ -54,6 +54,7 @@ OUTLINES = {
         square=_square,
         head=_head,
         rooms=("data/clips", "data/motion", "data/tracks"),
+        nats=False,
         cite="wang2017",
     )
 }
