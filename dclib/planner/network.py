@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dclib.config import MethodConfig, ModelConfig
+from dclib.methods import OUTLINES
 
 FLOAT, LONG = 4, 8  # bytes
 MAP_BYTES = {"float32": 4, "bfloat16": 2}  # of a number in maps and features, by train.precision
@@ -77,11 +78,14 @@ class HeadsSize:
     n_sub_classes: int  # k, of each
     super_parameters: int
     sub_parameters: int  # of one super-class
-    flops: int  # of one image forward, which passes through the head of its super-class alone
+    flops: int  # of one pass forward, which goes through the head of its super-class alone
 
 
 def heads_size(config: MethodConfig, n_classes: int) -> HeadsSize:
     """Count the heads of a method; ``n_classes`` is the number of labels of the supervised reference."""
+    if (own := OUTLINES[config.method].head) is not None:
+        parameters, flops = own(config)
+        return HeadsSize(1, 1, 0, parameters, round(flops / config.passes))
     s = config.n_turns * (config.cluster.n_super if config.clusters else 1)
     k = config.cluster.n_sub if config.clusters else n_classes if config.method == "supervised" else 1
     d = config.model.feature_dim

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from dclib.config import DataConfig, MethodConfig, ProbeConfig
+from dclib.methods import OUTLINES
 from dclib.planner.hardware import Hardware
 from dclib.planner.network import FLOAT, LONG, MAP_BYTES, HeadsSize, NetworkSize, heads_size, network_size
 
@@ -55,7 +56,8 @@ class Workload:
 
     @property
     def is_sharded(self) -> bool:
-        return self.config.train.head_placement == "sharded" and self.processes > 1
+        own = OUTLINES[self.config.method].head is None  # heads of super-classes, which can be dealt out
+        return own and self.config.train.head_placement == "sharded" and self.processes > 1
 
     @property
     def held_heads(self) -> int:
@@ -64,10 +66,10 @@ class Workload:
 
     @property
     def local_batch(self) -> int:
-        """Images of a step for the process that takes most."""
+        """Images of a step for the process that takes most; one that is seen twice is counted twice."""
         batch, s = self.config.train.batch_size, self.heads.n_super_classes
         if not self.is_sharded:
-            return -(-batch // self.processes)
+            return math.ceil(-(-batch // self.processes) * self.config.passes)
         return -(-batch * self.held_heads // s // max(1, self.processes // s))
 
     @property
@@ -96,8 +98,7 @@ class Workload:
     @property
     def steps(self) -> int:
         """Updates of an epoch."""
-        train = self.config.train
-        return max(1, round((train.epoch_images or self.n_images) / train.batch_size))
+        return max(1, round(self.config.shown(self.n_images) / self.config.train.batch_size))
 
 
 def reduced_bytes(size: float, processes: int) -> float:

@@ -22,10 +22,9 @@ from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan
 from dclib.distributed import gather, shard, world_size
 from dclib.methods.deepcluster_v2 import DeepClusterV2Settings
-from dclib.models.device import products_in, send
-from dclib.randomness import generator
+from dclib.models.device import send
+from dclib.randomness import derive_seed, generator
 from dclib.train import health
-from dclib.train.features import FEATURE_BATCH, feature_batches
 from dclib.train.tasks.crops import Crops
 from dclib.train.tasks.task import Run, Views, due_by_rule
 
@@ -48,7 +47,7 @@ class DeepClusterV2(Crops):
         return due_by_rule(self.config, run)
 
     def renew(self, run: Run, stored: Path, report: Callable[[str], None]) -> None:
-        """Cluster what is remembered; before the first epoch, the vectors of the images' middles."""
+        """Cluster what is remembered; before the first epoch, what the network makes of all images as it was drawn."""
         if run.clusterings == 0:
             self.memory = self.look_at_all(run)
         cluster = self.config.cluster
@@ -72,17 +71,21 @@ class DeepClusterV2(Crops):
 
     @torch.no_grad()
     def look_at_all(self, run: Run) -> Tensor:
-        """The vectors (n, dim) of all images' middles, by a network in evaluation."""
-        rows, precision = shard(len(self.pixels)), self.config.train.precision
-        self.projection.eval()
-        with products_in(precision, self.device):
-            made = [
-                self.projection(features.to(self.device)).cpu()
-                for features in feature_batches(run.trunk, self.pixels, rows, FEATURE_BATCH, precision)
-            ]
-        self.projection.train()
-        own = torch.cat(made) if made else self.memory[:0]
-        return gather(own, torch.arange(rows.start, rows.stop), len(self.pixels))
+        """The vectors (n, dim) of a crop of each image, by the network as it trains: in batches, whose own statistics
+        batch norm takes, for running ones say nothing before the first step."""
+        pieces = torch.randperm(len(self.pixels), generator=generator(self.seed, "first look")).tensor_split(
+            max(1, len(self.pixels) // self.config.train.batch_size)
+        )
+        shares = [shard(len(piece)) for piece in pieces]
+        places = [torch.arange(share.start, share.stop) for share in shares]
+        seeds = [derive_seed(self.seed, "first look", number) for number in range(len(pieces))]
+        crops = self.pixels.of_size(self.views[0]).crop_batches(pieces, self.crop_area(0), seeds, places)
+        memory = torch.empty_like(self.memory)
+        run.trunk.train()
+        for piece, own, images in zip(pieces, places, crops, strict=True):
+            (vectors,) = self.vectors(run.trunk, [images])
+            memory[piece] = gather(vectors.cpu(), own, len(piece)).to(memory.dtype)
+        return memory
 
     def add_gradients(self, trunk: nn.Module, views: Views, plan: EpochPlan, rows: Tensor) -> Tensor:
         """Loss, and how often a crop was nearest to the right centroid, in the mean over crops and clusterings."""
