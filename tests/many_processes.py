@@ -33,7 +33,6 @@ from dclib.models.vgg import Trunk
 from dclib.train import pretrain as loop
 from dclib.train.placement import Placement
 from dclib.train.state import State
-from dclib.train.tasks import classes
 from dclib.train.tasks.classes import Classes
 
 PROCESSES = (1, 2, 4, 8)

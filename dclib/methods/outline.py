@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-
 PAPER_YEARS = range(2018, 2020)  # of RotNet and DeepCluster, which the paper joins, and of the paper
 
 

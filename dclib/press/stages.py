@@ -38,7 +38,11 @@ EVALUATIONS: Mapping[str, str] = {
 }  # page -> notebook; each looks at the trained networks
 # those that a preset has to ask for, or to have tried
 ON_REQUEST: Mapping[str, str] = {"few_labels": "16_few_labels", "ladder": "17_ladder"}
-SUMMARIES: Mapping[str, str] = {"scorecard": "12_scorecard", "performance": "15_performance"}  # of all other pages
+SUMMARIES: Mapping[str, str] = {
+    "what_came_after": "19_what_came_after",
+    "scorecard": "12_scorecard",
+    "performance": "15_performance",
+}  # of all other pages
 SET_NAMES = (
     "pool",
     "objects_train",

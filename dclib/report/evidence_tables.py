@@ -147,9 +147,9 @@ def uncurated_deeper_over_curated_rotnet(find: Finder) -> Evidence:
 
 def over_earlier_methods(find: Finder) -> Evidence:
     """The chain of the years; where the two earlier methods were not trained, its other end alone is no evidence."""
-    trained = any(_found(find, city)[method] for city in CITIES for method in EARLIER)
+    measured = {method for city in CITIES for method, values in _found(find, city).items() if values}
     pairs = itertools.pairwise(("deepcluster", "rotnet", *EARLIER, "random"))
-    return _in_cities(find, tuple(pairs), unfit="" if trained else NO_EARLIER)
+    return _in_cities(find, tuple(pairs), unfit=NO_EARLIER if measured and measured.isdisjoint(EARLIER) else "")
 
 
 def _found(find: Finder, city: str) -> dict[str, Values]:
