@@ -92,12 +92,15 @@ def cost_table(records: Sequence[Record], preset: Preset) -> Table:
 
 def depth_figure(records: Sequence[Record], preset: Preset, half: Half, published: Sequence[Record] = ()) -> Fragment:
     """Accuracy at every depth of the methods that are not the paper's, with DeeperCluster and a random network."""
-    used, beside = select(records, "top1", dataset=half), select(published, "top1", dataset=half)
-    if not used:
-        return say(missing_half_sentence(half))
     if not in_line(preset):
         return say(EMPTY)
     among = (MEASURE, *others_in(in_line(preset)), FLOOR)
+    used, beside = (
+        [r for r in select(source, "top1", dataset=half) if r.card and r.card.method in among]
+        for source in (records, published)
+    )
+    if not used:
+        return say(missing_half_sentence(half))
     plot = partial(plot_accuracy_against_depth, half=half, among=among)
     describe = partial(describe_accuracy_against_depth, half=half, among=among)
     caption = (
