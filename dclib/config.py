@@ -120,6 +120,7 @@ class MethodConfig:
     method: str = "deepercluster"  # one of methods.OUTLINES
     init: str = ""  # another method of the preset whose trained trunk this one starts from
     images: Literal["pool", "objects"] = "pool"  # what it learns from; supervised takes the labelled objects anyway
+    pool_images: int = 0  # of the pool so many, the same for all seeds, fewer being part of more; 0 means all
     weights: str = ""  # for "released": file of weights that takes the place of training
     allow_partial: bool = False  # of such a file take what fits, and leave the rest as it was drawn
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -132,6 +133,9 @@ class MethodConfig:
         settings = OUTLINES[self.method].settings
         if not isinstance(self.task, settings):  # also where a method is replaced by another
             object.__setattr__(self, "task", settings())
+        _need(self.pool_images >= 0, "pool_images >= 0, 0 meaning all", self.pool_images)
+        if self.images == "objects" or OUTLINES[self.method].learns_from != "pool":
+            _need(not self.pool_images, "pool_images for a method that learns from the pool alone", self.pool_images)
         if self.method == "deepcluster":
             _need(
                 self.cluster.n_super == 1,
@@ -346,6 +350,21 @@ class LowShotConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CountsConfig:
+    """How data and clusters count: each method trained once more with each count, with as many passes."""
+
+    images: tuple[int, ...] = ()  # of the pool that a network learns from; none, here and below: nothing is trained
+    clusters: tuple[int, ...] = ()  # in all, over both levels, of the methods that have some
+    methods: tuple[str, ...] = ("deepercluster", "rotnet")  # of the preset
+
+    def __post_init__(self) -> None:
+        _need(all(value >= 2 for value in (*self.images, *self.clusters)), "images and clusters >= 2", self)
+        for name in ("images", "clusters", "methods"):
+            values = getattr(self, name)
+            _need(len(set(values)) == len(values), f"each of {name} once", values)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """Everything the notebooks need to know, under one name."""
 
@@ -360,6 +379,7 @@ class Preset:
     analysis: AnalysisConfig
     choice: ChoiceConfig
     low_shot: LowShotConfig
+    counts: CountsConfig
     methods: Mapping[str, MethodConfig]
 
     def method(self, name: str) -> MethodConfig:

@@ -25,6 +25,7 @@ from dclib.config import (
     AnalysisConfig,
     ChoiceConfig,
     ClusterConfig,
+    CountsConfig,
     DataConfig,
     FinetuneConfig,
     LowShotConfig,
@@ -36,6 +37,7 @@ from dclib.config import (
     TrainConfig,
     VocConfig,
 )
+from dclib.counted import counted
 from dclib.methods import OUTLINES
 from dclib.reading import read_text
 
@@ -52,7 +54,9 @@ STAGES: Mapping[str, type[Any]] = {
     "analysis": AnalysisConfig,
     "choice": ChoiceConfig,
     "low_shot": LowShotConfig,
+    "counts": CountsConfig,
 }
+PLAIN = ("init", "images", "pool_images", "weights", "allow_partial")  # settings of a method itself
 METHOD_NAME = re.compile(r"\w[\w.-]{0,99}")  # it becomes the name of files, and a heading
 RELEASED_RESIZE = 256  # short side for networks of 224 pixels
 
@@ -126,7 +130,7 @@ def load_preset(name: str | Path, overrides: Mapping[str, Any] | None = None, *,
     if not isinstance(raw, dict):
         raise ValueError(f"{path} must hold a mapping of settings; got {shown(raw)}")
     if weights:
-        raw |= {"methods": {"released": {"weights": weights}}, "model": {}, "choice": {}}
+        raw |= {"methods": {"released": {"weights": weights}}, "model": {}, "choice": {}, "counts": {}}
         _override(raw, "data.resize", RELEASED_RESIZE)
     for key, value in (overrides or {}).items():
         _override(raw, key, value)
@@ -165,13 +169,15 @@ def parse_preset(name: str, raw: Mapping[str, Any]) -> Preset:
     stages: dict[str, Any] = {section: build(cls, raw.get(section) or {}, section) for section, cls in STAGES.items()}
     if stages["choice"].method not in ("", *methods):
         raise ValueError(f"choice.method must be one of {', '.join(methods)}; got {stages['choice'].method!r}")
-    return Preset(
+    preset = Preset(
         name=name,
         description=str(raw.get("description", "")),
         seeds=tuple(seeds),
         methods=methods,
         **stages,
     )
+    counted(preset)  # so that a count that cannot be is found out here
+    return preset
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str, base: T | None = None) -> T:
@@ -201,7 +207,7 @@ def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mappin
     where = f"methods.{name}"
     if METHOD_NAME.fullmatch(str(name)) is None:
         raise ValueError(f"a method's name becomes a file's: need letters, digits, '_', '.' and '-'; got {shown(name)}")
-    _check_keys(own, ["method", "init", "images", "weights", "allow_partial", "recipe", "task", *SECTIONS], where)
+    _check_keys(own, ["method", "recipe", "task", *PLAIN, *SECTIONS], where)
     recipe = own.get("recipe", "")
     if recipe and recipe not in RECIPES:
         raise ValueError(f"{where}.recipe must be one of {', '.join(RECIPES)}; got {shown(recipe)}")
@@ -216,7 +222,7 @@ def _parse_method(name: str, own: Mapping[str, Any], shared: Mapping[str, Mappin
         _check_keys(values, [f.name for f in dataclasses.fields(cls)], f"{where}.{section}")
         sections[section] = build(cls, {**shared[section], **values}, f"{where}.{section}", getattr(base, section))
     try:
-        plain = {key: own[key] for key in ("init", "images", "weights", "allow_partial") if own.get(key)}
+        plain = {key: own[key] for key in PLAIN if own.get(key)}
         return build(
             MethodConfig, {"method": task, "task": own_settings, **plain}, where, dataclasses.replace(base, **sections)
         )

@@ -176,7 +176,12 @@ def test_pictures_of_an_outline_are_those_of_the_world(tmp_path, monkeypatch):
     assert [drawer.read(i) for i in groups.ids] == [
         path.read_bytes() for path in sorted((drawn.root / "VOC2007" / "JPEGImages").iterdir())
     ]
-    left_empty = ("pool/", "objects/", "scenes/", "VOC2007/", "pocket_world.json")
+    ours, theirs = outline.clips, drawn.clips
+    assert (list(ours.images.ids), ours.names) == (list(theirs.images.ids), theirs.names)
+    assert [ours.images.reader.read(i) for i in ours.images.ids] == [
+        theirs.images.reader.read(i) for i in theirs.images.ids
+    ]
+    left_empty = ("pool/", "objects/", "scenes/", "VOC2007/", "clips/", "pocket_world.json")
     for path in drawn.root.rglob("*.*"):
         name = path.relative_to(drawn.root).as_posix()
         if path.is_file() and (not name.startswith(left_empty) or name.endswith(".tsv")):

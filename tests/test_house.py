@@ -31,6 +31,7 @@ FLOORS = {
     "preemption": -1,  # whoever waits heeds signals
     "methods": -1,  # which ways of pre-training there are
     **dict.fromkeys(("config", "paper", "reading", "records", "distributed", "precision", "randomness", "machine"), 0),
+    "counted": 0.25,  # networks made of a preset's methods
     "presets": 0.5,  # settings from files, and the places of a project: sets are fetched to where a preset looks
     **dict.fromkeys(("data", "models", "cluster"), 1),
     "pocket": 1,  # the studio: it draws and writes the layouts that data reads, and neither knows the other
@@ -44,6 +45,7 @@ FLOORS = {
 }
 TORCHLESS = (
     "config",
+    "counted",
     "machine",
     "methods",
     "paper",

@@ -12,15 +12,16 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
-from dclib.pocket import folder_sets, pictures, voc_set, world
+from dclib.pocket import clip_set, folder_sets, pictures, voc_set, world
 from dclib.pocket.colour import GROUND_KINDS, ground_field, tint
 from dclib.pocket.landmark_set import CITIES, grade, inside_points, visible_share
 from dclib.pocket.people import CELLS, SCANNER, draw_long_tail, plan_photos
 from dclib.pocket.pictures import CLASSES, SCANNED_BED, Style, draw_ground, draw_object, pose, sketch_object
-from dclib.pocket.pool_set import image_numbers, metadata_columns
+from dclib.pocket.pool_set import image_numbers, metadata_columns, photo_bytes
 from dclib.pocket.scenes import SCENES, draw_scene
 from dclib.pocket.seeds import stream
 from dclib.pocket.sketch import Sketch, rectangle, thick, turn
@@ -105,6 +106,7 @@ def test_a_failing_drawing_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(world, "plan_pool", lambda *_, **__: [])
     monkeypatch.setattr(world, "plan_voc", lambda *_, **__: [])
     monkeypatch.setattr(world, "plan_landmarks", lambda *_: [])
+    monkeypatch.setattr(world, "plan_clips", lambda *_, **__: [])
     with pytest.raises(OSError, match="disk full"):
         world.make_pocket_world(tmp_path / "deep" / "root", pool_images=POOL, processes=1)
     assert list((tmp_path / "deep").iterdir()) == []
@@ -324,6 +326,87 @@ def test_visible_share_of_a_square_worked_by_hand():
     quarter = visible_share(pixels, _filled(rectangle(-1, 40, 100, 100)), (100, 100))
     # points are 1/40 apart, so an edge may take one row or column more or less
     assert (half, quarter) == (pytest.approx(0.5, abs=0.03), pytest.approx(0.25, abs=0.03))
+
+
+# --- moving pictures
+
+
+def clip_rows(root: Path) -> list[list[str]]:
+    return [line.split("\t") for line in (root / "clips" / "hidden_boxes.tsv").read_text().splitlines()]
+
+
+def test_clips_have_eight_to_twelve_frames_and_a_box_for_each(drawn):
+    folders = sorted(path for path in (drawn / "clips").iterdir() if path.is_dir())
+    assert [path.name for path in folders] == [f"{i:04d}" for i in range(world.world_sizes(POOL).clips)]
+    counts = [len(list(path.glob("*.jpg"))) for path in folders]
+    assert set(counts) <= set(range(8, 13))
+    assert len(set(counts)) > 2
+    rows = clip_rows(drawn)
+    assert [row[0] for row in rows] == [path.name for path, n in zip(folders, counts, strict=True) for _ in range(n)]
+    for clip, frame, *box, name in rows:
+        with Image.open(drawn / "clips" / clip / f"{frame}.jpg") as picture:
+            assert picture.size == (128, 128)
+        top, left, height, width = map(int, box)
+        assert 0 <= top < top + height <= 128
+        assert 0 <= left < left + width <= 128
+        assert name in CLASSES
+    assert {row[-1] for row in rows} == set(CLASSES)
+
+
+def test_what_moves_is_where_the_box_says(monkeypatch):
+    """Without ground, noise and light, every dark pixel is in the box, and the box is no larger than they need."""
+    monkeypatch.setattr(clip_set, "draw_ground", lambda *_: (Image.new("RGB", (416, 416), "white"), 200.0))
+    monkeypatch.setattr(clip_set, "draw_clutter", lambda *_: None)
+    monkeypatch.setattr(clip_set, "add_noise", lambda rng, image, *_: image)
+    monkeypatch.setattr(clip_set, "LIGHT", (1.0, 1.0))
+    for index in range(0, 32, 3):
+        for frame, box in zip(clip_set.draw_clip(0, index), clip_set.clip_boxes(0, index), strict=True):
+            rows, columns = np.nonzero(np.asarray(frame).mean(axis=2) < 230)
+            top, left, height, width = box
+            seen = np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
+            # lines end where their polygon does, and an edge is a pixel or two of half tones
+            assert np.abs(seen - (top, left, top + height, left + width)).max() <= 3
+
+
+def test_things_move_and_come_closer_and_light_changes():
+    boxes = [clip_set.clip_boxes(0, index) for index in range(100)]
+    middles = [b[:, :2] + b[:, 2:] / 2 for b in boxes]
+    steps = np.array([np.linalg.norm(m[-1] - m[0]) / (len(m) - 1) for m in middles])
+    assert np.quantile(steps, 0.1) > 2  # pixels a frame
+    inside = np.concatenate(middles)
+    assert ((inside > 8) & (inside < 120)).all()
+    grown = np.array([np.sqrt(b[-1, 2:].prod() / b[0, 2:].prod()) for b in boxes])
+    assert np.median(grown) > 1.05
+    light = [np.asarray(clip_set.draw_clip(0, i)[j]).mean() for i in range(6) for j in (0, -1)]
+    assert np.abs(np.log(np.array(light[::2]) / light[1::2])).max() > 0.05
+
+
+def test_frames_look_like_pictures_of_the_pool():
+    """Grain included: local deviations of grey in frames are within a third of those in pictures of the pool."""
+
+    def grain(picture):
+        grey = np.asarray(picture, dtype=float).mean(axis=2).reshape(32, 4, 32, 4).mean(axis=(1, 3))
+        return np.median(np.abs(np.diff(grey, axis=0)))
+
+    pool = np.mean([grain(draw_object(CLASSES[i % 16], stream(0, "pool", i))) for i in range(40)])
+    frames = np.mean([grain(clip_set.draw_clip(0, i)[3]) for i in range(40)])
+    assert frames == pytest.approx(pool, rel=1 / 3)
+
+
+@pytest.mark.skipif((PIL.__version__, np.__version__) != ("13.0.0", "2.4.6"), reason="other versions draw otherwise")
+def test_the_other_sets_are_those_that_published_records_were_made_from():
+    """Hashes taken before there were clips: the published edition stands on these pictures."""
+
+    def digest(contents):
+        return hashlib.sha256(b"".join(contents)).hexdigest()[:12]
+
+    photos = plan_photos(100, 0, image_numbers(100, 0))[:8]
+    assert digest(photo_bytes(0, photo) for photo in photos) == "0aafacfe6968"
+    draw = folder_sets.image_bytes
+    assert digest(draw("objects", "train", CLASSES[i], i, 0) for i in range(8)) == "9160d6a5879f"
+    assert digest(draw("scenes", "val", SCENES[i], i, 0) for i in range(4)) == "713a8c7ff625"
+    names = voc_set.voc_ids(world.world_sizes(100).voc, 0)["test"][:4]
+    assert digest(voc_set.draw_numbered(n, i, 0)[0].tobytes() for i, n in enumerate(names)) == "a37a664965aa"
 
 
 # --- drawing rules, measured on pixels

@@ -65,6 +65,13 @@ class Clips:
         start, stop = np.searchsorted(self.clip, [number, number + 1]).tolist()
         return range(start, stop)
 
+    def subset(self, numbers: Sequence[int]) -> Clips:
+        """The clips with these numbers, in this order."""
+        rows = [self.frames(number) for number in numbers]
+        clip = np.repeat(np.arange(len(rows)), [len(some) for some in rows])
+        names = tuple(self.names[number] for number in numbers)
+        return Clips(self.images.subset([row for some in rows for row in some]), clip, names)
+
 
 @dataclass(frozen=True)
 class Video:
@@ -154,7 +161,7 @@ def open_clips(root: str | Path, *, most_frames: int = MOST_FRAMES, reader: Read
     clip_reader = ClipReader(FolderReader(root, paths=odd))
     clips: dict[str, list[str]] = {}
     for image_id in found.paths:
-        told.add_still(image_id) if "/" not in image_id else clips.setdefault(_folder(image_id), []).append(image_id)
+        (clips.setdefault(_folder(image_id), []) if "/" in image_id else told.still).append(image_id)
     clips = {name: _spread(sorted(ids, key=natural), most_frames, told) for name, ids in clips.items()}
     if reader is None:
         clips = _readable(ImageSet(root.name, [i for ids in clips.values() for i in ids], clip_reader), clips, told)
@@ -187,9 +194,6 @@ class Told:
     thinned: list[str] = field(default_factory=list)
     undecoded: list[str] = field(default_factory=list)
     bad_videos: list[str] = field(default_factory=list)
-
-    def add_still(self, name: str) -> None:
-        self.still.append(name)
 
     def add_short(self, name: str) -> bool:
         """Note a clip that is too short; False, for it is not kept."""

@@ -196,6 +196,11 @@ def labels_from_names(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[st
     return np.array([number[name] for name in names], dtype=np.int64), classes
 
 
+def drawn_subset(images: ImageSet, count: int) -> ImageSet:
+    """``count`` images at random, the same each time, in their order; a smaller count is part of a larger one."""
+    return images.subset(np.sort(np.random.default_rng(0).permutation(len(images))[:count]))
+
+
 def balanced_subset(images: ImageSet, count: int, seed: int) -> ImageSet:
     """``count`` labelled images, as evenly over the classes as they go; all of them when count is 0.
 

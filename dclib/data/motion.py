@@ -15,6 +15,7 @@ from scipy import fft, ndimage
 
 FARTHEST = 0.1  # of the shorter side that a camera may shift between two frames
 SPARSE = 4  # pixels between those that a first estimate of the shift looks at
+FINE = 2  # and between those that decide
 COARSE = 5  # of the first estimates that are looked at more closely
 GRAIN = 1.0  # pixels: deviation of the blur that lessens grain
 SLOW = 0.3  # of a patch's side: deviation of the blur that is taken off, so that light does not count as motion
@@ -23,7 +24,7 @@ COMPARABLE = 0.6  # times the motion in the first patch of a frame: what another
 SEARCHED = 0.3  # of a patch's side: how far around its expected place it is looked for
 SCALES = (1.0, 0.94, 1.06)  # of a patch from one frame to the next
 SCALE_LIMITS = (0.5, 2.0)  # of its first size
-KEEP_SCALE = 0.01  # by how much another scale must correlate better than the same one
+KEEP_SCALE = 0.003  # by how much another scale must correlate better than the same one
 FOUND = 0.75  # correlation below which a patch is lost
 RENEWED = 0.3  # share of the newest view in the template
 MOVED = 0.1  # of its side a patch must move against the background, from the first frame to the last
@@ -35,16 +36,18 @@ Shift = tuple[int, int]  # down, right
 Place = tuple[int, int, int]  # top, left, side
 
 
-def even_out(frames: Frame, side: float) -> Frame:
-    """Frames without grain and without slow light, each with unit deviation: differences between them are of things."""
-    smooth = lessen_grain(frames)
-    even = smooth - ndimage.gaussian_filter(smooth, (0, SLOW * side, SLOW * side))
-    return np.asarray(even / np.maximum(even.std(axis=(1, 2), keepdims=True), 1e-3), dtype=np.float32)
-
-
 def lessen_grain(frames: Frame) -> Frame:
     """Frames blurred a little."""
-    return np.asarray(ndimage.gaussian_filter(frames, (0, GRAIN, GRAIN)), dtype=np.float32)
+    return np.asarray(ndimage.gaussian_filter(frames, (0, GRAIN, GRAIN), truncate=3.0), dtype=np.float32)
+
+
+def even_out(smooth: Frame, side: float) -> Frame:
+    """Frames without slow light, each with unit deviation, so that differences between them are of things.
+
+    ``smooth`` are frames as :func:`lessen_grain` gives them, ``side`` that of the patches looked for.
+    """
+    even = smooth - ndimage.gaussian_filter(smooth, (0, SLOW * side, SLOW * side), truncate=3.0)
+    return np.asarray(even / np.maximum(even.std(axis=(1, 2), keepdims=True), 1e-3), dtype=np.float32)
 
 
 def camera_shift(before: Frame, after: Frame) -> Shift:
@@ -63,7 +66,7 @@ def camera_shift(before: Frame, after: Frame) -> Shift:
     ]
     steps = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     tried = {(0, 0), *((at[0] + down, at[1] + right) for at in coarse for down, right in steps)}
-    left = {shift: float(np.median(_difference(before, after, shift)[::2, ::2])) for shift in tried}
+    left = {shift: float(np.median(_difference(before, after, shift)[::FINE, ::FINE])) for shift in tried}
     return min(left, key=lambda shift: (left[shift], abs(shift[0]) + abs(shift[1]), shift))
 
 
@@ -187,7 +190,7 @@ def correlation(region: Frame, template: Frame) -> Frame:
     centred = region - region.mean()
     product = fft.rfft2(centred, shape) * np.conj(fft.rfft2(pattern, shape))
     found = fft.irfft2(product, shape)[: region.shape[0] - size + 1, : region.shape[1] - size + 1]
-    sums, squares = (_window_sums(values.astype(np.float64), size) for values in (centred, centred**2))
+    sums, squares = (_window_sums(centred.astype(np.float64) ** power, size) for power in (1, 2))
     deviation = np.sqrt(np.maximum(squares - sums**2 / size**2, 0.0))
     even = deviation < 1e-3 * size  # a thousandth of a grey level: nothing but rounding
     return np.asarray(np.where(even, 0.0, found / np.where(even, 1.0, deviation)), dtype=np.float32)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,8 +19,7 @@ from dclib.config import config_hash
 from dclib.data import motion
 from dclib.data.clips import Clips
 from dclib.data.contents import content_hash
-from dclib.data.images import ImageSet, UnreadableImageError, name_some
-from dclib.data.pixels import Pixels
+from dclib.data.images import UnreadableImageError, name_some
 from dclib.machine import count_cores
 from dclib.records import code_hash, make_folder, replacing, temporary_for
 
@@ -176,7 +174,8 @@ def _mine_clip(
         return [], broken, False
     if min(grey.shape[1:]) <= side or side < SMALLEST_PATCH // 2:
         return [], broken, True
-    even, smooth = motion.even_out(grey, side), motion.lessen_grain(grey)
+    smooth = motion.lessen_grain(grey)
+    even = motion.even_out(smooth, side)
     shifts = [motion.camera_shift(one, other) for one, other in zip(even, even[1:], strict=False)]
     found = [
         (-value, start, place)
@@ -218,31 +217,3 @@ def _box(place: motion.Place, factor: float, size: tuple[int, int]) -> tuple[int
     side = min(round(place[2] / factor), *size)
     top, left = (round(edge / factor) for edge in place[:2])
     return min(max(top, 0), size[1] - side), min(max(left, 0), size[0] - side), side, side
-
-
-def track_pixels(clips: Clips, cache: Path | None, *, patch: int, side: int, frames: int, size: int) -> Pixels:
-    """The patches of :func:`load_tracks` as pixels to be cut into batches of ``size``; labels are their clips.
-
-    A track's ``frames`` patches follow each other.
-
-    Raises:
-        ValueError: fewer than two clips have something that moves.
-    """
-    tracks, patches = load_tracks(clips, cache, patch=patch, side=side, frames=frames)
-    if len(set(tracks.clip.tolist())) < 2:
-        raise ValueError(
-            f"need patches that move in two clips or more, each through {frames} frames; found {len(tracks)} in "
-            f"{len(clips)} clips of {clips.images.name}: give more clips, or fewer frames"
-        )
-    ids = [clips.images.ids[row] for row in tracks.frame.flatten().tolist()]
-    images = ImageSet(
-        f"patches of {clips.images.name}",
-        ids,
-        clips.images.reader,
-        np.repeat(tracks.clip, frames),
-        clips.names,
-        (*clips.images.notes, *tracks.notes),
-    )
-    content = config_hash(tracks.frame.tolist(), tracks.box.tolist())
-    decoded = torch.from_numpy(patches.reshape(-1, 3, side, side))
-    return Pixels(images, (), size, side, decoded, content=content)

@@ -23,7 +23,7 @@ class ContextSettings:
     def __post_init__(self) -> None:
         if min(self.patch, self.gap, self.jitter) < 0 or self.patch < 1 or not 0 <= self.pixelate <= 1:
             raise ValueError(f"need patch >= 1, gap and jitter >= 0 and pixelate in [0, 1]; got {self}")
-        if self.gap and self.gap <= 2 * self.jitter:
+        if (self.gap or self.jitter) and self.gap <= 2 * self.jitter:
             raise ValueError(f"need a gap of more than twice the jitter, or patches may touch; got {self}")
         if self.square < self.span:
             raise ValueError(f"need square >= {self.span}, for three patches with gaps and jitter; got {self.square}")

@@ -34,7 +34,7 @@ OUTLINES = {
         settings=DeepClusterV2Settings,
         views=crop_views,
         head=_head,
-        rooms=("methods/crops", "train/tasks/crops", "cluster/spherical"),
+        rooms=("train/tasks/crops", "cluster/spherical"),
         cite="caron2020",
     )
 }

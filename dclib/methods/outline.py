@@ -50,6 +50,11 @@ class Outline:
             return "paper"
         return "before" if self.year < PAPER_YEARS.start else "after"
 
+    def decides(self, config: Any) -> list[object]:
+        """What of all this changes a network's numbers, and so names its run; titles and words do not."""
+        square = self.square(config) if self.square else 0
+        return [self.learns_from, self.turns, self.clusters, list(self.views(config)), square]
+
     def passes(self, config: Any) -> float:
         """What an image costs in a step, in passes of the network: a smaller view costs its pixels."""
         side: int = config.model.image_size

@@ -25,6 +25,8 @@ class TransitiveSettings:
     def __post_init__(self) -> None:
         if min(self.neighbours, self.dim, self.negatives) < 1 or self.frames < 2 or self.margin <= 0:
             raise ValueError(f"need neighbours, dim and negatives >= 1, frames >= 2 and margin > 0; got {self}")
+        if self.patch < 16 or self.side < 1:
+            raise ValueError(f"need patch >= 16, for a smaller one is found again anywhere, and side >= 1; got {self}")
         if not (0 <= self.across <= 1 and 0 <= self.hard_from <= 1):
             raise ValueError(f"need across and hard_from in [0, 1]; got {self.across} and {self.hard_from}")
 
@@ -34,12 +36,16 @@ def _views(config: Any) -> tuple[int, ...]:
 
 
 def _square(config: Any) -> int:
-    return int(config.task.side)
+    side, least = int(config.task.side), config.model.image_size
+    if side < least:
+        raise ValueError(f"need task.side >= model.image_size = {least}, for crops of it to be cut; got {side}")
+    return side
 
 
 def _head(config: Any) -> tuple[int, int]:
-    weights = (config.model.feature_dim + 1) * config.task.dim
-    return weights, 4 * config.model.feature_dim * config.task.dim
+    d, dim, train = config.model.feature_dim, config.task.dim, config.train
+    beside = train.batch_size // train.accumulate  # vectors that one is compared with
+    return (d + 1) * dim, 4 * d * dim + 2 * beside * dim
 
 
 OUTLINES = {
@@ -53,7 +59,7 @@ OUTLINES = {
         views=_views,
         square=_square,
         head=_head,
-        rooms=("data/clips", "data/motion", "data/tracks"),
+        rooms=("data/clips", "data/motion", "data/track_pixels", "data/tracks"),
         nats=False,
         cite="wang2017",
     )

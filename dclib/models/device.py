@@ -31,6 +31,11 @@ def products_in(precision: str, device: torch.device, *, keep_rounded: bool = Tr
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=keep_rounded)
 
 
+def unrounded(x: Tensor) -> Tensor:
+    """``x`` in float32 where products left it in bfloat16: what losses and distances are made of."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 class Replayed(nn.Module):
     """A network in training whose passes, forwards and backwards, a GPU repeats from a recording: a CUDA graph each.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from dclib.config import MethodConfig, Preset
+from dclib.counted import compared, counted
 from dclib.paper import TABLE2_METHODS, TABLE4_METHODS
 from dclib.planner.hardware import Hardware
 from dclib.planner.network import FLOAT
@@ -80,6 +81,7 @@ def page_costs(
         "recipes": book.choice,
         "retrieval": book.retrieval,
         "few_labels": book.few_labels,
+        "data_and_clusters": book.counts,
         **dict.fromkeys(("colour", "metadata"), book.groupings),
         **{f"pretraining_{method}": partial(book.training_page, method) for method in methods},
     }
@@ -182,6 +184,13 @@ class _Book:
         networks = sum(self.probes(method, ("objects",)) for method in self.methods)
         return len(self.preset.seeds) * (len(shares) + 1) * networks
 
+    def counts(self) -> float:
+        """The networks of other counts, each trained, probed and classified on VOC as those of Table 1 and 4 are."""
+        wider = counted(self.preset)
+        more = [name for name in compared(self.preset) if name not in self.preset.methods]
+        book = replace(self, preset=wider, methods=more)
+        return sum(map(book.training_page, more)) + book.voc()
+
     def finetuning(self) -> float:
         """From every start, with every share of the labels, by both recipes: one has nine tenths of the epochs."""
         tune, total = self.preset.finetune, 0.0
@@ -283,6 +292,7 @@ class _Book:
     def _workload(self, method: str) -> Workload:
         config = self.preset.method(method)
         n_images = self.sizes["objects_train" if of_objects(config) else "pool"]
+        n_images = min(n_images, config.pool_images or n_images)
         return workload(self.preset, method, self.machine, n_images=max(1, n_images))
 
     def _voc_images(self) -> tuple[int, int, int]:

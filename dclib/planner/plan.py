@@ -136,8 +136,8 @@ def images_of(preset: Preset, config: MethodConfig, labelled: int) -> int:
     """
     if of_objects(config):
         return labelled
-    if preset.data.pool_images:
-        return preset.data.pool_images
+    if config.pool_images or preset.data.pool_images:
+        return config.pool_images or preset.data.pool_images
     if preset.data.root:
         raise ValueError(
             f"preset {preset.name!r} takes all images of a folder; {advice(preset.data)}"

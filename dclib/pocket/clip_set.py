@@ -67,15 +67,12 @@ class Motion:
 
 
 def plan_clips(root: Path, count: int, seed: int, *, drawn: bool = True) -> list[Callable[[], None]]:
-    """The jobs that write ``count`` clips below ``root``, ``<number>/<frame>.jpg``; unless ``drawn``, frames are empty.
-
-    The boxes are written with the frames, and not of those that are empty.
-    """
+    """The jobs that write ``count`` clips below ``root``, ``number/frame.jpg``, empty unless ``drawn``; and boxes."""
     jobs: list[Callable[[], None]] = [
         partial(write_clips, root, seed, start, min(start + CLIPS_PER_JOB, count), drawn)
         for start in range(0, count, CLIPS_PER_JOB)
     ]
-    return [partial(write_boxes, root, count, seed), *jobs] if drawn else jobs
+    return [partial(write_boxes, root, count, seed), *jobs]
 
 
 def write_clips(root: Path, seed: int, start: int, stop: int, drawn: bool = True) -> None:

@@ -1,8 +1,8 @@
 """Pictures of a pocket world in outline: each is drawn when it is looked at, for a page shows a few hundred of 18,000.
 
 An outline has the folders, lists and tables of the world, so that it opens as the world does; the pictures of the
-pool, the objects, the scenes, the groups of objects and the clips have names and no bytes, the groups no boxes and
-lists, and the clips no boxes.
+pool, the objects, the scenes, the groups of objects and the clips have names and no bytes, and the groups no boxes and
+lists.
 :func:`dclib.pocket.world.make_pocket_world` writes it.
 """
 

@@ -15,8 +15,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from dclib.config import Preset
+from dclib.counted import count_of, counted
 from dclib.presets import project_root, runs_folder
 from dclib.records import Record, read_records, replacing, replacing_folder, select, write_atomically
+from dclib.report.counts import variants_in
 from dclib.report.figures import plot_accuracy_against_depth, plot_published_accuracy
 from dclib.report.provenance import find_mismatches, load_records
 from dclib.report.series import accuracy_by_layer, final_values, history, order_methods, spread, title_of
@@ -36,6 +38,7 @@ def publish(preset: Preset) -> Path:
         ValueError: nothing was measured, or the records were not all made alike.
         OSError: they cannot be written; what was published before is untouched.
     """
+    preset = counted(preset, variants_in(runs_folder() / preset.name / "records"))
     records = load_records(preset)
     if not select(records, "top1"):
         raise ValueError(f"nothing to publish: preset {preset.name!r} has no probe records; run it first")
@@ -102,7 +105,7 @@ def results_table(records: Sequence[Record]) -> str:
     curves = accuracy_by_layer(records, "objects")
     header = ["network", *(f"conv{layer}" for layer in SHOWN_LAYERS), "cluster NMI, first to last", "final NMI"]
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-    for method in order_methods(curves):
+    for method in (method for method in order_methods(curves) if not count_of(method)):
         layers = [_mean([curve[layer - 1] for curve in curves[method].values()], 1) for layer in SHOWN_LAYERS]
         rises = history(records, "nmi_labels", method, "assignment").values()
         rise = " to ".join(_mean([line[1][end] for line in rises], 2) for end in (0, -1)) if rises else ""

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from dclib.config import Preset, config_hash
+from dclib.counted import counted
 from dclib.presets import project_root
 from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
@@ -159,7 +160,7 @@ def _copy_part(edition: Edition, target: Path) -> Part | None:
 def _write_data(preset: Preset, edition: Edition | None, part: Part | None, data: Path) -> None:
     """The records behind the pages, as files to download where their links lead; of the rates of the scorecard too."""
     others = [r for r in spread_records() if r.card and r.card.preset != preset.name]
-    write_downloads(load_records(preset), [*(edition.records if edition else []), *others], data)
+    write_downloads(load_records(counted(preset)), [*(edition.records if edition else []), *others], data)
     write_downloads([], load_ladder(preset), data / LADDER)
     if part:
         write_downloads([], part.edition.records, data / part.name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dclib.config import Preset, config_hash
+from dclib.counted import compared
 from dclib.data.decoding import IMAGE_SUFFIXES
 from dclib.data.folders import files_below, read_rows
 from dclib.data.layouts import LIST_SUFFIXES
@@ -19,6 +20,7 @@ from dclib.data.zip_index import FOLDER as INDEX_FOLDER
 from dclib.presets import data_root, load_preset, project_root
 from dclib.press.notebooks import code_of, modules_used, read_notebook, source_of
 from dclib.records import PROTOCOL, code_hash
+from dclib.report.counts import has_published
 from dclib.report.ladder import ladder_folder
 from dclib.report.published import BESIDE
 from dclib.train.runnable import Outlook, look_ahead
@@ -37,7 +39,12 @@ EVALUATIONS: Mapping[str, str] = {
     "scaling": "14_scaling",
 }  # page -> notebook; each looks at the trained networks
 # those that a preset has to ask for, or to have tried
-ON_REQUEST: Mapping[str, str] = {"few_labels": "16_few_labels", "ladder": "17_ladder"}
+ON_REQUEST: Mapping[str, str] = {
+    "few_labels": "16_few_labels",
+    "data_and_clusters": "18_data_and_clusters",
+    "ladder": "17_ladder",
+}
+AFTER: Mapping[str, Sequence[str]] = {"data_and_clusters": ("linear_probes", "voc")}  # whose measurements it takes
 SUMMARIES: Mapping[str, str] = {
     "what_came_after": "19_what_came_after",
     "scorecard": "12_scorecard",
@@ -124,7 +131,7 @@ def plan_with_outlook(
                 page=page,
                 notebook=_notebook(name),
                 parameters=parameters,
-                needs=("data",) if page in ABOUT_IMAGES else everything,
+                needs=("data",) if page in ABOUT_IMAGES else (*everything, *AFTER.get(page, ())),
             )
         )
     stages += [
@@ -137,7 +144,11 @@ def plan_with_outlook(
 
 def evaluations_of(preset: Preset) -> dict[str, str]:
     """The pages that look at the trained networks of a preset, those it asks for included: page -> notebook."""
-    asked = {"few_labels": bool(preset.low_shot.shares), "ladder": ladder_folder(preset).is_dir()}
+    asked = {
+        "few_labels": bool(preset.low_shot.shares),
+        "data_and_clusters": bool(compared(preset)) or has_published(preset),
+        "ladder": ladder_folder(preset).is_dir(),
+    }
     return {**EVALUATIONS, **{page: notebook for page, notebook in ON_REQUEST.items() if asked[page]}}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dclib.counted import count_of
 from dclib.paper import CLAIMS, Half
 from dclib.presets import project_root
 from dclib.records import Record, read_records
@@ -132,7 +133,8 @@ def _share(holds: NDArray[np.bool_]) -> float:
 
 def spread_records() -> list[Record]:
     """The records that come with the project, whose spread is taken; none where they do not."""
-    return read_records(project_root() / "results" / SPREADS_FROM / "records")
+    found = read_records(project_root() / "results" / SPREADS_FROM / "records")
+    return [record for record in found if record.card and not count_of(record.card.method)]
 
 
 @cache

@@ -13,6 +13,7 @@ from dataclasses import replace
 from matplotlib.axes import Axes
 
 from dclib.config import Preset
+from dclib.counted import count_of
 from dclib.presets import edition, project_root
 from dclib.records import DATA, Record, read_records
 from dclib.report.display import Fragment, show_side_by_side
@@ -41,7 +42,7 @@ def load_published(preset: Preset, records: Sequence[Record], *, all_methods: bo
     found = [
         r
         for r in read_records(project_root() / "results" / preset.name / "records")
-        if r.card and (r.card.stage, "" if all_methods else r.card.method) in about
+        if r.card and (r.card.stage, "" if all_methods else r.card.method) in about and not count_of(r.card.method)
     ]
     return found if len(seeds_of(found)) > len(seeds_of(records)) else []
 
@@ -50,6 +51,7 @@ def load_beside(preset: Preset) -> dict[str, list[Record]]:
     """The records of the other edition that stands in the book of a preset, by its name, where there is one."""
     name = BESIDE.get(preset.name, "")
     found = read_records(project_root() / "results" / name / "records") if name else []
+    found = [r for r in found if r.card and not count_of(r.card.method)]  # those have a page of their own
     return {name: found} if found else {}
 
 

@@ -23,7 +23,7 @@ def title_of(method: str) -> str:
     """How a method is written on a page: ``deepercluster_hierarchy`` -> ``DeeperCluster, hierarchy``."""
     task = task_of(method)
     words = method[len(task) :].strip("_").split("_")
-    variant = " ".join({"rgb": "RGB"}.get(word, word) for word in words)
+    variant = " ".join(f"{int(word):,}" if word.isdecimal() else {"rgb": "RGB"}.get(word, word) for word in words)
     return ", ".join(part for part in (NAMES.get(task, task), variant) if part)
 
 

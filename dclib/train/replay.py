@@ -29,14 +29,24 @@ import numpy as np
 import torch
 
 from dclib.config import MethodConfig, Preset
+from dclib.counted import counted
 from dclib.data.images import name_some
 from dclib.data.pixels import Pixels
 from dclib.methods import OUTLINES
 from dclib.records import CHANGED, RunCard, code_hash, installed_versions, read_records, source_commit, write_atomically
 from dclib.train.checkpoints import Saver
 from dclib.train.pretrain import train_epoch
-from dclib.train.runnable import learns_from_objects
-from dclib.train.runs import PRETRAIN_ROOMS, Data, device_name, patch_pixels, prepare_data, pretrain_code, task_pixels
+from dclib.train.runnable import images_of
+from dclib.train.runs import (
+    PRETRAIN_ROOMS,
+    Data,
+    device_name,
+    patch_pixels,
+    pixel_cache,
+    prepare_data,
+    pretrain_code,
+    task_pixels,
+)
 from dclib.train.state import State
 from dclib.train.tasks.classes import Classes
 
@@ -105,11 +115,9 @@ def first_steps(
 def _part(config: MethodConfig, preset: Preset, data: Data) -> tuple[int, Pixels]:
     """How many images a method learns from, and those that a replay does; of clips all patches that are followed."""
     if OUTLINES[config.method].learns_from == "clips":
-        pixels = patch_pixels(config, data)
+        pixels = patch_pixels(config, data, pixel_cache())
         return len(pixels), pixels
-    images = data.objects_train if learns_from_objects(config) else data.pool
-    if images is None:
-        raise ValueError(f"{config.method} learns from labelled images, and there are none; give their folder")
+    images = images_of(config, data.pool, data.objects_train)
     part = images.subset(np.arange(0, len(images), max(1, len(images) // IMAGES))[:IMAGES])
     return len(images), task_pixels(config, part, preset.data)
 
@@ -119,7 +127,7 @@ def in_double(state: State) -> State:
     state.trunk.double().register_forward_pre_hook(
         lambda _, images: tuple(x.double() / 255 if x.dtype == torch.uint8 else x.double() for x in images)
     )
-    state.task.head.double()
+    state.task.double()
     return state
 
 
@@ -150,6 +158,7 @@ def record(preset: Preset, results: Path, report: Callable[[str], None]) -> None
         ValueError: the records were made by other code or settings than those here, or the code is in no commit.
     """
     cards = trained_networks(results)
+    preset = counted(preset, (card.method for card in cards))
     for card in cards:
         if card.code_hash != (here := pretrain_code(preset.method(card.method))):
             raise ValueError(
@@ -178,8 +187,9 @@ def replay(preset: Preset, results: Path, report: Callable[[str], None]) -> bool
     """
     content, recorded = read_replay(results)
     alike = content["made"]["crop_rounding"] == crop_rounding()
-    data, same = prepare_data(preset), True
-    for card in trained_networks(results):
+    data, same, cards = prepare_data(preset), True, trained_networks(results)
+    preset = counted(preset, (card.method for card in cards))
+    for card in cards:
         then = recorded[name_of(card)]
         said = other_settings(preset, card)
         if not said:

@@ -11,8 +11,9 @@ import numpy as np
 
 from dclib.cluster.counts import check_cluster_counts
 from dclib.config import MethodConfig, Preset
+from dclib.counted import compared, counted
 from dclib.data.clips import Clips, open_clips
-from dclib.data.images import ImageSet, NumberedIds, name_some, printable
+from dclib.data.images import ImageSet, NumberedIds, drawn_subset, name_some, printable
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
 from dclib.data.layouts import find_split, open_split
 from dclib.data.unreadable import unreadable_fault
@@ -248,6 +249,8 @@ def look_ahead(preset: Preset) -> Outlook:
         else:
             methods.append(name)
             _check_method(preset, name, pool, labelled.sets["objects_train"])
+    for name in compared(preset):
+        _check_method(counted(preset), name, pool, None)
     found = {"pool": pool, **{name: images for name, images in labelled.sets.items() if images is not None}}
     notes = dict.fromkeys(f"{_called(images)}: {note}" for images in found.values() for note in images.notes)
     counts, objects = {name: len(images) for name, images in found.items()}, found.get("objects_train")
@@ -287,6 +290,23 @@ def learns_from_objects(config: MethodConfig) -> bool:
     return OUTLINES[config.method].learns_from == "objects" or config.images == "objects"
 
 
+def images_of(config: MethodConfig, pool: ImageSet, objects: ImageSet | None) -> ImageSet:
+    """The images that a method trains on.
+
+    Raises:
+        ValueError: there are no labelled ones, or fewer in the pool than it asks for.
+    """
+    if learns_from_objects(config):
+        if objects is None:
+            raise ValueError(f"{config.method} learns from labelled images, and there are none; give their folder")
+        return objects
+    if config.pool_images > len(pool):
+        raise ValueError(
+            f"pool_images asks for {config.pool_images:,} images; {pool.name} has {len(pool):,}: ask for fewer"
+        )
+    return drawn_subset(pool, config.pool_images) if config.pool_images else pool
+
+
 def open_pool(preset: Preset, root: Path, labelled: Labelled) -> ImageSet:
     """The images to pre-train on, without those of the preset's evaluation sets that lie among them.
 
@@ -313,7 +333,7 @@ def open_pool(preset: Preset, root: Path, labelled: Labelled) -> ImageSet:
             told = f"{passed}{', or of clips' if clips else ''}: {', '.join(prefixes)}"
             pool = replace(pool.subset(kept), notes=(*pool.notes, told))
     if 0 < data.pool_images < len(pool):
-        pool = pool.subset(np.sort(np.random.default_rng(0).permutation(len(pool))[: data.pool_images]))
+        pool = drawn_subset(pool, data.pool_images)
     return pool
 
 
@@ -329,7 +349,7 @@ def _clip_prefix(pool_folder: Path, clips: Path, pool: ImageSet) -> tuple[str, .
 def _check_method(preset: Preset, method: str, pool: ImageSet, objects: ImageSet | None) -> None:
     """ValueError for settings of a method that these images do not allow."""
     config = preset.method(method)
-    images = objects if learns_from_objects(config) and objects is not None else pool
+    images = images_of(config, pool, objects)
     if config.clusters:
         check_cluster_counts(len(images), config.cluster)
     if config.train.patience and (fault := voc_fault(preset, data_root(preset.data), ("train", "val"))):

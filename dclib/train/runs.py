@@ -17,7 +17,7 @@ from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import images_shown
-from dclib.data.tracks import track_pixels
+from dclib.data.track_pixels import track_pixels
 from dclib.distributed import from_main, is_main, main_first
 from dclib.machine import cpu_name
 from dclib.methods import OUTLINES
@@ -35,6 +35,7 @@ from dclib.train.pretrain import pretrain
 from dclib.train.runnable import (
     draw_pocket_world,
     find_clips,
+    images_of,
     learns_from_objects,
     method_fault,
     open_labelled,
@@ -118,15 +119,13 @@ def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
     Raises:
         ValueError: the method needs the labelled images, and the preset has none.
     """
-    config = preset.method(method)
     if fault := method_fault(preset, method, data.objects_train):
         raise ValueError(f"method {method!r} cannot be trained: {fault}; or leave the method out")
+    config = preset.method(method)
     with main_first():
         if OUTLINES[config.method].learns_from == "clips":
             return patch_pixels(config, data, pixel_cache())
-        images = data.objects_train if learns_from_objects(config) else data.pool
-        assert images is not None  # else there is a fault
-        return task_pixels(config, images, preset.data, pixel_cache())
+        return task_pixels(config, images_of(config, data.pool, data.objects_train), preset.data, pixel_cache())
 
 
 def patch_pixels(config: MethodConfig, data: Data, cache: Path | None = None) -> Pixels:
@@ -260,7 +259,8 @@ def method_chain(preset: Preset, method: str) -> list[object]:
     config: MethodConfig = preset.method(method)
     if config.method == "released":
         return [config_hash(config, file_digest(config.weights))]
-    return [config_hash(config), *(method_chain(preset, config.init) if config.init else [])]
+    own = config_hash(config, OUTLINES[config.method].decides(config))
+    return [own, *(method_chain(preset, config.init) if config.init else [])]
 
 
 def run_card(

@@ -20,7 +20,7 @@ DATA_ROOMS = (
     "data/transforms",
 )
 TRAIN_ROOMS = (
-    *("methods/outline", "train/clustering", "train/features", "train/placement", "train/pretrain", "train/state"),
+    *("train/clustering", "train/features", "train/placement", "train/pretrain", "train/state"),
     *("train/tasks/__init__", "train/tasks/task"),
 )
 MODEL_ROOMS = ("models/batch_norm", "models/device", "models/heads", "models/sobel", "models/vgg")
@@ -30,7 +30,7 @@ ROOMS = ("randomness", "distributed", "precision", *DATA_ROOMS, *MODEL_ROOMS, "c
 def own_rooms(config: MethodConfig) -> tuple[str, ...]:
     """Whose code the numbers of this method rest on, and those of others do not."""
     module = MODULES[config.method]
-    return f"methods/{module}", f"train/tasks/{module}", *OUTLINES[config.method].rooms
+    return f"train/tasks/{module}", *OUTLINES[config.method].rooms
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,15 @@ def run_identity(
     """What a checkpoint belongs to: settings, data, seed, starting weights, what stops it, and the code."""
     start = "" if initial is None else weights_hash(initial)
     judge = "" if validator is None or not config.train.patience else validator.identity
-    return config_hash(config, pixels.identity, seed, start, judge, code_hash(*ROOMS, *own_rooms(config)))
+    return config_hash(
+        config,
+        OUTLINES[config.method].decides(config),
+        pixels.identity,
+        seed,
+        start,
+        judge,
+        code_hash(*ROOMS, *own_rooms(config)),
+    )
 
 
 def weights_hash(trunk: Trunk) -> str:

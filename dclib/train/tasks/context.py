@@ -21,7 +21,7 @@ from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan
 from dclib.distributed import world_size
 from dclib.methods.context import POSITIONS, ContextSettings
-from dclib.models.device import products_in, send
+from dclib.models.device import products_in, send, unrounded
 from dclib.models.vgg import initialise
 from dclib.randomness import derive_seed, generator
 from dclib.train.tasks.task import Task, Views
@@ -76,14 +76,14 @@ class Context(Task):
             seen = drop_channels(seen, changes[:, 1], changes[:, 2])
         if seen.shape[-1] != side:
             seen = F.interpolate(seen, size=(side, side), mode="bilinear", antialias=True)
-        return seen - seen.mean(dim=(1, 2, 3), keepdim=True) + 0.5
+        return take_off_mean(seen)
 
     def add_gradients(self, trunk: nn.Module, views: Views, plan: EpochPlan, rows: Tensor) -> Tensor:
         target = send(plan.sub_class[rows], self.device)
         with products_in(self.config.train.precision, self.device):
             middle, neighbour = F.relu(self.features(trunk, views)).chunk(2)
             logits = self.head(torch.cat([middle, neighbour], dim=1))
-        loss = F.cross_entropy(logits.float(), target, reduction="sum") / plan.batch_size
+        loss = F.cross_entropy(unrounded(logits), target, reduction="sum") / plan.batch_size
         (loss * world_size()).backward()  # parts of a sum, and gradients are averaged
         return torch.stack([loss.detach(), (logits.argmax(dim=1) == target).sum().float()])
 
@@ -132,6 +132,11 @@ def coarse(patch: Tensor, side: int) -> Tensor:
         return patch
     small = F.interpolate(patch[None], size=(side, side), mode="bilinear", antialias=True)
     return F.interpolate(small, size=patch.shape[-2:], mode="bilinear")[0]
+
+
+def take_off_mean(patches: Tensor) -> Tensor:
+    """(b, 3, h, w), each channel around one half: the level of one beside noise would say how light it is."""
+    return patches - patches.mean(dim=(2, 3), keepdim=True) + 0.5
 
 
 def drop_channels(patches: Tensor, kept: Tensor, seeds: Tensor) -> Tensor:

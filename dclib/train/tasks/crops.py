@@ -15,7 +15,7 @@ from dclib.data.samplers import EpochPlan
 from dclib.data.transforms import Area
 from dclib.methods.crops import CropSettings
 from dclib.models.batch_norm import BatchNorm2d
-from dclib.models.device import products_in
+from dclib.models.device import products_in, unrounded
 from dclib.models.vgg import initialise
 from dclib.randomness import derive_seed, generator
 from dclib.train.tasks.task import Task, Views
@@ -33,7 +33,7 @@ class Projection(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         hidden = self.norm(self.first(F.relu(features))[:, :, None, None])
-        return F.normalize(self.second(F.relu(hidden.flatten(1))).float(), dim=1)
+        return F.normalize(unrounded(self.second(F.relu(hidden.flatten(1)))), dim=1)
 
 
 class Crops(Task):

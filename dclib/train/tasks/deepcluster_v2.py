@@ -28,6 +28,8 @@ from dclib.train import health
 from dclib.train.tasks.crops import Crops
 from dclib.train.tasks.task import Run, Views, due_by_rule
 
+WHOLE = 0.9  # smallest share of an image that stands for the mean of its crops
+
 
 class DeepClusterV2(Crops):
     """A memory of each image's vector, its clusters, and their centroids."""
@@ -38,7 +40,10 @@ class DeepClusterV2(Crops):
         super().__init__(config, pixels, seed, device)
         self.head = self.projection
         n, k, parts = len(pixels), config.cluster.n_sub, self.settings.partitions
+        if k > n:
+            raise ValueError(f"need an image for each cluster; got {n} images and {k} clusters: lower cluster.n_sub")
         self.memory = torch.zeros(n, self.settings.dim)
+        self.seen = torch.zeros(n, dtype=torch.bool)  # since the last clustering
         self.clusters = torch.zeros(parts, n, dtype=torch.int64)
         self.centroids = torch.zeros(parts, k, self.settings.dim, device=device)
 
@@ -47,9 +52,9 @@ class DeepClusterV2(Crops):
         return due_by_rule(self.config, run)
 
     def renew(self, run: Run, stored: Path, report: Callable[[str], None]) -> None:
-        """Cluster what is remembered; before the first epoch, what the network makes of all images as it was drawn."""
-        if run.clusterings == 0:
-            self.memory = self.look_at_all(run)
+        """Cluster what is remembered of the last epoch; images that it has not shown are looked at now."""
+        self.look_at(run, (~self.seen).nonzero().squeeze(1))
+        self.seen.zero_()
         cluster = self.config.cluster
         previous, labels = self.labels if run.clusterings else None, self.pixels.images.labels
         for part in range(self.settings.partitions):
@@ -70,27 +75,24 @@ class DeepClusterV2(Crops):
         return PseudoLabels(torch.zeros_like(first), first, 1, self.config.cluster.n_sub)
 
     @torch.no_grad()
-    def look_at_all(self, run: Run) -> Tensor:
-        """The vectors (n, dim) of a crop of each image, by the network as it trains: in batches, whose own statistics
-        batch norm takes, for running ones say nothing before the first step."""
-        pieces = torch.randperm(len(self.pixels), generator=generator(self.seed, "first look")).tensor_split(
-            max(1, len(self.pixels) // self.config.train.batch_size)
-        )
+    def look_at(self, run: Run, images: Tensor) -> None:
+        """Remember each of these (m,) nearly whole, by the network as it trains: in batches, whose own statistics batch
+        norm takes, for running ones say nothing before the first step."""
+        order = torch.randperm(len(images), generator=generator(self.seed, "look", run.clusterings))
+        pieces = [p for p in images[order].tensor_split(max(1, len(order) // self.config.train.batch_size)) if len(p)]
         shares = [shard(len(piece)) for piece in pieces]
         places = [torch.arange(share.start, share.stop) for share in shares]
-        seeds = [derive_seed(self.seed, "first look", number) for number in range(len(pieces))]
-        crops = self.pixels.of_size(self.views[0]).crop_batches(pieces, self.crop_area(0), seeds, places)
-        memory = torch.empty_like(self.memory)
+        seeds = [derive_seed(self.seed, "look", run.clusterings, number) for number in range(len(pieces))]
+        crops = self.pixels.of_size(self.views[0]).crop_batches(pieces, WHOLE, seeds, places)
         run.trunk.train()
-        for piece, own, images in zip(pieces, places, crops, strict=True):
-            (vectors,) = self.vectors(run.trunk, [images])
-            memory[piece] = gather(vectors.cpu(), own, len(piece)).to(memory.dtype)
-        return memory
+        for piece, own, seen in zip(pieces, places, crops, strict=True):
+            (vectors,) = self.vectors(run.trunk, [seen])
+            self.memory[piece] = gather(vectors.cpu(), own, len(piece)).to(self.memory.dtype)
 
     def add_gradients(self, trunk: nn.Module, views: Views, plan: EpochPlan, rows: Tensor) -> Tensor:
         """Loss, and how often a crop was nearest to the right centroid, in the mean over crops and clusterings."""
         vectors = self.vectors(trunk, views)
-        self.remember(vectors[0].detach(), plan, rows)
+        self.remember(torch.stack(vectors[: self.settings.crops]).mean(dim=0).detach(), plan, rows)
         target = send(self.clusters[:, plan.index[rows]], self.device)  # (parts, b)
         scores = [torch.einsum("bd,pkd->pbk", vector, self.centroids.to(vector.dtype)) for vector in vectors]
         asked = len(vectors) * len(target)
@@ -104,10 +106,11 @@ class DeepClusterV2(Crops):
         return torch.stack([loss.detach(), hits.to(loss.dtype)])
 
     def remember(self, vectors: Tensor, plan: EpochPlan, rows: Tensor) -> None:
-        """Keep the vectors (b, dim) of this batch, those of the other processes too, until the next clustering."""
+        """Keep the directions of this batch's vectors (b, dim), those of other processes too."""
         values, places = self.of_all(vectors, plan, rows)
         start = int(rows[0]) // plan.batch_size * plan.batch_size
-        self.memory[plan.index[start + places]] = values.to(self.memory)
+        shown = plan.index[start + places]
+        self.memory[shown], self.seen[shown] = F.normalize(values.to(self.memory), dim=1), True
 
     @property
     def chance_loss(self) -> float:
@@ -116,13 +119,17 @@ class DeepClusterV2(Crops):
     def asked(self, hits: Sequence[float]) -> dict[str, tuple[float, float]]:
         return {"centroid": (hits[0], self.config.cluster.n_sub)}
 
+    def double(self) -> None:
+        super().double()
+        self.memory, self.centroids = self.memory.double(), self.centroids.double()
+
     def snapshot(self) -> dict[str, Any]:
-        kept = {"memory": self.memory, "clusters": self.clusters, "centroids": self.centroids}
+        kept = {"memory": self.memory, "seen": self.seen, "clusters": self.clusters, "centroids": self.centroids}
         return {**super().snapshot(), **kept}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         super().restore(saved)
-        self.memory, self.clusters = saved["memory"], saved["clusters"]
+        self.memory, self.seen, self.clusters = saved["memory"], saved["seen"], saved["clusters"]
         self.centroids = saved["centroids"].to(self.device)
 
 

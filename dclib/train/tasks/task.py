@@ -177,6 +177,10 @@ class Task(ABC):
         """Go back to a snapshot."""
         self.head.load_state_dict(saved["head"])
 
+    def double(self) -> None:
+        """Compute in float64 from now on, as a replay does."""
+        self.head.double()
+
     def piece(self, number: int, optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
         """One of the ``pieces``, with its momentum if there is any yet."""
         raise NotImplementedError

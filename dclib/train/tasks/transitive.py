@@ -21,7 +21,7 @@ from dclib.data.pixels import Pixels
 from dclib.data.samplers import EpochPlan
 from dclib.distributed import gather, shard, world_size
 from dclib.methods.transitive import TransitiveSettings
-from dclib.models.device import products_in, send
+from dclib.models.device import products_in, send, unrounded
 from dclib.models.vgg import initialise
 from dclib.randomness import derive_seed, generator
 from dclib.train.features import FEATURE_BATCH, feature_batches
@@ -88,10 +88,10 @@ class Transitive(Task):
         return torch.where(across, other * t + at_any, track * t + later)
 
     def add_gradients(self, trunk: nn.Module, views: Views, plan: EpochPlan, rows: Tensor) -> Tensor:
-        """Loss, and how many of any negatives are farther than the partner."""
+        """Loss over any negatives, whichever are learned from, and the share of them farther than the partner."""
         with products_in(self.config.train.precision, self.device):
             made = self.head(F.relu(self.features(trunk, views)))
-        patch, partner = F.normalize(made.float(), dim=1).chunk(2)
+        patch, partner = F.normalize(unrounded(made), dim=1).chunk(2)
         others, places = self.of_all(partner, plan, rows)  # of the whole batch: negatives of each other
         start = int(rows[0]) // plan.batch_size * plan.batch_size
         index = plan.index[start + places]
@@ -103,14 +103,15 @@ class Transitive(Task):
         any_ = send(turned, self.device)
         far, counts = distance.gather(1, any_), allowed.gather(1, any_)
         right = ((near[:, None] < far) & counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1)
+        loss = told = ranking_loss(near, far, counts, self.settings.margin) / plan.batch_size
         if self.steps >= self.settings.hard_from * self.length(plan):
             most = min(self.settings.negatives, distance.shape[1])
             hardest = distance.masked_fill(~allowed, float("inf")).topk(most, dim=1, largest=False)
             far, counts = hardest.values, hardest.values.isfinite()
-        loss = ranking_loss(near, far, counts, self.settings.margin) / plan.batch_size
+            loss = ranking_loss(near, far, counts, self.settings.margin) / plan.batch_size
         (loss * world_size()).backward()  # parts of a sum, and gradients are averaged
         self.steps += 1
-        return torch.stack([loss.detach(), right.sum().detach()])
+        return torch.stack([told.detach(), right.sum().detach()])
 
     def are_apart(self, patches: Tensor, others: Tensor) -> Tensor:
         """Whether patches (b,) and others (m,) are of different clips and not called like each other: (b, m)."""
