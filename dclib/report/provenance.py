@@ -104,8 +104,8 @@ def find_mismatches(records: Sequence[Record]) -> list[str]:
     said = []
     for stage in sorted({card.stage for card in cards}):
         here = [card for card in cards if card.stage == stage]
-        for own in sorted({_task_of(card) for card in here}):  # each kind of task has code that is its alone
-            alike = [card for card in here if _task_of(card) == own]
+        for task in sorted({_task_of(card) for card in here}):  # each kind of task has code that is its alone
+            alike = [card for card in here if _task_of(card) == task]
             said += _differences(alike, f"{stage}: records", lambda card: card.code_hash, "versions of the code")
         for method in order_methods(card.method for card in here):
             for variant in sorted({variants[id(card)] for card in here if card.method == method}):
