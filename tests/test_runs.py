@@ -466,10 +466,7 @@ def test_unknown_method_is_refused_before_the_data_are_made(fresh, monkeypatch, 
 
 def test_supervised_reference_without_labelled_images_is_refused(fresh, world):
     preset = tiny_preset(world, data__objects_train="", data__objects_test="")
-    with pytest.raises(
-        ValueError,
-        match="'supervised' cannot be trained: there are no images for data.objects_train.*leave the method out",
-    ):
+    with pytest.raises(ValueError, match="'supervised' cannot be trained: there are no images for data.objects_train.*leave the method out"):
         pretrain_method(preset, "supervised", 0)
 
 
