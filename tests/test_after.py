@@ -153,7 +153,7 @@ def test_who_is_ahead_where_is_said_by_the_margins_of_the_house() -> None:
     records = make_probes({"deepercluster": [50.0] * 13, "random": [30.0] * 13}, SEEDS)
     records += [
         r
-        for seed, by in zip(SEEDS, (-3.0, 0.0, 3.0), strict=True)
+        for seed, by in zip(SEEDS, (-1.0, 1.5, 3.0), strict=True)
         for r in make_probes({"context": [*early, 50.0 + by, *late]}, (seed,))
     ]
     assert after.who_is_ahead(records, WHOLE).text == (
