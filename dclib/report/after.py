@@ -22,14 +22,15 @@ from dclib.report.finder import Finder
 from dclib.report.learning import unlearned
 from dclib.report.margins import Check, lead
 from dclib.report.names import CITIES, names_in
-from dclib.report.provenance import named
+from dclib.report.provenance import named, strip
 from dclib.report.published import panels, show_both
-from dclib.report.series import BY_YEAR, era_of, final_values, history, listed, over_seeds, plural, title_of
+from dclib.report.series import BY_YEAR, era_of, final_values, history, listed, over_seeds, plural, seeds_of, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, missing_half_sentence, value_cell
 
 MEASURE, FLOOR = "deepercluster", "random"  # that others are set beside
 EMPTY = "This preset trains no method from before the paper or after it, so there is nothing to set beside its own."
 NOTHING = "The linear probes of these methods have not run yet."
+UNTRAINED = "None of these methods has been trained yet."
 STAGES = ("pretrain", "linear_probe", "retrieval")  # whose records the page shows
 SEEN = {"sobel": "image gradients, no colour", "rgb": "colour", "folded": "image gradients, no colour"}
 
@@ -135,38 +136,52 @@ def lead_table(records: Sequence[Record], preset: Preset, half: Half) -> Table:
     )
 
 
-def who_is_ahead(records: Sequence[Record], preset: Preset) -> Fragment:
+def who_is_ahead(records: Sequence[Record], preset: Preset, published: Sequence[Record] = ()) -> Fragment:
     """For each method and half: where it is ahead of DeeperCluster, and behind, beyond luck. Computed from records."""
     said = [
-        _compared(records, method, half)
+        _compared(best, method, half)
+        for best in (_of_more_seeds(records, published),)
         for method in others_in(in_line(preset))
         for half in HALVES
-        if any(check.values for check in _leads(records, method, MEASURE, half))
+        if any(check.values for check in _leads(best, method, MEASURE, half))
     ]
-    return sum(map(say, said[1:]), start=say(said[0])) if said else say(EMPTY if not in_line(preset) else NOTHING)
+    return _told(said or [NOTHING if in_line(preset) else EMPTY], named(records, "top1"), named(published, "top1"))
 
 
-def health(records: Sequence[Record], preset: Preset) -> Fragment:
+def health(records: Sequence[Record], preset: Preset, published: Sequence[Record] = ()) -> Fragment:
     """Which methods have not learned their task, and which are nowhere ahead of a random network in the last layers."""
-    line = in_line(preset)
-    if not line:
-        return say(EMPTY)
-    idle, lines = unlearned(records), []
-    for method in others_in(line):
-        if method in idle:
-            lines.append(f"WARNING: {idle[method]}: what its layers know, it did not learn from its task.")
-        for half in HALVES:
-            late = [_leads(records, method, FLOOR, half)[layer - 1] for layer in LATE]
-            if all(check.values for check in late) and not any(check.leans for check in late):
-                lines.append(
-                    f"WARNING: {title_of(method)} is not ahead of a random network on {half} at any of "
-                    f"{listed(LAYERS[layer - 1] for layer in LATE)}, so its pre-training was of no use there."
-                )
-    measured = [m for m in others_in(line) if history(records, "loss", m, "epoch")]
-    if not measured:
-        return say("None of these methods has been trained yet.")
+    best, others = _of_more_seeds(records, published), others_in(in_line(preset))
+    measured = [m for m in others if history(best, "loss", m, "epoch")]
+    warnings = [line for method in others for line in _warnings(best, method)]
     well = f"Each of {listed(map(title_of, measured))} has learned its task, and is ahead of a random network late."
-    return sum(map(say, lines[1:]), start=say(lines[0])) if lines else say(well)
+    said = warnings or [well if measured else UNTRAINED if others else EMPTY]
+    return _told(said, records, published)
+
+
+def _warnings(records: Sequence[Record], method: str) -> list[str]:
+    idle, lines = unlearned(records), []
+    if method in idle:
+        lines.append(f"WARNING: {idle[method]}: what its layers know, it did not learn from its task.")
+    for half in HALVES:
+        late = [_leads(records, method, FLOOR, half)[layer - 1] for layer in LATE]
+        if all(check.values for check in late) and not any(check.leans for check in late):
+            lines.append(
+                f"WARNING: {title_of(method)} is not ahead of a random network on {half} at any of "
+                f"{listed(LAYERS[layer - 1] for layer in LATE)}, so its pre-training was of no use there."
+            )
+    return lines
+
+
+def _of_more_seeds(records: Sequence[Record], published: Sequence[Record]) -> Sequence[Record]:
+    """The published records where they are about methods that are not the paper's, else those of this run."""
+    return published if others_in(r.card.method for r in published if r.card) else records
+
+
+def _told(said: Sequence[str], records: Sequence[Record], published: Sequence[Record]) -> Fragment:
+    """Sentences that were computed from one of these, and whose they are."""
+    if _of_more_seeds(records, published) is published and published:
+        said = [f"By {plural(len(seeds_of(published)), 'published seed')}:", *said]
+    return sum(map(say, said[1:]), start=say(said[0])) + strip(records, published)
 
 
 def retrieval_table(records: Sequence[Record], preset: Preset) -> Table:
