@@ -80,14 +80,14 @@ def test_a_variant_far_below_does_not_press_the_methods_together() -> None:
     records = make_probes({"rotnet": FALLING, "deepercluster": RISING})
     main = figures.plot_accuracy_against_depth(records, "objects")
     assert main.get_ylim() == figures.plot_accuracy_against_depth(records + low, "objects").get_ylim()
-    variants = figures.plot_variants(records + low, "objects", limits=main.get_ylim())
+    variants = figures.plot_beside(records + low, "objects", "variants", limits=main.get_ylim())
     assert variants.get_ylim() == main.get_ylim()
     assert [text.get_text() for text in variants.texts] == ["DeeperCluster, RGB ↓ 3 %"]
     assert line_data(figures.plot_accuracy_against_depth(low, "objects"))  # nothing but a variant is still drawn
-    assert figures.has_variants(records + low, "objects")
-    assert not figures.has_variants(records, "objects")
-    assert not figures.has_variants(low, "objects")
-    words = figures.describe_accuracy_against_depth(records + low, "objects", variants=True)
+    assert figures.kinds_beside(records + low, "objects") == ["variants"]
+    assert figures.kinds_beside(records, "objects") == []
+    assert figures.kinds_beside(low, "objects") == []
+    words = figures.describe_accuracy_against_depth(records + low, "objects", kind="variants")
     assert "DeeperCluster, RGB 3.0 %" in words
     assert "RotNet" not in words
 

@@ -104,6 +104,16 @@ def test_stages_may_come_from_different_code() -> None:
     assert provenance.find_mismatches(records) == []
 
 
+def test_networks_of_another_task_rest_on_code_of_their_own() -> None:
+    """A variant is of its method's task; and what looks at all images, whatever the network, of none."""
+    records = make_curve("rotnet", 0, FLAT) + make_curve("context", 0, FLAT, code_hash="with context")
+    assert provenance.find_mismatches(records) == []
+    named = make_curve("mine", 0, FLAT, config={"method": "context"}, code_hash="newer")
+    for other in (make_curve("deepercluster_rgb", 0, FLAT, code_hash="newer"), named):
+        (said,) = provenance.find_mismatches(records + other)
+        assert "2 versions of the code" in said
+
+
 def test_text_in_a_card_is_escaped() -> None:
     shown = provenance.strip(make_curve("rotnet", 0, FLAT, device="<script>"))
     assert "<script>" not in shown.html

@@ -69,7 +69,7 @@ def test_new_published_records_touch_the_pages_that_show_them_and_train_nothing_
     real = module.folder_stamp
     monkeypatch.setattr(module, "folder_stamp", lambda f: "new" if f.name == preset.name else real(f))
     changed = {page: changed_parts(before[page], now) for page, now in stage_parts(stages, preset).items()}
-    assert {page for page, parts in changed.items() if parts} == JUDGED | {"recipes"}
+    assert {page for page, parts in changed.items() if parts} == JUDGED | {"recipes", "what_came_after"}
     assert {part for parts in changed.values() for part in parts} == {"published records"}
 
 

@@ -17,12 +17,14 @@ OUTLINES = {
         words="Each image is turned by a random number of quarter turns, and the network says by how many.",
         turns=4,
         asks=_TURNS,
+        cite="gidaris2018",
     ),
     "deepcluster": Outline(
         title="DeepCluster",
         words="Features are grouped by k-means; the groups are the classes of the next epochs.",
         clusters=True,
         asks=_SUB,
+        cite="caron2018",
     ),
     "deepercluster": Outline(
         title="DeeperCluster",
@@ -31,6 +33,7 @@ OUTLINES = {
         turns=4,
         clusters=True,
         asks={**_TURNS, **_SUPER, **_SUB},
+        cite="caron2019",
     ),
     "supervised": Outline(
         title="Supervised",

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+PAPER_YEARS = range(2018, 2020)  # of RotNet and DeepCluster, which the paper joins, and of the paper
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoSettings:
@@ -33,7 +35,20 @@ class Outline:
     head: Callable[[Any], tuple[int, int]] | None = None  # weights of its head, and FLOPs of an image forward;
     # None: those of super- and sub-classes
     rooms: tuple[str, ...] = ()  # of dclib, whose code its numbers rest on besides its own and what all rest on
-    cite: str = ""  # key in references.bib; empty for those of the supplement
+    nats: bool = True  # whether the loss is a cross-entropy; a guess then has the logarithm of the number of classes
+    cite: str = ""  # key in references.bib, which ends in the year
+
+    @property
+    def year(self) -> int:
+        """Of its publication; 0 for what is no way of pre-training."""
+        return int(self.cite[-4:]) if self.cite else 0
+
+    @property
+    def era(self) -> Literal["before", "paper", "after"]:
+        """Whether it is a method of the paper, one of those that it only quotes numbers of, or came after it."""
+        if not self.year or self.year in PAPER_YEARS:
+            return "paper"
+        return "before" if self.year < PAPER_YEARS.start else "after"
 
     def decides(self, config: Any) -> list[object]:
         """What of all this changes a network's numbers, and so names its run; titles and words do not."""

@@ -60,6 +60,7 @@ OUTLINES = {
         square=_square,
         head=_head,
         rooms=("data/clips", "data/motion", "data/track_pixels", "data/tracks"),
+        nats=False,
         cite="wang2017",
     )
 }

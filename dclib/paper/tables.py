@@ -67,12 +67,14 @@ TABLE3: Mapping[tuple[str, str], tuple[float, float]] = {
 TABLE3_METHODS: Mapping[tuple[str, str], str] = {
     ("ImageNet labels", "ImageNet"): "supervised",
     ("Random", "-"): "random",
+    ("Doersch et al.", "ImageNet"): "context",
+    ("Wang et al.", "Youtube 9M"): "transitive",
     ("RotNet", "ImageNet"): "rotnet_curated",
     ("DeepCluster", "ImageNet"): "deepcluster_curated",
     ("RotNet", "YFCC100M"): "rotnet",
     ("DeepCluster", "YFCC100M"): "deepcluster",
     ("DeeperCluster", "YFCC100M"): "deepercluster",
-}  # our names of those rows that can be run here
+}  # our names of its rows
 
 TABLE4_COLUMNS = ("RGB", "Sobel")
 TABLE4: Mapping[tuple[str, str], tuple[float, float]] = {

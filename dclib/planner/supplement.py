@@ -42,7 +42,11 @@ COLUMNS = ("preset", "method", "tables", "images", "training", "bottleneck", "va
 
 @dataclass(frozen=True, kw_only=True)
 class Needed:
-    """A network that a row of a table is about; without a preset it is somebody else's, whose number is copied."""
+    """A network that a row of a table is about; without a preset it is somebody else's, whose number is copied.
+
+    So are Table 3's two methods from before the paper: it took their authors' networks, for which it states no
+    settings, and one of them learned from nine million clips. Ours stand in these rows at other sizes.
+    """
 
     table: int
     row: str  # as in paper.published_numbers

@@ -45,7 +45,11 @@ ON_REQUEST: Mapping[str, str] = {
     "ladder": "17_ladder",
 }
 AFTER: Mapping[str, Sequence[str]] = {"data_and_clusters": ("linear_probes", "voc")}  # whose measurements it takes
-SUMMARIES: Mapping[str, str] = {"scorecard": "12_scorecard", "performance": "15_performance"}  # of all other pages
+SUMMARIES: Mapping[str, str] = {
+    "what_came_after": "19_what_came_after",
+    "scorecard": "12_scorecard",
+    "performance": "15_performance",
+}  # of all other pages
 SET_NAMES = (
     "pool",
     "objects_train",

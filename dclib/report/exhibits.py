@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,17 @@ from dclib.report.display import Fragment, say, show, show_photographs
 from dclib.report.names import DRAWN_NOTICE, folder_name, names_in
 from dclib.report.provenance import under_pictures
 from dclib.report.published import panels, show_both
-from dclib.report.series import over_seeds, title_of
+from dclib.report.series import final_values, over_seeds, title_of
 from dclib.report.tables import missing_half_sentence
 from dclib.train.absent import AbsentSet, absent_set, lacks_images, present
 from dclib.train.runnable import look_ahead
 
 METADATA_LINES = 20_000  # read from the top of the table: that of YFCC100M has 10^8
 N_PHOTOGRAPHS = 12
+BESIDE: Mapping[figures.Kind, str] = {
+    "before and after": "Methods that are not the paper's, from before it and after, on the same trunk",
+    "variants": "Variants of the methods: other colours, other images, two levels of clusters",
+}
 
 
 # 01: data
@@ -205,8 +210,8 @@ def training_loss(records: Sequence[Record], method: str, published: Sequence[Re
         needs=("loss", "chance_loss"),
         empty=f"{title_of(method)} is not trained: there is no loss to show.",
         caption="Loss over the epochs; of several seeds a thin line each. The dotted line is what a network scores "
-        "that gives every class the same probability. A step up right after new clusters is normal: the heads "
-        "start afresh.",
+        f"that {'gives every class the same probability' if figures.loss_unit(method) else 'finds all as far apart'}. "
+        "A step up right after new clusters is normal: the heads start afresh.",
     )
 
 
@@ -219,9 +224,20 @@ def cluster_agreement(records: Sequence[Record], method: str, published: Sequenc
         method,
         published,
         needs=("nmi_labels", "nmi_previous"),
-        empty=f"{title_of(method)} makes no clusters, so there is no agreement to follow.",
+        empty=f"{title_of(method)} makes no clusters, so there is no agreement to follow.{_tracks(records, method)}",
         caption="Agreement of each clustering with the classes, which training never sees, and with the clustering "
         "before it. Rising solid lines: the clusters come to mean something. Rising dashed lines: they settle.",
+    )
+
+
+def _tracks(records: Sequence[Record], method: str) -> str:
+    """What a method that follows patches found before it learned, in a sentence; empty for others."""
+    tracks, alone = (final_values(records, name, method).values() for name in ("tracks", "without_neighbour"))
+    if not tracks or not alone:
+        return ""
+    return (
+        f" It followed {mean(tracks):,.0f} patches through clips before it learned; {mean(alone):.0f} % of them have "
+        "no other like them."
     )
 
 
@@ -303,15 +319,15 @@ def accuracy_against_depth(records: Sequence[Record], half: Half, published: Seq
         "network, and an axis of its own: compare orders and shapes, not heights (D15, D16, D24, D25, D26)."
     )
     methods = show_both([*ours, paper], caption, used, beside, "top1", anchor=f"accuracy-{half}")
-    if not figures.has_variants(used, half):
-        return methods
-    plot = partial(figures.plot_variants, half=half, limits=ours[0][0].get_ylim())
-    caption = (
-        f"Variants of the methods, {half}: other colours, other images, two levels of clusters. The axes are "
-        "those of the methods above, which are grey here; an arrow down stands where a curve leaves them."
-    )
-    drawings = panels(plot, partial(describe, variants=True), used, beside)
-    return methods + show_both(drawings, caption, used, beside, "top1")
+    for kind in figures.kinds_beside(used, half):
+        plot = partial(figures.plot_beside, half=half, kind=kind, limits=ours[0][0].get_ylim())
+        caption = (
+            f"{BESIDE[kind]}, {half}. The axes are those of the methods above, which are grey here; an arrow down "
+            "stands where a curve leaves them."
+        )
+        drawings = panels(plot, partial(describe, kind=kind), used, beside)
+        methods += show_both(drawings, caption, used, beside, "top1")
+    return methods
 
 
 def network_inputs(preset: Preset) -> Fragment:

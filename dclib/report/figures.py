@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Literal
 
 import numpy as np
 import seaborn as sns
@@ -19,12 +20,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from dclib.methods import OUTLINES
 from dclib.paper import DATASETS, LAYERS, N_LAYERS, NAMES, Curve, Half, table1, task_of
 from dclib.records import Record
 from dclib.report.series import (
+    BY_YEAR,
     Line,
     accuracy_by_layer,
     best_layer,
+    era_of,
     history,
     mean_curve,
     mean_line,
@@ -37,6 +41,8 @@ SIZE = 11  # points of ordinary type: about 8 px on a screen 390 px wide
 DEPTHS = tuple(range(1, N_LAYERS + 1))
 LINE_HEIGHT = 1.25 * SIZE  # points from one name to the next
 AXES_SHARE = 0.75  # of a figure's height that its axes take, about
+Kind = Literal["the paper's", "before and after", "variants"]  # of networks, each in a panel of its own
+KINDS: tuple[Kind, ...] = ("the paper's", "before and after", "variants")
 READABLE = 4.5  # contrast of words to their ground, WCAG 2, level AA
 
 
@@ -50,7 +56,7 @@ class Look:
 
 # seaborn's "colorblind" palette, with greys for the two references and, for variants, hues that no other method
 # comes near, to a colour-blind eye either; markers tell methods apart without colour
-LOOKS: Mapping[str, Look] = {
+LOOKS: dict[str, Look] = {
     "supervised": Look("#333333", "s"),
     "deepercluster": Look("#0173b2", "o"),
     "deepcluster": Look("#029e73", "^"),
@@ -61,6 +67,9 @@ LOOKS: Mapping[str, Look] = {
     "rotnet_curated": Look("#c9a800", "<"),
     "deepcluster_curated": Look("#8c613c", ">"),
 }
+# of methods from before the paper's and after it, the earliest first
+MORE_LOOKS = (Look("#880000", "X"), Look("#006666", "p"), Look("#8844ee", "*"), Look("#220066", "+"))
+LOOKS |= dict(zip((m for m in BY_YEAR if era_of(m) != "paper"), MORE_LOOKS, strict=False))
 VARIANT_LOOK = Look("#cc78bc", "P")  # a variant of a method, such as its hierarchy
 
 
@@ -77,39 +86,49 @@ def new_axes(width: float = WIDTH, height: float = HEIGHT) -> Axes:
 # Accuracy against depth: Figure 2 of the main paper, Table 1 of the supplement
 
 
-def plot_accuracy_against_depth(records: Sequence[Record], half: Half, *, ax: Axes | None = None) -> Axes:
-    """Linear-probe accuracy of each layer of the methods themselves: mean over seeds, with the deviation of several.
+def plot_accuracy_against_depth(
+    records: Sequence[Record], half: Half, *, among: Sequence[str] = (), ax: Axes | None = None
+) -> Axes:
+    """Linear-probe accuracy of each layer of the paper's methods: mean over seeds, with the deviation of several.
 
-    Their variants are in :func:`plot_variants`: one of them far below would press all others into one line here.
+    Other methods and variants are in :func:`plot_beside`: one of them far below would press all others into one line
+    here. ``among``: draw these methods instead.
     """
     ax = new_axes(*PANEL) if ax is None else ax
     curves = _measured(records, half)
-    main = {method: seeds for method, seeds in curves.items() if task_of(method) == method} or curves
+    main = {m: curves[m] for m in curves if (m in among if among else kind_of(m) == KINDS[0])} or curves
     for method, seeds in main.items():
         _plot_curve(ax, method, *mean_curve(seeds))
     return _finish_depth(ax, f"{half.capitalize()}, here")
 
 
-def plot_variants(
-    records: Sequence[Record], half: Half, *, limits: tuple[float, float], ax: Axes | None = None
+def plot_beside(
+    records: Sequence[Record], half: Half, kind: Kind, *, limits: tuple[float, float], ax: Axes | None = None
 ) -> Axes:
-    """The variants of the methods over the methods themselves in grey, on the axes of those, up to their ``limits``.
+    """Networks of another kind over the paper's methods in grey, on the axes of those, up to their ``limits``.
 
     A curve that leaves the axes is named at the edge where it does, with its last value.
     """
     ax = new_axes(WIDTH, PANEL[1]) if ax is None else ax
     for method, seeds in _measured(records, half).items():
-        if task_of(method) == method:
+        if kind_of(method) == "the paper's":
             ax.plot(DEPTHS, mean_curve(seeds)[0], color="#c4c4c4", linewidth=1.5, zorder=1)
-        else:
+        elif kind_of(method) == kind:
             _plot_curve(ax, method, *mean_curve(seeds))
-    return _finish_depth(ax, f"{half.capitalize()}, variants", limits)
+    return _finish_depth(ax, f"{half.capitalize()}, {kind}", limits)
 
 
-def has_variants(records: Sequence[Record], half: Half) -> bool:
-    """Whether there is a variant, and a method beside it."""
-    curves = _measured(records, half)
-    return 0 < sum(task_of(method) == method for method in curves) < len(curves)
+def kind_of(method: str) -> Kind:
+    """In which panel of a figure a network stands."""
+    if task_of(method) != method:
+        return "variants"
+    return "the paper's" if era_of(method) == "paper" else "before and after"
+
+
+def kinds_beside(records: Sequence[Record], half: Half) -> list[Kind]:
+    """Of the networks that stand beside the paper's methods; empty where there is none of these."""
+    found = {kind_of(method) for method in _measured(records, half)}
+    return [kind for kind in KINDS[1:] if kind in found] if KINDS[0] in found else []
 
 
 def plot_published_accuracy(half: Half, *, ax: Axes | None = None) -> Axes:
@@ -120,13 +139,16 @@ def plot_published_accuracy(half: Half, *, ax: Axes | None = None) -> Axes:
     return _finish_depth(ax, f"{DATASETS[half]}, paper")
 
 
-def describe_accuracy_against_depth(records: Sequence[Record], half: Half, *, variants: bool = False) -> str:
-    """Our curves in words: first, best and last layer of each method, or of each variant."""
+def describe_accuracy_against_depth(
+    records: Sequence[Record], half: Half, *, kind: Kind = "the paper's", among: Sequence[str] = ()
+) -> str:
+    """Our curves in words: first, best and last layer of each method of a kind."""
     curves = _measured(records, half)
-    chosen = [m for m in curves if (task_of(m) != m) == variants] or list(curves)
+    chosen = [m for m in curves if (m in among if among else kind_of(m) == kind)] or list(curves)
     ours = [f"{title_of(method)} {_curve_in_words(mean_curve(curves[method])[0])}" for method in chosen]
-    whose = "of variants of the methods " if variants else ""
-    return f"Linear-probe accuracy {whose}against layer on {half}, here. {'; '.join(ours) or 'Not measured'}."
+    whose = {"variants": "of variants of the methods ", "before and after": "of methods before and after it "}
+    which = whose.get(kind, "")
+    return f"Linear-probe accuracy {which}against layer on {half}, here. {'; '.join(ours) or 'Not measured'}."
 
 
 def describe_published_accuracy(half: Half) -> str:
@@ -251,31 +273,38 @@ def plot_training_loss(records: Sequence[Record], method: str, *, ax: Axes | Non
     """Loss of each epoch, one line per seed, with the loss of a network that knows nothing as reference."""
     ax = new_axes() if ax is None else ax
     lines = history(records, "loss", method, "epoch")
-    chance = history(records, "chance_loss", method, "epoch")
+    chance, unit = history(records, "chance_loss", method, "epoch"), loss_unit(method)
     plot_seeds(ax, lines, look_of(method), "training loss")
     if chance:
         steps, values, _ = mean_line(chance)
         # half an epoch to both sides, so that it can be seen when there is one epoch only
         ax.plot([steps[0] - 0.5, *steps, steps[-1] + 0.5], [values[0], *values, values[-1]], "k:", linewidth=1.5)
         ax.annotate(
-            f"chance, ln(classes) = {values[-1]:.2f}",
+            f"chance{', ln(classes)' if unit else ''} = {values[-1]:.2f}",
             (steps[-1] + 0.5, values[-1]),
             xytext=(0, 4),
             textcoords="offset points",
             ha="right",
             fontsize=SIZE - 1,
         )
-    ax.set(xlabel="epoch", ylabel="loss, nats", title=title_of(method))
+    ax.set(xlabel="epoch", ylabel=f"loss{', ' if unit else ''}{unit}", title=title_of(method))
     ax.set_ylim(0, ax.get_ylim()[1] * 1.06)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return finish(ax)
 
 
+def loss_unit(method: str) -> str:
+    """``nats`` of a cross-entropy; nothing of distances."""
+    outline = OUTLINES.get(task_of(method))
+    return "nats" if outline is None or outline.nats else ""
+
+
 def describe_training_loss(records: Sequence[Record], method: str) -> str:
     """The loss in words: first and last epoch, and chance."""
-    words = _change_in_words(history(records, "loss", method, "epoch"), "epoch", "nats")
+    unit = loss_unit(method)
+    words = _change_in_words(history(records, "loss", method, "epoch"), "epoch", unit)
     chance = history(records, "chance_loss", method, "epoch")
-    reference = f" Chance is {mean_line(chance)[1][-1]:.2f} nats." if chance else ""
+    reference = f" Chance is {mean_line(chance)[1][-1]:.2f} {unit}".rstrip() + "." if chance else ""
     return f"Training loss of {title_of(method)} goes {words}.{reference}"
 
 

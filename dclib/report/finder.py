@@ -116,12 +116,6 @@ def source_of(name: str, method: str, keys: Mapping[str, str | int]) -> Source:
     return name, method, tuple(sorted(keys.items()))
 
 
-COPIED_ROWS: Mapping[tuple[str, str], str] = {
-    ("Doersch et al.", "ImageNet"): "doersch",
-    ("Wang et al.", "Youtube 9M"): "wang",
-}  # of Table 3: networks of others, which are not run here
-
-
 def published_records() -> list[Record]:
     """Tables 1 to 4 of the supplement in the form of records, seed 0, under our names of methods."""
     made = []
@@ -133,7 +127,7 @@ def published_records() -> list[Record]:
         for recipe, accuracy in zip(TABLE2_RECIPES, TABLE2[row], strict=True):
             if accuracy is not None:
                 made.append(_published("finetuned_top1", method, {"recipe": recipe, "epoch": 1}, accuracy))
-    for place, method in {**TABLE3_METHODS, **COPIED_ROWS}.items():
+    for place, method in TABLE3_METHODS.items():
         for city, value in zip(("oxford", "paris"), TABLE3[place], strict=True):
             made.append(_published("retrieval_map", method, {"dataset": city}, value))
     for place, pair in TABLE4_METHODS.items():

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from html import escape
 
 from dclib.config import Preset
+from dclib.methods import MODULES
+from dclib.paper import task_of
 from dclib.presets import edition, shown_folder
 from dclib.records import DATA, Record, RunCard, read_records
 from dclib.report.display import Fragment
@@ -94,21 +96,28 @@ def _links(stage: str, folder: str) -> str:
 def find_mismatches(records: Sequence[Record]) -> list[str]:
     """One sentence for each way in which records that stand in one table were not made alike.
 
-    Within a stage everything must come from one version of the code; the seeds of one method from one
-    configuration and one set of images; probes of one data set, whatever the method, from the same images.
+    Within a stage all networks of one kind of task must come from one version of the code; the seeds of one method from
+    one configuration and one set of images; probes of one data set, whatever the method, from the same images.
     """
     cards = cards_of(records)
     variants = {id(r.card): "".join(f", {r.keys[k]}" for k in VARIANTS if k in r.keys) for r in records}
     said = []
     for stage in sorted({card.stage for card in cards}):
         here = [card for card in cards if card.stage == stage]
-        said += _differences(here, f"{stage}: records", lambda card: card.code_hash, "versions of the code")
+        for task in sorted({_task_of(card) for card in here}):  # each kind of task has code that is its alone
+            alike = [card for card in here if _task_of(card) == task]
+            said += _differences(alike, f"{stage}: records", lambda card: card.code_hash, "versions of the code")
         for method in order_methods(card.method for card in here):
             for variant in sorted({variants[id(card)] for card in here if card.method == method}):
                 own = [card for card in here if card.method == method and variants[id(card)] == variant]
                 who = f"{stage}: the seeds of {title_of(method)}{variant}"
                 said += _differences(own, who, lambda card: card.config_hash, "configurations")
     return said + _data_mismatches(records)
+
+
+def _task_of(card: RunCard) -> str:
+    """The module of a network's task; empty for what is no network's."""
+    return MODULES.get(str(card.config.get("method", task_of(card.method))), "")
 
 
 def cards_of(records: Iterable[Record]) -> list[RunCard]:

@@ -67,7 +67,7 @@ def needed_table() -> Table:
         labels: dict[tuple[str, str, str], list[str]] = {}  # one network may be that of several rows
         for need in (need for need in needed if need.table == number):
             config = presets[need.preset].method(need.method) if need.preset else None
-            made = _recipe_of(config) if config else "not of this paper: its number is copied"
+            made = _recipe_of(config) if config else f"not of this paper: its number is copied{_ours(need.method)}"
             label = f"{need.row}, {need.column}" if need.column else need.row
             labels.setdefault((need.preset, need.method, made), []).append(label)
         rows = tuple(
@@ -84,6 +84,10 @@ def needed_table() -> Table:
             "(D65), DeepCluster on ImageNet (D66), Table 4 (D67).",
         ),
     )
+
+
+def _ours(method: str) -> str:
+    return f"; `{method}` of smaller presets stands in its row" if method else ""
 
 
 def _recipe_of(config: MethodConfig) -> str:

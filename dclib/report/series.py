@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import mean, stdev
 
+from dclib.methods import OUTLINES
 from dclib.paper import N_LAYERS, NAMES, Curve, task_of
 from dclib.records import DATA, Record, select
 
-METHOD_ORDER = (
-    "supervised",
-    "deepercluster",
-    "deepcluster",
-    "rotnet",
-    "random",
-)  # as in the tables of the book
+BY_YEAR = sorted((method for method, outline in OUTLINES.items() if outline.year), key=lambda m: OUTLINES[m].year)
+METHOD_ORDER = ("supervised", *reversed(BY_YEAR), "random")  # as in the tables of the book
 
 Curves = dict[str, dict[int, Curve]]  # method -> seed -> one accuracy per layer, %
 Line = tuple[tuple[int, ...], tuple[float, ...]]  # steps, and a value at each
@@ -31,8 +27,14 @@ def title_of(method: str) -> str:
     return ", ".join(part for part in (NAMES.get(task, task), variant) if part)
 
 
+def era_of(method: str) -> str:
+    """``paper`` for the paper's methods, their variants and references; ``before`` and ``after`` it for others."""
+    outline = OUTLINES.get(task_of(method))
+    return outline.era if outline else "paper"
+
+
 def order_methods(methods: Iterable[str]) -> list[str]:
-    """Methods in the book's order: from most to least supervision, variants after what they vary."""
+    """Methods in the book's order: labels, then from the latest to the earliest, variants after what they vary."""
 
     def place(method: str) -> tuple[int, str]:
         task = task_of(method)

@@ -184,9 +184,14 @@ def run_table(records: Sequence[Record]) -> Table:
     rows = tuple(_run_row(records, method) for method in methods_in(records))
     return Table(
         caption="Runs",
-        columns=("Method", "seeds", "epochs", "last loss, nats", "images/s", "pre-training, s", "device"),
+        columns=("Method", "seeds", "epochs", "last loss", "images/s", "pre-training, s", "device"),
         groups=(Group("", rows, "" if rows else "Nothing has run yet."),),
-        notes=(f"Values: {over_seeds(records, spread=False)}.", *_unreadable(records)) if rows else (),
+        notes=(
+            f"Values: {over_seeds(records, spread=False)}. Losses of different tasks cannot be compared.",
+            *_unreadable(records),
+        )
+        if rows
+        else (),
         source=named(records, "loss", "pretrain_seconds"),
     )
 
