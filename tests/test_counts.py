@@ -280,7 +280,7 @@ def test_figures_have_a_panel_for_each_count_with_every_seed() -> None:
     assert counts.plot_counts(records, "clusters", "probes").get_xscale() == "log"
     shown = counts.counts_figure(records, [], "probes")
     assert shown.html.count("<img") == 2
-    assert "D68" in shown.html
+    assert "D52" in shown.html
     assert "DeeperCluster 1,250" in shown.text
 
 

@@ -32,7 +32,7 @@ OTHERS = {
 YFCC, IMAGENET = 95_920_149, 1_281_167
 H100 = GPUS["h100"]
 
-# section 5, and what the ledger says where it is silent (D65 to D67), read by hand. Images; then batch, learning rate,
+# section 5, and what the ledger says where it is silent (D40 to D42), read by hand. Images; then batch, learning rate,
 # weight decay, dropout, input, turns; then clusters in all, super-clusters, PCA dimension, epochs between clusterings
 ROTNET = (512, 0.05, 0.00001, 0.3)
 LARGE = (3072, 0.1, 0.00001, 0.5, "sobel", 4, 320_000, 4, 4096, 3)

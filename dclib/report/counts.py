@@ -172,7 +172,7 @@ def counts_figure(records: Sequence[Record], published: Sequence[Record], measur
     caption = (
         f"{_capital(MEASURES[measure])}. Dots: seeds; lines: {over_seeds(shown, spread=False)}; dotted: the untrained "
         "network; hollow: one that has not learned its task. As the main paper's Figure 1, whose numbers are in its "
-        "drawing alone (D68)."
+        "drawing alone (D52)."
     )
     return show_both(drawings, caption, records, published, NAMES[measure])
 

@@ -81,7 +81,7 @@ def needed_table() -> Table:
         groups=tuple(groups),
         notes=(
             "Found by going through the tables and the presets. Where the supplement states no settings: supervised "
-            "(D65), DeepCluster on ImageNet (D66), Table 4 (D67).",
+            "(D40), DeepCluster on ImageNet (D41), Table 4 (D42).",
         ),
     )
 

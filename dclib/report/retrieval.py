@@ -56,7 +56,7 @@ def retrieval_table(records: Sequence[Record], data: DataConfig) -> Table:
         notes=(
             f"Ours: the mean over {' or '.join(map(str, n)) or 'no'} queries, {over_seeds(records)}. "
             "Italics: published numbers, on the real Oxford5K and Paris6K; those of Doersch et al. and Wang et al. are "
-            "of their own networks, ours have the trunk of all others here (D28, D33, D37, D41, D42).",
+            "of their own networks, ours have the trunk of all others here (D28, D33, D37, D44, D45).",
         ),
         source=named(records, "retrieval_map"),
     )
