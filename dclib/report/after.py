@@ -82,8 +82,8 @@ def cost_table(records: Sequence[Record], preset: Preset) -> Table:
             f"Values: {over_seeds(_trained(records, preset))}. A pass is one picture of the network's size, forward "
             "and back; a smaller crop counts by its pixels. With its start: and those of the network that it starts "
             "from. Seconds: of its own pre-training, clusterings included. Clusterings: or what else is made anew from "
-            "features. Passes for them: forward only, and not among the passes; vectors that are remembered from "
-            "training cost none but before the first step.",
+            "features. Passes for them: forward only, and not among the passes; where vectors are remembered from "
+            "training, of all images before the first step, and later of those that the epoch has not shown (D47).",
         )
         if rows
         else (),
@@ -250,7 +250,10 @@ def _cost_cells(records: Sequence[Record], preset: Preset, method: str) -> tuple
         start = preset.method(start).init
     seconds = final_values(records, "pretrain_seconds", method)
     renewed = _renewed(records, method)
-    forward = [sum(images if config.clusters else images[:1]) for images in renewed]
+    shown = min((r.n for r in select(records, "loss", method=method) if "epoch" in r.keys), default=0)
+    forward = [
+        sum(images) if config.clusters else images[0] + sum(max(0, n - shown) for n in images[1:]) for images in renewed
+    ]
     heads = heads_size(config, 0)
     weights = heads.super_parameters + heads.n_super_classes * heads.sub_parameters
     return (
