@@ -51,7 +51,7 @@ from dclib.train.state import State
 from dclib.train.tasks.classes import Classes
 
 FILE = "replay.json"  # beside the published records
-CODE = (*PRETRAIN_ROOMS, "methods", "train/tasks")
+CODE = (*PRETRAIN_ROOMS, "train/tasks")  # of all methods; their outlines count by what they decide
 STEPS, IMAGES = 50, 1000
 LOSS_TOLERANCE = 1e-6  # of a loss; a thousandth more of the learning rate, or of the crop area, changes step 2 by more
 CLUSTER_TOLERANCE = 0.01  # of the images, which may lie between two clusters; none moved between those machines
