@@ -81,7 +81,7 @@ def page_costs(
         "recipes": book.choice,
         "retrieval": book.retrieval,
         "few_labels": book.few_labels,
-        "data_and_clusters": book.counts,
+        **({"data_and_clusters": book.counts} if compared(preset) else {}),  # else it shows what is published
         **dict.fromkeys(("colour", "metadata"), book.groupings),
         **{f"pretraining_{method}": partial(book.training_page, method) for method in methods},
     }
