@@ -167,7 +167,7 @@ def test_what_rises_falls_or_does_neither_is_said_so_with_its_slope() -> None:
     """Planted slopes of 2 and -1.5 points, noise of 0.2: what is said lies within three standard errors of 0.05."""
     lines = said(planted({"deepercluster": 2.0, "rotnet": -1.5}, clusters={8: 56.0, 128: 56.0, 512: 56.0}))
     assert len(lines) == 10
-    for where in ("Pascal VOC", "Linear probes on objects"):
+    for where in ("Classification", "Linear probes on objects"):
         rising, falling, flat = (
             next(line for line in lines if line.startswith(f"{where}, {what}"))
             for what in ("DeeperCluster by images", "RotNet by images", "DeeperCluster by clusters")

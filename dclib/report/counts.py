@@ -34,7 +34,7 @@ KINDS: tuple[Kind, ...] = ("images", "clusters")
 FLOOR = "random"  # the network that a line across a figure stands for
 VOC: Mapping[str, Any] = {"setting": "fc68", "split": "val"}  # as the main paper's figure and Table 4
 MEASURES: Mapping[str, str] = {
-    "voc": "Pascal VOC, mean average precision, %",
+    "voc": "Classification, mean average precision, %",
     "probes": f"linear probes on objects, mean of conv{LATE[0]} to conv{LATE[-1]}, %",
 }
 NAMES = {"voc": "voc_map", "probes": "top1"}  # of the records that a measure is made of
@@ -234,11 +234,12 @@ def _table(records: Sequence[Record]) -> Table:
     ]
     return Table(
         caption="Networks by the number of images and of clusters, %",
-        columns=("Network", "Pascal VOC", f"conv{LATE[0]} to conv{LATE[-1]}", "learned its task?"),
+        columns=("Network", "classification", f"conv{LATE[0]} to conv{LATE[-1]}", "learned its task?"),
         groups=tuple(groups) or (Group("", (), EMPTY),),
         notes=(
-            f"Pascal VOC: mean average precision, convolutions frozen, train to val. Conv{LATE[0]} to conv{LATE[-1]}: "
-            f"mean accuracy of the linear probes on objects. Values: {over_seeds(records)}. {passes_words(records)}",
+            f"Classification: mean average precision as in Table 4, frozen, train to val. Conv{LATE[0]} to "
+            f"conv{LATE[-1]}: mean accuracy of the linear probes on objects. Values: {over_seeds(records)}. "
+            f"{passes_words(records)}",
         )
         if groups
         else (),

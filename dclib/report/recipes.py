@@ -71,7 +71,7 @@ def needed_table() -> Table:
             label = f"{need.row}, {need.column}" if need.column else need.row
             labels.setdefault((need.preset, need.method, made), []).append(label)
         rows = tuple(
-            Row("; ".join(of), (Cell(preset), Cell(method), Cell(made, words=True)))
+            Row(f"{'; '.join(of)}, paper", (Cell(preset), Cell(method), Cell(made, words=True)))
             for (preset, method, made), of in labels.items()
         )
         groups.append(Group(f"Table {number}", rows))
