@@ -251,9 +251,7 @@ def _cost_cells(records: Sequence[Record], preset: Preset, method: str) -> tuple
     seconds = final_values(records, "pretrain_seconds", method)
     renewed = _renewed(records, method)
     shown = min((r.n for r in select(records, "loss", method=method) if "epoch" in r.keys), default=0)
-    forward = [
-        sum(images) if config.clusters else images[0] + sum(max(0, n - shown) for n in images[1:]) for images in renewed
-    ]
+    forward = [sum(of) if config.clusters else of[0] + sum(max(0, n - shown) for n in of[1:]) for of in renewed]
     heads = heads_size(config, 0)
     weights = heads.super_parameters + heads.n_super_classes * heads.sub_parameters
     return (
