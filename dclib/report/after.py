@@ -163,7 +163,8 @@ def _warnings(records: Sequence[Record], method: str) -> list[str]:
     if method in idle:
         lines.append(f"WARNING: {idle[method]}: what its layers know, it did not learn from its task.")
     for half in HALVES:
-        late = [_leads(records, method, FLOOR, half)[layer - 1] for layer in LATE]
+        checks = _leads(records, method, FLOOR, half)
+        late = [checks[layer - 1] for layer in LATE]
         if all(check.values for check in late) and not any(check.leans for check in late):
             lines.append(
                 f"WARNING: {title_of(method)} is not ahead of a random network on {half} at any of "
