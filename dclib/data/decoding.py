@@ -30,25 +30,53 @@ LARGEST_FILE = 2**30  # bytes; what Pillow takes at most, 179 million pixels, ha
 SHOWN_BYTES = 12  # of a file that is no image
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of a TIFF
 WHITE_IS_ZERO, SIGNED = 0, 2  # values of the two last ones
+ORIENTATION = 274  # tag of EXIF: how a camera was held
+_T = Image.Transpose
+TURNS = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE}
+TURNS |= {6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90}
+SIDEWAYS = {_T.TRANSPOSE, _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90}  # those that swap width and height
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2"}
+HEIF_ADVICE = "`pip install pillow-heif` and look again to have it read"
 
 # Pillow warns of broken metadata and goes on; for broken pixels it raises. Photos from the wild have both.
 _METADATA_WARNINGS = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
 
 
-def decode_rgb(content: bytes, *, draft: int = 0) -> Image.Image:
+def decode_rgb(content: bytes, *, draft: int = 0, upright: bool = False) -> Image.Image:
     """The image in a file's bytes as 8-bit RGB, the first one of several. Raises what Pillow raises.
 
     Transparency is dropped. See :func:`to_rgb` for deeper samples, and :meth:`dclib.data.images.ImageSet.open` for
-    ``draft``.
+    ``draft``; with ``upright`` it is turned as its camera says, and HEIF is read where pillow-heif is installed.
     """
-    image = open_encoded(content)
+    image = open_encoded(content, upright=upright)
+    turn = turn_of(image) if upright else None
     if draft:
         image.draft("RGB", (draft, draft))
-    return to_rgb(image)
+    rgb = to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
-def open_encoded(content: bytes) -> Image.Image:
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What sets an opened image upright, by the orientation that its camera has written; None where it is.
+
+    TIFF and HEIF come out of their decoders upright. What cannot be made out of broken metadata is no turn.
+    """
+    if image.format in ("TIFF", "HEIF"):
+        return None
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # it may stand behind the pixels
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION))
+    except MemoryError:
+        raise
+    except Exception:  # whatever Pillow raises of broken metadata; broken pixels are told where they are decoded
+        return None
+
+
+def open_encoded(content: bytes, *, upright: bool = False) -> Image.Image:
     """The image in a file's bytes, of which the head alone is read: its size and kind.
+
+    ``upright`` is for people's own photographs: HEIF is among their kinds.
 
     Raises:
         UnidentifiedImageError: no image in one of FORMATS.
@@ -59,9 +87,11 @@ def open_encoded(content: bytes) -> Image.Image:
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     try:
-        image: Image.Image = Image.open(io.BytesIO(content), formats=_formats())
+        image: Image.Image = Image.open(io.BytesIO(content), formats=_formats(upright))
     except UnidentifiedImageError:  # its own words hold an address in memory
         held = f"it begins with {content[:SHOWN_BYTES]!r}" if content else "it is empty"
+        if upright and content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS and not reads_heif():
+            raise UnidentifiedImageError(f"it is HEIF; {HEIF_ADVICE}") from None
         raise UnidentifiedImageError(f"cannot identify it as one of {', '.join(FORMATS)}; {held}") from None
     return image
 
@@ -109,7 +139,18 @@ def _from_fractions(samples: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 @cache
-def _formats() -> tuple[str, ...]:
-    """Those of FORMATS that this Pillow has."""
+def reads_heif() -> bool:
+    """Whether pillow-heif is installed; Pillow then reads HEIF with it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+@cache
+def _formats(upright: bool) -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow has, and HEIF for people's own photographs."""
     Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in FORMATS if name in Image.OPEN) + (("HEIF",) if upright and reads_heif() else ())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ TAR_END = 2**20  # bytes behind a tar's last file in which nothing else may be; 
 # what systems and network disks keep for themselves among the folders of people, in lower case
 LITTER = {"@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler"}
 LITTER |= {"__macosx", "lost+found", "system volume information", "network trash folder", "temporary items"}
+STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 LOOSE_SHARE = 0.1  # of images that may lie beside the class folders for these still to be classes
 
 
@@ -221,24 +223,30 @@ def sort_out(files: Iterable[str], *, whole: bool = False, closed: Sequence[str]
     paths = dict(sorted(paths.items()))
     unread = sorted(printable(path) for path in others if path.lower().endswith(_unread_suffixes()))
     notes = [
-        _note("folders that may not be read", sorted(map(printable, closed))),
-        _note("folders that a system keeps for itself", [printable(p) for p, n in sorted(litter.items()) if n]),
-        _note("pictures of kinds that are not read (convert them to JPEG or PNG)", unread),
+        passed_over("folders that may not be read", sorted(map(printable, closed))),
+        passed_over("folders that a system keeps for itself", [printable(p) for p, n in sorted(litter.items()) if n]),
+        passed_over("pictures of kinds that are not read (convert them to JPEG or PNG)", unread),
     ]
     if not whole:
         layouts = sorted(evaluation_layouts(paths, others))
         paths = {i: path for i, path in paths.items() if not i.startswith(tuple(f"{layout}/" for layout in layouts))}
         loose = _loose(list(paths))
         paths = {i: path for i, path in paths.items() if i not in loose}
-        notes.append(_note("sets for evaluation, whose images are never trained on", layouts))
-        notes.append(_note("pictures beside the class folders, so without a class", sorted(loose)))
+        notes.append(passed_over("sets for evaluation, whose images are never trained on", layouts))
+        notes.append(passed_over("pictures beside the class folders, so without a class", sorted(loose)))
     odd = [image_id for image_id, path in paths.items() if image_id != path]
     named = f"read under escaped names, for theirs are not in UTF-8: {name_some(odd)}" if odd else ""
     return Found(paths, tuple(filter(None, [*notes, named])))
 
 
-def _note(what: str, names: Sequence[str]) -> str:
-    return f"passed over {what} ({len(names)}): {name_some(names)}" if names else ""
+def passed_over(what: str, names: Sequence[str]) -> str:
+    """A sentence that counts and names what was passed over, in one line whatever the names hold; empty for none."""
+    return f"passed over {what} ({len(names):,}): {in_one_line(name_some(names))}" if names else ""
+
+
+def in_one_line(text: str) -> str:
+    """Names may hold ends of lines and other signs that steer a terminal: these are escaped."""
+    return STEERING.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
 
 
 def _image_set(name: str, found: Found, reader: FolderReader | TarReader, whole: bool = False) -> ImageSet:

@@ -4,7 +4,8 @@ Every loader returns an :class:`ImageSet`; nothing above this module knows files
 counted and sent to a worker process.
 
 Pixels come as the field's loaders give them: RGB, without transparency (the colours below it show), and not
-turned by the camera's orientation tag, which torchvision's folders and the released code ignore too.
+turned by the camera's orientation tag, which torchvision's folders and the released code ignore too. People's own
+photographs are turned: see :mod:`dclib.data.photographs`.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class ImageSet:
             the supervised reference and for display.
         classes: Names of the classes, by number.
         notes: What its loader found and passed over, a sentence each, for whoever opens it.
+        upright: Whether images are turned as their cameras say.
     """
 
     name: str
@@ -99,6 +101,7 @@ class ImageSet:
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    upright: bool = False
 
     def __post_init__(self) -> None:
         if self.labels is not None:
@@ -127,7 +130,7 @@ class ImageSet:
         Raises:
             UnreadableImageError: the bytes are missing, cut short, or no image; the message names the image.
         """
-        return self.read(index, partial(decode_rgb, draft=draft))
+        return self.read(index, partial(decode_rgb, draft=draft, upright=self.upright))
 
     def read(self, index: int, make: Callable[[bytes], Made]) -> Made:
         """What ``make`` makes of the bytes of image ``index``.
@@ -174,6 +177,8 @@ class ImageSet:
         if self.labels is not None:
             digest.update(self.labels.astype("<i8").tobytes())
             digest.update("\0".join(self.classes).encode())
+        if self.upright:
+            digest.update(b"upright")
         return digest.hexdigest()[:12]
 
 

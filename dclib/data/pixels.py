@@ -103,7 +103,7 @@ class Pixels:
             raise ValueError(f"need 0 <= start <= stop <= {len(self)}, the images; got {start} and {stop}")
         ranges = (range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size))
         if self.decoded is None:
-            cut = partial(_cut_centre, resize=self.resize, size=self.size)
+            cut = partial(_cut_centre, resize=self.resize, size=self.size, upright=self.images.upright)
             jobs = (Job(np.arange(r.start, r.stop), np.arange(len(r)), 0) for r in ranges)
             yield from self._stream(cut, jobs)
             return
@@ -131,7 +131,7 @@ class Pixels:
         wanted = (torch.arange(len(batch)) for batch in batches) if places is None else places
         shared = zip(batches, wanted, seeds, strict=True)
         if self.decoded is None:
-            cut = partial(_cut_crop, crop_area=crop_area, size=self.size)
+            cut = partial(_cut_crop, crop_area=crop_area, size=self.size, upright=self.images.upright)
             jobs = (Job(batch[chosen].numpy(), chosen.numpy(), seed) for batch, chosen, seed in shared)
             yield from self._stream(cut, jobs)
             return
@@ -145,7 +145,7 @@ class Pixels:
         """The wanted places of batches of rows whole, as squares of ``resize``: (b, 3, resize, resize) uint8."""
         shared = zip(batches, places, strict=True)
         if self.decoded is None:
-            cut = partial(_cut_centre, resize=self.resize, size=self.resize)
+            cut = partial(_cut_centre, resize=self.resize, size=self.resize, upright=self.images.upright)
             jobs = (Job(batch[chosen].numpy(), chosen.numpy(), 0) for batch, chosen in shared)
             yield from self.of_size(self.resize)._stream(cut, jobs)
             return
@@ -282,13 +282,14 @@ def _decode_chunk(images: ImageSet, start: int, side: int) -> tuple[int, NDArray
     return start, block, failed
 
 
-def _cut_centre(content: bytes, seed: int, place: int, *, resize: int, size: int) -> Tensor:
-    kept = to_tensor(resize_and_centre(decode_rgb(content, draft=resize), resize, resize))
+def _cut_centre(content: bytes, seed: int, place: int, *, resize: int, size: int, upright: bool) -> Tensor:
+    image = decode_rgb(content, draft=resize, upright=upright)
+    kept = to_tensor(resize_and_centre(image, resize, resize))
     return _centre(kept, size)  # in two steps, as decoded pixels are cut
 
 
-def _cut_crop(content: bytes, seed: int, place: int, *, crop_area: Area, size: int) -> Tensor:
-    return crop_photo(content, crop_area, size, generator(seed, place))
+def _cut_crop(content: bytes, seed: int, place: int, *, crop_area: Area, size: int, upright: bool) -> Tensor:
+    return crop_photo(content, crop_area, size, generator(seed, place), upright=upright)
 
 
 def _save_array(path: Path, array: NDArray[np.int64]) -> None:
