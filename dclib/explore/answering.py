@@ -1,0 +1,205 @@
+"""From a network, or without one, to the files of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dclib.config import ModelConfig, config_hash
+from dclib.data.pixels import Pixels
+from dclib.explore.answers import NONE, Answers, Grouping
+from dclib.explore.clock import Clock
+from dclib.explore.describe import balanced, describe_images, mean_colours, part_sizes
+from dclib.explore.duplicates import Duplicates
+from dclib.explore.group import NEIGHBOURS, clusters_for, draw_map, find_centres, group, nearest
+from dclib.explore.learn import Network, shrink
+from dclib.explore.look import Looked
+from dclib.explore.page import write_explorer
+from dclib.explore.write import sort_into_folders, write_summary, write_tables
+from dclib.models.vgg import Trunk
+from dclib.records import installed_versions, source_commit
+
+COLOURS = "colours and layout, without a network"
+GRID = 8  # squares a side whose mean colours stand for a photograph where there is no network
+BLOCK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Explored:
+    """What an exploration has found.
+
+    Attributes:
+        folder: The answers' files.
+        answers: The same as a value.
+        lines: What is told at the end.
+    """
+
+    folder: Path
+    answers: Answers
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Answering:
+    """What answers are made of, but for the network.
+
+    Attributes:
+        order: (n,) rows with one of each group of duplicates first.
+        distinct: How many these are.
+        notes: Sentences on what was passed over.
+    """
+
+    looked: Looked
+    found: Duplicates
+    order: NDArray[np.int64]
+    distinct: int
+    root: Path
+    place: Path
+    sort: str
+    notes: Sequence[str]
+
+    def pixels(self, model: ModelConfig) -> Pixels:
+        """All photographs in that order, as the network is trained on them."""
+        content = config_hash([self.looked.seen[i].content for i in self.order])
+        images = self.looked.images.subset(self.order)
+        return shrink(self.looked.squares, self.order, model, images, content, self.place / "look")
+
+    def answer(
+        self,
+        network: Network,
+        trunk: Trunk,
+        pixels: Pixels,
+        learned: Pixels,
+        why: str,
+        clock: Clock,
+        report: Callable[[str], None],
+    ) -> Explored:
+        """Answers by a network.
+
+        Args:
+            pixels: All, in ``order``.
+            learned: Those that it has learned from.
+            why: Why it has not learned any further now.
+        """
+        described = describe_images(trunk, pixels)
+        features = torch.empty_like(described)
+        features[torch.from_numpy(self.order)] = described
+        clock.say("features of all photographs", report)
+        distinct = described[: self.distinct]
+        centres = find_centres(distinct, clusters_for(self.distinct), balanced(distinct, part_sizes(trunk)))
+        centres.save(self.place / "centroids.npz")
+        grouping = group("DeeperCluster", features, centres)
+        clock.say("clusters, neighbours and a map", report)
+        verdict = judged(trunk, learned, network)
+        return self._write(grouping, features.numpy(), verdict, why, clock, report)
+
+    def answer_without(self, why: str, clock: Clock, report: Callable[[str], None]) -> Explored:
+        """Answers without a network: duplicates, and likeness in colours."""
+        features = colour_features(self.looked)
+        grouping = by_colours(features) if self.distinct > 2 else None
+        verdict = {"word": "not learned", "lines": [f"Nothing was learned: {why}."] if why else []}
+        return self._write(grouping, features.numpy(), verdict, "", clock, report)
+
+    def _write(
+        self,
+        grouping: Grouping | None,
+        features: NDArray[np.float32],
+        verdict: dict[str, Any],
+        why: str,
+        clock: Clock,
+        report: Callable[[str], None],
+    ) -> Explored:
+        answers = self._answers(grouping)
+        write_tables(self.place, answers, features)
+        if self.sort and grouping is not None and (grouping.cluster != NONE).any():
+            reader: Any = self.looked.images.reader
+            sort_into_folders(self.place, answers, reader.path, self.sort)
+        notes = [line for line in self.notes if line]
+        page = write_explorer(
+            self.place / "explorer",
+            answers,
+            self.looked.squares,
+            title=self.root.resolve().name,
+            verdict=verdict["lines"],
+            notes=notes,
+        )
+        lines = [*verdict["lines"], *([f"Learned no further: {why}."] if why else []), f"open {page}"]
+        summary = {
+            "photographs": len(answers),
+            "different": self.distinct,
+            "unreadable": [list(one) for one in self.looked.unreadable],
+            "notes": notes,
+            "minutes": round(clock.spent / 60, 2),
+            "verdict": verdict,
+            "clusters": 0 if grouping is None else int(grouping.cluster.max(initial=NONE)) + 1,
+            "map": grouping.map_name if grouping else "",
+            "versions": dict(installed_versions()),
+            "commit": source_commit(),
+        }
+        write_summary(self.place, summary, [*contents_of(answers), "", *lines])
+        for line in lines:
+            clock.say(line, report)
+        return Explored(self.place, answers, lines)
+
+    def _answers(self, grouping: Grouping | None) -> Answers:
+        seen = self.looked.seen
+        return Answers(
+            root=str(self.root.resolve()),
+            paths=list(self.looked.images.ids),
+            size=np.array([one.size for one in seen], dtype=np.int32).reshape(len(seen), 2),
+            taken=[one.taken for one in seen],
+            bytes=np.array([one.bytes for one in seen], dtype=np.int64),
+            duplicate=self.found.group,
+            duplicate_kind=self.found.kind,
+            groupings=(grouping,) if grouping is not None else (),
+        )
+
+
+def colour_features(looked: Looked) -> Tensor:
+    """Mean colours of a grid, (n, 3 * GRID^2) float32 in [0, 1]: what there is without a network."""
+    rows = np.arange(len(looked))
+    blocks = (torch.from_numpy(looked.squares[rows[i : i + BLOCK]]) for i in range(0, len(rows), BLOCK))
+    return torch.cat([mean_colours(block, GRID) for block in blocks])
+
+
+def by_colours(features: Tensor) -> Grouping:
+    """Neighbours and places by colours, and no clusters."""
+    n = len(features)
+    points = F.normalize(features - features.mean(dim=0))
+    neighbours, similarity = nearest(points, NEIGHBOURS)
+    place, map_name = draw_map(points)
+    none, zero = np.full(n, NONE, dtype=np.int32), np.zeros(n, dtype=np.float32)
+    return Grouping(COLOURS, none, zero, none, zero, place, neighbours, similarity, map_name)
+
+
+def judged(trunk: Trunk, pixels: Pixels, network: Network) -> dict[str, Any]:
+    """The verdict on a network, as the summary keeps it."""
+    from dclib.analysis.judge import judge
+
+    verdict = judge(trunk, pixels, network.history(), seconds_per_epoch=network.seconds_per_epoch())
+    return {**asdict(verdict), "lines": list(verdict.lines)}
+
+
+def contents_of(answers: Answers) -> list[str]:
+    """What each file of the answers is, for who finds them later."""
+    return [
+        f"Answers on {len(answers):,} photographs of {answers.root}",
+        "",
+        "explorer/index.html  all of it to look through in a browser; works without a server or the internet",
+        "photos.csv           a line for each photograph: cluster, distance to its middle, second choice, duplicates",
+        "photos.parquet       the same with types",
+        "features.npy         its features; row i is line i of photos.csv",
+        "duplicates.csv       groups of photographs that show the same; the one with most pixels is marked to keep",
+        "clusters/            a folder for each cluster, where --sort asked for it",
+        "network/             what was trained; python -m dclib export takes it away in common formats",
+        "centroids.npz        how features become points, and the clusters' middles",
+        "look/                small squares of the photographs, so that a second call need not open them again",
+    ]

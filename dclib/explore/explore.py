@@ -1,0 +1,252 @@
+"""A folder of photographs in, a folder of answers out: one call, and no setting that its owner has to choose."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dclib.config import MethodConfig, TrainConfig
+from dclib.data.images import UnreadableImageError, printable
+from dclib.data.photographs import Photographs, open_photographs
+from dclib.explore.answering import Answering, Explored
+from dclib.explore.answers import NONE
+from dclib.explore.clock import Clock
+from dclib.explore.duplicates import Duplicates, find_duplicates
+from dclib.explore.learn import Network, begin_round, finish_round
+from dclib.explore.look import SIDE, look_at, look_into
+from dclib.explore.settings import BATCH, ENOUGH, LEAST, Settings, as_preset, choose, model_for
+from dclib.explore.write import SORTS
+from dclib.machine import count_cores
+from dclib.planner.calibration import this_machine
+from dclib.planner.hardware import Hardware
+from dclib.planner.words import duration, gigabytes
+from dclib.presets import runs_folder
+from dclib.records import lock, make_folder
+
+MINUTES = 30.0
+SAMPLE = 24  # photographs that are opened to tell how long all of them take
+AFTER = 40.0, 0.012  # seconds that answers take, in all and for each photograph
+SPARE = 0.1  # share of the time that is kept for what goes slower than told
+ROOM = 45_000  # bytes for each photograph: squares, features and the page's pictures
+NETWORK_ROOM = 2e8  # bytes
+SAY_EVERY = 10.0  # seconds between two lines while photographs are looked at
+
+
+def explore(
+    folder: str | Path,
+    *,
+    out: str | Path | None = None,
+    minutes: float = MINUTES,
+    sort: str = "",
+    report: Callable[[str], None] = print,
+) -> Explored:
+    """Look at a folder of photographs, learn from them, and write what was found. Called again, it goes on.
+
+    Args:
+        folder: The photographs, with sub-folders. Nothing is written there.
+        out: Where the answers go; by default a folder of its name below that of the runs.
+        minutes: That it may take.
+        sort: ``"link"`` or ``"copy"``: also sort them into a folder for each cluster.
+        report: Told what is done, a line at a time.
+
+    Raises:
+        ValueError: there is nothing to look at, or a setting or folder is of no use.
+        OSError: the answers cannot be written, or have no room; told before anything is done.
+        PreemptedError: a signal asked to leave; the same call goes on.
+    """
+    if not 0 < minutes < 1e6:
+        raise ValueError(f"need a number of minutes above 0; got {minutes:g}")
+    if sort and sort not in SORTS:
+        raise ValueError(f"need {' or '.join(SORTS)} to sort by; got {sort!r}")
+    root, clock = Path(folder).expanduser(), Clock(minutes)
+    photographs = open_photographs(root)
+    place = answers_folder(root, out)
+    make_folder(place)
+    with _alone(place):
+        return _explore(photographs, root, place, clock, sort, report)
+
+
+def answers_folder(root: Path, out: str | Path | None = None) -> Path:
+    """Where the answers go. Raises ValueError where that is among the photographs, or they are among the answers."""
+    here = root.resolve()
+    name = re.sub(r"[^\w.-]+", "-", printable(here.name)).strip("-.")[:60] or "photographs"
+    own = f"{name}-{hashlib.sha256(os.fsencode(here)).hexdigest()[:6]}"
+    place = (Path(out).expanduser() if out else runs_folder() / "explored" / own).resolve()
+    if place == here or here in place.parents:
+        raise ValueError(
+            f"answers would go to {place}, among the photographs of {here}, where nothing is written; "
+            "name another folder with --out"
+        )
+    if place in here.parents:
+        raise ValueError(f"{here} lies in {place}, where answers would go; name another folder with --out")
+    return place
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """While this lasts, no other process explores into the same folder. Raises ValueError where one does."""
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        lock(descriptor, wait=False)
+        yield
+    except BlockingIOError:
+        raise ValueError(f"another process is writing to {place}; wait for it, or name another with --out") from None
+    finally:
+        os.close(descriptor)
+
+
+def _explore(
+    photographs: Photographs, root: Path, place: Path, clock: Clock, sort: str, report: Callable[[str], None]
+) -> Explored:
+    hardware = cache(partial(_measured, report))
+    network = Network.at(place / "network")
+    for line in _outset(photographs, root, place, clock, hardware, network, sort):
+        report(line)
+    looked = look_at(photographs, place / "look", _progress(clock, report))
+    if not len(looked):
+        raise ValueError(f"none of the {len(photographs):,} pictures in {root} can be read; {looked.note}")
+    found = find_duplicates(looked.descriptors, [one.content for one in looked.seen])
+    order, distinct = _distinct_first(found.group)
+    clock.say(_duplicates_line(found, len(looked)), report)
+    task = Answering(looked, found, order, distinct, root, place, sort, (*photographs.images.notes, looked.note))
+    why = "" if distinct >= LEAST else f"there are {distinct:,} different photographs, and it takes {LEAST}"
+    if not why:
+        model = model_for(float(np.median([min(one.size) for one in looked.seen])))
+        model = network.rounds[0].model if network.finished >= 0 else model
+        pixels = task.pixels(model)
+        known = network.trunk()
+        assert pixels.decoded is not None
+        learned = replace(pixels, images=pixels.images[:distinct], decoded=pixels.decoded[:distinct])
+        contents = [looked.seen[i].content for i in order[:distinct]]
+        deadline = clock.began + 60 * clock.minutes * (1 - SPARE) - after_seconds(len(looked))
+        why = begin_round(network, learned, contents, model, clock.minutes, deadline - time.monotonic(), hardware)
+        if not why:
+            if known is not None:
+                clock.say("answers by the network there is, before it goes on to learn", report)
+                task.answer(network, known, pixels, learned, "", clock, report)
+            clock.say(f"learning: {_round_line(network)}", report)
+            finish_round(network, learned, deadline, hardware, partial(clock.say, report=report))
+        trunk = network.trunk()
+        if trunk is not None:
+            return task.answer(network, trunk, pixels, learned, why, clock, report)
+    return task.answer_without(why, clock, report)
+
+
+def _outset(
+    photographs: Photographs,
+    root: Path,
+    place: Path,
+    clock: Clock,
+    hardware: Callable[[], Hardware],
+    network: Network,
+    sort: str,
+) -> Iterator[str]:
+    """What there is, what will be done until when, and what will be written. Raises OSError where there is no room."""
+    n = len(photographs)
+    seconds, side = sample(photographs, count_cores())
+    passed = f"; passed over: {'; '.join(photographs.images.notes)}" if photographs.images.notes else ""
+    yield f"{root}: {n:,} photographs, {gigabytes(float(photographs.size.sum()))}{passed}"
+    needed = n * ROOM + NETWORK_ROOM + (photographs.size.sum() if sort == "copy" else 0)
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise OSError(
+            f"need about {gigabytes(float(needed))} in {place}; {gigabytes(float(free))} are free: "
+            "make room, or name another folder with --out"
+        )
+    looking = f"looking at them takes about {duration(seconds)}"
+    after, settings = after_seconds(n), None
+    left = clock.left * (1 - SPARE) - seconds - after
+    if n >= LEAST and left > 0:
+        settings = choose(n, model_for(side), left, hardware(), goes_on=network.finished >= 0)
+    if settings:
+        end = datetime.now() + timedelta(seconds=seconds + settings.seconds + after)
+        yield f"{looking}, then learning: {settings.line}; done at about {end:%H:%M}"
+        if settings.passes < ENOUGH:
+            yield f"that is little for so many; --minutes {_wanted(settings, seconds, after)} would be enough"
+    elif n >= LEAST:
+        yield (
+            f"{looking}, and {clock.minutes:g} minutes leave too little to learn anything; duplicates and likeness in "
+            "colours are told. Called again with more --minutes, it goes on"
+        )
+    else:
+        yield f"{looking}; it takes {LEAST} photographs to learn from, so duplicates and likeness in colours are told"
+    yield f"answers go to {place}, about {gigabytes(float(needed))}: open {Path('explorer', 'index.html')} there"
+
+
+def _wanted(settings: Settings, seconds: float, after: float) -> int:
+    """Minutes in which there are passes enough."""
+    learning = ENOUGH * settings.seconds / settings.passes
+    return math.ceil((learning + seconds + after) / (1 - SPARE) / 60)
+
+
+def sample(photographs: Photographs, threads: int) -> tuple[float, float]:
+    """Seconds that opening all of them takes, told from a few; and the median of their short sides, pixels."""
+    rows = np.random.default_rng(0).permutation(len(photographs))[:SAMPLE]
+    began, sides = time.monotonic(), []
+    for i in rows.tolist():
+        try:
+            content, head, *_ = photographs.images.read(i, look_into)
+            sides.append(min(head.width, head.height))
+        except UnreadableImageError:
+            continue
+    seconds = (time.monotonic() - began) / len(rows) * len(photographs) / threads
+    return seconds, float(np.median(sides)) if sides else float(SIDE)
+
+
+def after_seconds(n: int) -> float:
+    """Seconds that the answers take once the network has learned."""
+    return AFTER[0] + AFTER[1] * n
+
+
+def _measured(report: Callable[[str], None]) -> Hardware:
+    base = MethodConfig(model=model_for(SIDE), train=TrainConfig(batch_size=BATCH, precision="auto"))
+    return this_machine(as_preset({"network": base}, LEAST), threads=torch.get_num_threads(), report=report)
+
+
+def _progress(clock: Clock, report: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Tells how far looking is, every ten seconds."""
+    last = [time.monotonic()]
+
+    def told(done: int, of: int) -> None:
+        if done == of or time.monotonic() - last[0] >= SAY_EVERY:
+            last[0] = time.monotonic()
+            clock.say(f"looked at {done:,} of {of:,}", report)
+
+    return told
+
+
+def _distinct_first(duplicates: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:
+    """Rows with one of each group of duplicates first, and how many these are."""
+    first = np.ones(len(duplicates), dtype=bool)
+    grouped = np.flatnonzero(duplicates != NONE)
+    first[grouped] = False
+    first[grouped[np.unique(duplicates[grouped], return_index=True)[1]]] = True
+    return np.concatenate([np.flatnonzero(first), np.flatnonzero(~first)]), int(first.sum())
+
+
+def _duplicates_line(found: Duplicates, n: int) -> str:
+    exact, near = (sum(kind == what for kind in found.kind) for what in ("exact", "near"))
+    groups = int(found.group.max(initial=NONE)) + 1
+    if not groups:
+        return f"no duplicates among {n:,} photographs"
+    return f"{groups:,} groups of duplicates: {exact:,} photographs with the bytes of another, {near:,} nearly the same"
+
+
+def _round_line(network: Network) -> str:
+    one = network.rounds[-1]
+    started = f"RotNet for {one.start.train.epochs} epochs, then " if one.start else "on from the network there is, "
+    return f"{started}DeeperCluster for {one.main.train.epochs}; about {duration(one.seconds)}"

@@ -1,0 +1,166 @@
+"""From features to answers: clusters with their centroids, neighbours, and a map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dclib.cluster.kmeans import kmeans
+from dclib.cluster.nearest import import_faiss
+from dclib.cluster.whitening import PcaWhitening, fit_pca_whitening, l2_normalise
+from dclib.explore.answers import NONE, Grouping
+from dclib.machine import count_cores
+from dclib.randomness import derive_seed, generator
+from dclib.records import replacing
+
+PER_CLUSTER = 100  # photographs of a cluster, on average: what somebody looks through
+MOST_CLUSTERS = 300
+DIMENSIONS = 64  # of the whitened points that are clustered and compared
+ROUNDS = 20  # updates of k-means
+NEIGHBOURS = 12  # kept of each photograph
+BLOCK = 4096  # rows at once
+MAPPED = 20_000  # photographs that the map is made of; the others are put among their neighbours
+PERPLEXITY = 30
+
+
+@dataclass(frozen=True, eq=False)
+class Centres:
+    """How a feature becomes a point, and the clusters' centroids among these.
+
+    A point is ``(feature - mean) @ projection``, scaled to unit length.
+
+    Attributes:
+        mean: (d,).
+        projection: (d, p).
+        centroids: (k, p).
+    """
+
+    mean: Tensor
+    projection: Tensor
+    centroids: Tensor
+
+    def points(self, features: Tensor) -> Tensor:
+        """(n, d) to (n, p), of unit length."""
+        return l2_normalise((features - self.mean) @ self.projection)
+
+    def save(self, path: Path) -> None:
+        """Write the three as arrays of one ``.npz``."""
+        with replacing(path) as file:
+            np.savez(file, mean=self.mean.numpy(), projection=self.projection.numpy(), centroids=self.centroids.numpy())
+
+    @classmethod
+    def load(cls, path: Path) -> Centres:
+        """What :meth:`save` has written. Raises OSError or ValueError where that is not there."""
+        with np.load(path) as saved:
+            return cls(*(torch.from_numpy(saved[name]) for name in ("mean", "projection", "centroids")))
+
+
+def clusters_for(n: int) -> int:
+    """How many clusters so many photographs are shown in: one for each hundred, two at least."""
+    return min(MOST_CLUSTERS, max(2, round(n / PER_CLUSTER)))
+
+
+def find_centres(features: Tensor, k: int, scale: Tensor, *, seed: int = 0) -> Centres:
+    """Whiten features (n, d), their columns multiplied by ``scale`` (d,), and cluster them into ``k``.
+
+    Each photograph is expected to show something else: no duplicates.
+    """
+    whitening = fit_pca_whitening(features * scale, min(DIMENSIONS, *features.shape))
+    whitening = PcaWhitening(whitening.mean / scale, whitening.projection * scale[:, None], whitening.explained)
+    points = l2_normalise(whitening.transform(features))
+    found = kmeans(points, min(k, len(points)), generator=generator(seed, "explore"), n_iter=ROUNDS)
+    filled = found.counts > 0
+    return Centres(whitening.mean, whitening.projection, found.centroids[filled])
+
+
+def group(name: str, features: Tensor, centres: Centres, *, seed: int = 0) -> Grouping:
+    """Clusters, neighbours and places of all photographs.
+
+    Args:
+        features: (n, d) float32.
+        centres: Found among these, or among some of them.
+    """
+    points = torch.cat([centres.points(block) for block in features.split(BLOCK)])
+    cluster, distance, second, sharpness = _memberships(points, centres.centroids)
+    neighbours, similarity = nearest(points, NEIGHBOURS)
+    place, map_name = draw_map(points, seed=seed)
+    return Grouping(name, cluster, distance, second, sharpness, place, neighbours, similarity, map_name)
+
+
+def _memberships(
+    points: Tensor, centroids: Tensor
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+    """Nearest centroid, distance to it, the next one, and by how much nearer the first is."""
+    two = min(2, len(centroids))
+    found = [torch.cdist(block, centroids).topk(two, largest=False) for block in points.split(BLOCK)]
+    values, order = torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
+    if two == 1:
+        none = np.full(len(points), NONE, dtype=np.int32)
+        return order[:, 0].int().numpy(), values[:, 0].numpy(), none, np.ones(len(points), dtype=np.float32)
+    sharpness = 1 - values[:, 0] / values[:, 1].clamp(min=1e-12)
+    return order[:, 0].int().numpy(), values[:, 0].numpy(), order[:, 1].int().numpy(), sharpness.numpy()
+
+
+def nearest(points: Tensor, m: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The ``m`` nearest others of each point of unit length, (n, m), and their cosines; fewer where there are fewer."""
+    n, m = len(points), min(m, len(points) - 1)
+    index = import_faiss().IndexFlatIP(points.shape[1])
+    stored = np.ascontiguousarray(points.numpy())
+    index.add(stored)
+    neighbours, similarity = np.empty((n, m), dtype=np.int32), np.empty((n, m), dtype=np.float32)
+    for start in range(0, n, BLOCK):
+        rows = np.arange(start, min(start + BLOCK, n))
+        cosines, found = index.search(stored[rows], m + 1)
+        own = found == rows[:, None]
+        own[~own.any(axis=1), -1] = True  # among many equal ones it may not have found itself
+        keep = ~own
+        neighbours[rows] = found[keep].reshape(len(rows), m)
+        similarity[rows] = cosines[keep].reshape(len(rows), m)
+    return neighbours, similarity
+
+
+def draw_map(points: Tensor, *, seed: int = 0) -> tuple[NDArray[np.float32], str]:
+    """Where each point lies on a flat map, (n, 2) in [0, 1], and how that was found: t-SNE, or PCA without openTSNE."""
+    n = len(points)
+    flat = fit_pca_whitening(points, min(2, *points.shape)).transform(points).numpy().astype(np.float64)
+    flat = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+    try:
+        from openTSNE import TSNE
+    except ImportError:
+        return _to_unit(flat), "PCA"
+    if n <= 3 * PERPLEXITY:
+        return _to_unit(flat), "PCA"
+    chosen = np.random.default_rng(derive_seed(seed, "map")).permutation(n)[:MAPPED]
+    tsne = TSNE(
+        perplexity=PERPLEXITY,
+        initialization=flat[chosen] * (1e-4 / max(flat[chosen, 0].std(), 1e-12)),
+        n_jobs=count_cores(),
+        random_state=derive_seed(seed, "map") % 2**31,
+    )
+    drawn = np.asarray(tsne.fit(points.numpy()[chosen]))
+    drawn = _among_neighbours(drawn, chosen, points) if len(chosen) < n else drawn[np.argsort(chosen)]
+    return _to_unit(drawn), "t-SNE"
+
+
+def _among_neighbours(drawn: NDArray[np.float64], chosen: NDArray[np.int64], points: Tensor) -> NDArray[np.float64]:
+    """Places of all points: those of the chosen, and for the others the middle of their three nearest chosen ones."""
+    place = np.empty((len(points), 2))
+    place[chosen] = drawn
+    stored = np.ascontiguousarray(points.numpy())
+    index = import_faiss().IndexFlatIP(stored.shape[1])
+    index.add(stored[chosen])
+    others = np.setdiff1d(np.arange(len(points)), chosen)
+    for start in range(0, len(others), BLOCK):
+        rows = others[start : start + BLOCK]
+        place[rows] = np.median(drawn[index.search(stored[rows], 3)[1]], axis=1)
+    return place
+
+
+def _to_unit(place: NDArray[np.float64]) -> NDArray[np.float32]:
+    low, high = place.min(axis=0), place.max(axis=0)
+    return ((place - low) / np.maximum((high - low).max(), 1e-12)).astype(np.float32)

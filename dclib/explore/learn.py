@@ -1,0 +1,264 @@
+"""Training on one's own photographs, in rounds: the first from nothing, later ones from the network there is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dclib.config import ClusterConfig, MethodConfig, ModelConfig, TrainConfig, config_hash
+from dclib.data.images import ImageSet
+from dclib.data.pixels import Pixels
+from dclib.explore.look import Squares
+from dclib.explore.settings import START, choose, kept_side
+from dclib.models.vgg import Trunk
+from dclib.planner.hardware import Hardware
+from dclib.planner.words import duration
+from dclib.records import make_folder, replacing, temporary_for, write_atomically
+from dclib.train.pretrain import pretrain
+
+BLOCK = 512  # squares that are made smaller at once
+_CONTENTS = "contents-{}.npy"
+GROWN = 0.1  # share of new photographs from which a network that has not seen them goes on learning
+
+
+@dataclass
+class Round:
+    """One training: its photographs, its settings and how far it is."""
+
+    photographs: str  # a hash of what it learns from
+    minutes: float  # that its whole exploration was given
+    seconds: float  # that it was expected to take
+    model: ModelConfig
+    main: MethodConfig  # DeeperCluster
+    start: MethodConfig | None = None  # RotNet; None where it goes on from the round before
+    done: bool = False
+    spent: float = 0.0  # seconds that its last sitting took
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Round:
+        start = saved["start"] and _config(saved["start"])
+        model = ModelConfig(**saved["model"])
+        return cls(**{**saved, "start": start, "main": _config(saved["main"]), "model": model})
+
+
+def _config(saved: Mapping[str, Any]) -> MethodConfig:
+    return MethodConfig(
+        method=saved["method"],
+        model=ModelConfig(**saved["model"]),
+        cluster=ClusterConfig(**saved["cluster"]),
+        train=TrainConfig(**saved["train"]),
+    )
+
+
+@dataclass
+class Network:
+    """The network of an exploration: a folder with a sub-folder for each round.
+
+    ``checkpoint.pt`` in it is the last one's; ``rounds.json`` says what each learned from.
+    """
+
+    folder: Path
+    rounds: list[Round] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, folder: Path) -> Network:
+        """What is there; no rounds where there is nothing, or nothing that can be read."""
+        try:
+            saved = json.loads((folder / "rounds.json").read_text(encoding="utf-8"))
+            return cls(folder, [Round.from_json(one) for one in saved])
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls(folder)
+
+    def save(self) -> None:
+        make_folder(self.folder)
+        write_atomically(
+            self.folder / "rounds.json", json.dumps([one.as_json() for one in self.rounds], indent=1).encode()
+        )
+
+    def place(self, number: int, stage: str) -> Path:
+        """The run's folder of a stage (``rotnet`` or ``deepercluster``) of a round, counted from 0."""
+        return self.folder / f"round-{number + 1}-{self.rounds[number].photographs[:6]}" / stage
+
+    def end(self, seconds: float = 0.0) -> None:
+        """The last round has ended: its network is that of the folder."""
+        trained = self.place(len(self.rounds) - 1, "deepercluster") / "checkpoint.pt"
+        with replacing(self.folder / "checkpoint.pt") as file:
+            file.write(trained.read_bytes())
+        self.rounds[-1].done, self.rounds[-1].spent = True, seconds
+        self.save()
+
+    def give_up(self) -> None:
+        """End the last round where it is: its network is taken as far as it has come, if it has one."""
+        if (self.place(len(self.rounds) - 1, "deepercluster") / "checkpoint.pt").exists():
+            self.end()
+        else:
+            self.rounds.pop()
+
+    @property
+    def finished(self) -> int:
+        """Number of the last round that has ended; -1 where there is none."""
+        return max((number for number, one in enumerate(self.rounds) if one.done), default=-1)
+
+    def trunk(self) -> Trunk | None:
+        """The network of the last round that has ended, in evaluation mode."""
+        number = self.finished
+        if number < 0:
+            return None
+        return read_trunk(self.place(number, "deepercluster") / "checkpoint.pt", self.rounds[number].model)
+
+    def history(self) -> list[dict[str, float]]:
+        """Epochs and clusterings of the last round that has ended, RotNet's first."""
+        number, rows = self.finished, []
+        for stage in ("rotnet", "deepercluster") if number >= 0 else ():
+            path = self.place(number, stage) / "checkpoint.pt"
+            if path.exists():
+                rows += torch.load(path, map_location="cpu", weights_only=True)["state"]["history"]
+        return rows
+
+    def seconds_per_epoch(self) -> float:
+        """Of DeeperCluster in the last round that has ended; 0 where nothing is known."""
+        number = self.finished
+        path = self.place(number, "deepercluster") / "checkpoint.pt"
+        if number < 0 or not path.exists():
+            return 0.0
+        state = torch.load(path, map_location="cpu", weights_only=True)["state"]
+        return float(state["seconds"]) / max(1, int(state["epoch"]))
+
+
+def read_trunk(path: Path, model: ModelConfig) -> Trunk:
+    """A checkpoint's network in evaluation mode. Raises ValueError where the file is not one."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)["state"]["trunk"]
+    except Exception as error:  # broken bytes raise nearly anything
+        raise ValueError(
+            f"{path} is not a readable checkpoint; delete the folder {path.parent} to train anew"
+        ) from error
+    trunk = Trunk(model, torch.Generator())
+    trunk.load_state_dict(saved)
+    return trunk.to(memory_format=torch.channels_last).eval()
+
+
+def shrink(squares: Squares, order: Any, model: ModelConfig, images: ImageSet, content: str, folder: Path) -> Pixels:
+    """Squares in an order, as a network is trained on them: kept in one memory-mapped file.
+
+    Args:
+        order: (m,) rows of ``squares``.
+        images: The set in this order.
+        content: Hash of what they show.
+    """
+    side = kept_side(model)
+    path = folder / f"squares-{config_hash(content, side, [int(i) for i in order])}.u8"
+    shape = (len(order), 3, side, side)
+    make_folder(folder)
+    if not path.exists():
+        for old in folder.glob("squares-*.u8"):
+            old.unlink(missing_ok=True)
+        with temporary_for(path) as temporary:
+            target = np.memmap(temporary, dtype=np.uint8, mode="w+", shape=shape)
+            for start in range(0, len(order), BLOCK):
+                block = torch.from_numpy(squares[order[start : start + BLOCK]])
+                target[start : start + BLOCK] = _smaller(block, side).numpy()
+            target.flush()
+    kept = torch.from_numpy(np.memmap(path, dtype=np.uint8, mode="c", shape=shape))
+    return Pixels(images, (), model.image_size, side, kept, content=content)
+
+
+def _smaller(block: Tensor, side: int) -> Tensor:
+    if block.shape[-1] == side:
+        return block
+    return F.interpolate(block.float(), (side, side), mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+
+
+def begin_round(
+    network: Network,
+    pixels: Pixels,
+    contents: Sequence[str],
+    model: ModelConfig,
+    minutes: float,
+    seconds: float,
+    hardware: Callable[[], Hardware],
+) -> str:
+    """Give ``network`` a round to go on with, the one that was begun or a new one, where there is something to learn.
+
+    Args:
+        contents: (n,) hashes of the photographs' files.
+        model: Of a first round; a later one keeps that of its network.
+        minutes: That the exploration is given.
+        seconds: That there are for training.
+        hardware: Measures this machine, where it is asked.
+
+    Returns:
+        Why there is none; empty where there is.
+    """
+    last, known = (network.rounds or [None])[-1], network.finished >= 0
+    photographs = pixels.identity
+    if last and not last.done:
+        if last.photographs == photographs:
+            return ""
+        network.give_up()  # for the photographs are not these any more
+        last = (network.rounds or [None])[-1]
+    if last and last.photographs == photographs and minutes <= last.minutes:
+        return (
+            f"the network has learned from these for its {last.minutes:g} minutes; more, with --minutes, go on from it"
+        )
+    if last and last.photographs != photographs:
+        new = 1 - np.isin(_numbers(contents), np.load(network.folder / _CONTENTS.format(len(network.rounds)))).mean()
+        if new < GROWN and minutes <= last.minutes:
+            return (
+                f"{new:.1%} of the photographs are new, and below {GROWN:.0%} the network is taken as it is; "
+                "a larger --minutes lets it learn from them"
+            )
+    model = network.rounds[-1].model if known else model
+    settings = choose(len(pixels), model, seconds, hardware(), goes_on=known)
+    if settings is None:
+        return f"{duration(max(seconds, 0))} are too little to learn anything from {len(pixels):,} photographs"
+    network.rounds.append(Round(photographs, minutes, settings.seconds, model, settings.main, settings.start))
+    make_folder(network.folder)
+    with replacing(network.folder / _CONTENTS.format(len(network.rounds))) as file:
+        np.save(file, _numbers(contents))
+    network.save()
+    return ""
+
+
+def finish_round(
+    network: Network, pixels: Pixels, deadline: float, hardware: Callable[[], Hardware], report: Callable[[str], None]
+) -> None:
+    """Train what the last round has settled, or go on with it.
+
+    DeeperCluster's epochs are settled anew once RotNet has shown how quick this machine is, if it has not begun.
+
+    Args:
+        deadline: Until when it may take, as ``time.monotonic`` counts.
+    """
+    number, began = len(network.rounds) - 1, time.monotonic()
+    one, initial = network.rounds[number], network.trunk()
+    if one.start:
+        planned = one.seconds * START
+        resumed = (network.place(number, "rotnet") / "checkpoint.pt").exists()
+        initial = pretrain(pixels, one.start, folder=network.place(number, "rotnet"), report=report).trunk
+        if not resumed and not network.place(number, "deepercluster").exists():
+            slower = (time.monotonic() - began) / planned
+            left = max(deadline - time.monotonic(), planned / 4)
+            if settings := choose(len(pixels), one.model, left / slower, hardware(), goes_on=True):
+                one.main = settings.main
+                network.save()
+    pretrain(pixels, one.main, folder=network.place(number, "deepercluster"), initial=initial, report=report)
+    network.end(time.monotonic() - began)
+
+
+def _numbers(contents: Sequence[str]) -> NDArray[np.uint64]:
+    """Hashes in few bytes."""
+    return np.array([int(one[:16], 16) for one in contents], dtype=np.uint64)
