@@ -129,13 +129,13 @@ def measure(trunk: Trunk, squares: Tensor, side: int) -> dict[str, float]:
         squares: (n, 3, s, s) uint8, whole images.
         side: Of what the network is shown, pixels.
     """
-    whole = features_of(trunk, _centre(squares, side))
+    whole = features_of(trunk, centre(squares, side))
     views = [features_of(trunk, _crops(squares, side, view)) for view in range(VIEWS)]
     if not all(map(is_alive, (whole, *views))):
         return {}
     cropped, starts = steadiness(whole, views)
     clusters = cluster_views(whole, [], min(COARSE, len(whole) // 4), 0)[0]
-    colours = _centre(squares, side).double().mean(dim=(2, 3)).numpy()
+    colours = centre(squares, side).double().mean(dim=(2, 3)).numpy()
     return {
         "score": math.sqrt(max(cropped, 0.0) * max(starts, 0.0)),
         "cropped": cropped,
@@ -239,7 +239,7 @@ def _copies_found(trunk: Trunk, pixels: Pixels, groups: NDArray[np.int32]) -> di
     """The share of images with copies whose nearest image is one of their group, among at most ``SAMPLE`` of them."""
     rows = np.flatnonzero(groups >= 0)
     rows = rows[np.argsort(groups[rows], kind="stable")][:SAMPLE]  # groups stay together
-    features = features_of(trunk, _centre(_squares(pixels, rows), pixels.size))
+    features = features_of(trunk, centre(_squares(pixels, rows), pixels.size))
     if len(rows) < 2 or not is_alive(features):
         return {}
     points = l2_normalise(features - features.mean(dim=0))
@@ -254,7 +254,7 @@ def _squares(pixels: Pixels, rows: NDArray[np.int64]) -> Tensor:
     return torch.cat(list(pixels.square_batches(batches, [torch.arange(len(part)) for part in batches])))
 
 
-def _centre(squares: Tensor, side: int) -> Tensor:
+def centre(squares: Tensor, side: int) -> Tensor:
     """What is clustered of whole images: (n, 3, side, side) uint8."""
     edge = round((squares.shape[-1] - side) / 2)
     return squares[..., edge : edge + side, edge : edge + side]
