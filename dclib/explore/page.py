@@ -184,9 +184,7 @@ def _neighbours(grouping: Grouping, order: NDArray[np.int64]) -> list[dict[str, 
     for start in range(0, len(order), BLOCK):
         rows = order[start : start + BLOCK]
         cosines = np.rint(np.clip(np.nan_to_num(grouping.similarity[rows]), -1, 1) * 127)
-        parts.append(
-            {"nearest": _packed(number[grouping.neighbours[rows]], "<u4"), "cosine": _packed(cosines, "<i1")}
-        )
+        parts.append({"nearest": _packed(number[grouping.neighbours[rows]], "<u4"), "cosine": _packed(cosines, "<i1")})
     return parts
 
 

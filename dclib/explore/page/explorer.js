@@ -3,7 +3,7 @@
 
 const State = { route: {}, grouping: null, list: null, view: null, mapView: null, depth: 0 };
 const remembered = new Map();   // address -> where the reader was in it
-let moving = false;             // a link was followed, as against back and forward
+let replacing = false;          // the next address takes the place of this one, for back
 let turn = 0;                   // counts renderings: a late one gives way
 
 const VIEWS = {
@@ -40,18 +40,18 @@ function routeOf(address) {
 }
 
 function go(route, instead = false) {
-  const address = linkTo(route);
-  moving = true;
-  if (instead) {
-    remember();
-    location.replace(address);
-  } else location.hash = address;
+  follow(linkTo(route), instead);
+}
+
+function follow(address, instead) {
+  replacing = instead && address !== location.hash;
+  if (instead) location.replace(address); else location.hash = address;
 }
 
 /* Another address for what is shown already. */
 function quietly(route) {
   State.route = route;
-  try { history.replaceState(null, "", linkTo(route)); } catch { /* the address stays behind; the view does not */ }
+  try { history.replaceState(history.state, "", linkTo(route)); } catch { /* the address stays behind; the view does not */ }
   State.address = location.hash;
 }
 
@@ -61,18 +61,26 @@ function back() {
 }
 
 function remember() {
-  if (State.address !== undefined) {
-    remembered.set(State.address, { y: scrollY, active: State.view?.list?.active, list: State.list });
-  }
+  if (State.address !== undefined) remembered.set(State.address, { ...remembered.get(State.address), y: scrollY });
 }
 
-async function render() {
+function rememberItem() {
+  if (State.address === undefined || !State.view) return;
+  const { list } = State.view;
+  remembered.set(State.address, { y: 0, ...remembered.get(State.address), active: list?.active, list: State.list });
+}
+
+/* Draw the view of the address. `fresh`: it was not reached by back or forward; `instead`: in the place of the last one. */
+async function render(fresh = true, instead = false) {
+  rememberItem();
   const mine = ++turn;
   const route = routeOf(location.hash);
   const grouping = hasGroupings() ? await loadGrouping(Number(route.g || 0)) : null;
   if (mine !== turn) return;
   const samePlace = State.view?.update && State.route.view === route.view;
-  const was = moving ? undefined : remembered.get(location.hash);
+  const still = instead && State.route.view === route.view && State.route.p === route.p;
+  const was = still ? { y: scrollY } : fresh ? undefined : remembered.get(location.hash);
+  const focus = still ? document.activeElement?.id : "";
   const first = State.address === undefined;
   Object.assign(State, { route, grouping, address: location.hash });
   drawBar();
@@ -95,9 +103,9 @@ async function render() {
   view.list?.update();
   if (was && view.list?.nodes.has(view.list.active)) {
     view.list.nodes.get(view.list.active).querySelector("a")?.focus({ preventScroll: true });
-  } else if (!first) stage.querySelector("h1")?.focus({ preventScroll: true });
+  } else if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
+  else if (!first && document.activeElement === document.body) stage.querySelector("h1")?.focus({ preventScroll: true });
   main.dataset.shown = location.hash;
-  moving = false;
 }
 
 /* The bar: views, and the clustering where there are several. */
@@ -203,16 +211,15 @@ function onClick(event) {
   if (link.id === "skip") {
     if (State.view?.list?.n) State.view.list.focus(State.view.list.active); else main.focus();
   } else {
-    moving = true;
     const address = link.getAttribute("href");
-    if (link.hasAttribute("data-replace")) { remember(); location.replace(address); }
-    else if (address === location.hash) render();
-    else location.hash = address;
+    if (address === location.hash) failing(render());
+    else follow(address, link.hasAttribute("data-replace"));
   }
 }
 
 async function start() {
   history.scrollRestoration = "manual";
+  history.replaceState({ depth: 0 }, "");
   try { setTheme(localStorage.getItem("dclib-explorer-theme")); } catch { /* as the system has it */ }
   document.getElementById("theme").addEventListener("click", switchTheme);
   document.getElementById("help").addEventListener("click", () => document.getElementById("help-text").showModal());
@@ -222,8 +229,11 @@ async function start() {
   loadKept();
   showStorage();
   addEventListener("hashchange", () => {
-    State.depth = moving ? State.depth + 1 : State.depth - 1;
-    failing(render());
+    const fresh = history.state === null, instead = fresh && replacing;
+    replacing = false;
+    State.depth = fresh ? State.depth + (instead ? 0 : 1) : history.state.depth;
+    if (fresh) history.replaceState({ depth: State.depth }, "");
+    failing(render(fresh, instead));
   });
   addEventListener("scroll", remember, { passive: true });
   await render();

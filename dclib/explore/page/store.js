@@ -162,6 +162,9 @@ function shownName(text) {
 
 const fileName = p => shownName(Store.photos.paths[p].split("/").pop());
 
+/* The end of a name tells more than its beginning where many begin alike. */
+const shortName = p => { const name = fileName(p); return name.length > 17 ? `…${name.slice(-15)}` : name; };
+
 function takenOf(p) {
   const seconds = Store.photos.taken[p];
   return Number.isNaN(seconds) ? "" : new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");

@@ -6,6 +6,7 @@ const ALIKE = 200;            // photographs that "more like this" finds
 const SHOWN_COPIES = 24;      // of one group of duplicates, before the reader asks for all
 
 const heading = text => h("h1", { tabindex: -1, id: "heading" }, text);
+const fill = (node, ...children) => node.append(...children.filter(child => child !== null));
 const say = text => { document.getElementById("said").textContent = text; };
 
 /* A field in which the reader names a cluster. */
@@ -33,7 +34,7 @@ function clustersView(main, route, remembered) {
   const told = document.getElementById("verdict").content.cloneNode(true);
   const notes = document.getElementById("notes").content.cloneNode(true);
   const host = h("div");
-  main.append(
+  fill(main, 
     heading(Store.about.title),
     h("p", { class: "lead" }, `${photographs(Store.about.n)}, sorted into ${count(n, "cluster", "clusters")} by a ` +
       "network that was told nothing about them. What is in one cluster looks alike to it; the clearest come first. " +
@@ -57,7 +58,7 @@ function cardLayout(width) {
   const columns = Math.max(1, Math.floor((width + gap) / (360 + gap)));
   const cell = Math.floor((width - gap * (columns - 1)) / columns);
   const unit = (cell - 2 - 24 - 5 * 3) / 6;   // border, padding, gaps
-  return { columns, gap, cell, height: () => Math.ceil(3 * unit + 3 + 146) };
+  return { columns, gap, cell, height: () => Math.ceil(3 * unit + 3 + 133) };
 }
 
 function clusterCard(grouping, c) {
@@ -128,7 +129,7 @@ function clusterView(main, route, remembered) {
   const title = heading(nameOf(grouping, c));
   const field = c < 0 ? null : nameField(grouping, c, "name");
   field?.addEventListener("input", () => { title.textContent = nameOf(grouping, c); });
-  main.append(
+  fill(main, 
     h("nav", { class: "row spread", "aria-label": "Clusters" },
       h("a", { href: linkTo({ view: "clusters" }) }, "← All clusters"),
       h("span", { class: "row" }, beside(-1, "‹ Clearer"), beside(1, "Vaguer ›"))),
@@ -137,7 +138,7 @@ function clusterView(main, route, remembered) {
       h("span", {}, photographs(members.length)), c < 0 ? null : coherenceMeter(grouping.coherence[c] || 0)),
     c < 0 ? null : closest(grouping, c, members),
     h("p", {}, h("label", { class: "row" }, "In order",
-      h("select", { onchange: event => go({ ...route, sort: event.target.value }, true) },
+      h("select", { id: "sort", onchange: event => go({ ...route, sort: event.target.value }, true) },
         Object.entries(SORTS).filter(([key]) => key !== "date" || Store.photos.dated)
           .map(([key, words]) => h("option", { value: key, selected: key === by }, words))))),
     host,
@@ -155,8 +156,8 @@ function closest(grouping, c, members) {
   }
   const first = [...votes].sort((a, b) => b[1] - a[1]).slice(0, 3);
   if (!first.length) return null;
-  return h("p", { class: "muted" }, "Without this cluster, most of them would be in ",
-    first.flatMap(([other], i) => [i ? ", " : "", h("a", { href: linkTo({ view: "cluster", c: other }) }, nameOf(grouping, other))]), ".");
+  return h("p", { class: "muted" }, "Next to it: ",
+    first.flatMap(([other], i) => [i ? ", " : "", h("a", { href: linkTo({ view: "cluster", c: other }) }, nameOf(grouping, other))]));
 }
 
 /* All photographs, and search. */
@@ -184,7 +185,7 @@ function photographsView(main, route, remembered, near) {
     view.list?.destroy();
     host.replaceChildren();
     host.style.height = "0";
-    view.list = photoGrid(host, found, { label: "Photographs", words: fileName, active: remembered?.active, list: true });
+    view.list = photoGrid(host, found, { label: "Photographs", words: shortName, active: remembered?.active, list: true });
   };
   const changed = (key, value) => {
     if (value) now[key] = value; else delete now[key];
@@ -198,7 +199,7 @@ function photographsView(main, route, remembered, near) {
     oninput: event => { clearTimeout(typing); typing = setTimeout(() => changed(key, event.target.value), 120); },
   }));
   const like = route.near === undefined ? null : Number(route.near);
-  main.append(
+  fill(main, 
     heading(like === null ? "Photographs" : "More like this"),
     like === null ? null : h("p", { class: "row" },
       h("a", { class: "photo small", href: linkTo({ view: "photo", p: like }), "aria-label": fileName(like) }, thumb(like)),
@@ -234,7 +235,7 @@ async function photoView(main, route, remembered) {
   const turn = (by, word, label) => (step(by) === undefined ? null
     : h("a", { class: "button", href: linkTo({ view: "photo", p: step(by) }), "aria-label": label, "data-replace": true }, word));
   const host = h("div");
-  main.append(
+  fill(main, 
     h("nav", { class: "row spread", "aria-label": "Photographs" },
       h("button", { type: "button", onclick: back }, "← Back"),
       at < 0 ? null : h("span", { class: "row" }, turn(-1, "‹", "The photograph before"),
@@ -245,7 +246,7 @@ async function photoView(main, route, remembered) {
   );
   if (!near.length) return { turn: step };
   const cosines = new Map(near.map(({ photo, cosine }) => [photo, cosine]));
-  main.append(
+  fill(main, 
     h("div", { class: "row spread" }, h("h2", { id: "neighbours" }, "Its neighbours"),
       h("a", { href: linkTo({ view: "photographs", near: p }) }, "More like this")),
     h("p", { class: "muted" }, "Most alike first; 1.00 is the highest likeness."), host);
@@ -262,12 +263,12 @@ function largeView(p) {
   const only = reason => { told.textContent = `${reason} The small picture is shown.`; box.classList.add("only-small"); };
   const box = h("div", { class: "large" }, thumb(p, width >= height ? "wide" : "tall"));
   box.style.aspectRatio = `${width} / ${height}`;
-  box.style.maxWidth = `min(100%, ${Math.round(72 * width / height)}vh)`;
+  box.style.maxWidth = `min(100%, ${Math.round(72 * width / height)}vh, ${Math.max(width, 4 * Store.about.thumb)}px)`;
   if (url) {
     box.append(h("img", { src: url, alt: fileName(p), decoding: "async",
       onload: event => event.target.classList.add("there"),
       onerror: event => { event.target.remove(); only("This browser cannot show the original: it was moved, or is of a kind such as HEIC."); } }));
-  } else box.style.width = `${4 * Store.about.thumb}px`;
+  } else box.style.maxWidth = `min(100%, ${4 * Store.about.thumb}px)`;
   return h("figure", { class: "figure" }, box, told);
 }
 
@@ -307,7 +308,7 @@ function mapView(main, route) {
   } });
   const button = (word, label, action) => h("button", { type: "button", "aria-label": label, title: label, onclick: action }, word);
   main.classList.add("wide");
-  main.append(heading("Map"), words,
+  fill(main, heading("Map"), words,
     h("div", { class: "map-box" }, canvas, card, h("div", { class: "map-tools" }, chooser,
       button("+", "Nearer", () => map.zoom(1.5)), button("−", "Farther", () => map.zoom(1 / 1.5)),
       button("⤢", "All photographs", () => map.all()))));
@@ -348,7 +349,7 @@ function duplicatesView(main, route, remembered) {
   const groups = Store.groups;
   const n = groups.reduce((sum, group) => sum + group.length, 0);
   if (!groups.length) {
-    main.append(heading("Duplicates"), h("p", { class: "lead" }, "No two photographs show the same."));
+    fill(main, heading("Duplicates"), h("p", { class: "lead" }, "No two photographs show the same."));
     return {};
   }
   const host = h("div");
@@ -377,7 +378,7 @@ function duplicatesView(main, route, remembered) {
       document.getElementById("said").classList.toggle("shown", whole.length < chosen.length);
     }
   };
-  main.append(heading("Duplicates"),
+  fill(main, heading("Duplicates"),
     h("p", { class: "lead" }, `${photographs(n)} show the same as another one, in ${count(groups.length, "group", "groups")}. ` +
       "Tick those that you do not need and save the list. Nothing is deleted here."),
     h("div", { class: "row sticky" },
@@ -395,15 +396,21 @@ function duplicatesView(main, route, remembered) {
   return { list };
 }
 
-const COPY = { gap: 12, words: 104, head: 62 };
+const COPY = { gap: 12, words: 104, head: 56 };   // pixels, as in style.css
 
 function copiesLayout(width, groups) {
-  const inner = width - 26;
+  const gap = 14;
+  const columns = width >= 1000 ? 2 : 1;
+  const cell = Math.floor((width - gap * (columns - 1)) / columns);
+  const inner = cell - 26;
   const across = Math.max(2, Math.floor((inner + COPY.gap) / (180 + COPY.gap)));
   const side = Math.floor((inner - COPY.gap * (across - 1)) / across);
-  const height = row => COPY.head + Math.ceil(Math.min(groups[row].length, SHOWN_COPIES) / across) * (side + COPY.words);
+  const height = row => {
+    const most = Math.max(...groups.slice(row * columns, (row + 1) * columns).map(group => group.length));
+    return COPY.head + Math.ceil(Math.min(most, SHOWN_COPIES) / across) * (side + COPY.words);
+  };
   document.documentElement.style.setProperty("--copies", across);
-  return { columns: 1, gap: 14, cell: width, height };
+  return { columns, gap, cell, height };
 }
 
 function copies(group, tick) {
@@ -414,7 +421,7 @@ function copies(group, tick) {
     h("a", { class: "photo", href: linkTo({ view: "photo", p }), "aria-label": fileName(p) }, thumb(p)),
     h("label", { class: "tick" }, h("input", { type: "checkbox", checked: Store.ticked.has(paths[p]),
       "aria-label": `Remove ${fileName(p)}`, onchange: event => { tick([p], event.target.checked); warn(); } }),
-    h("span", {}, "remove"), i === 0 ? h("span", { class: "badge" }, "largest: keep") : null),
+    h("span", {}, "remove"), i === 0 ? h("span", { class: "badge", title: "It is the largest" }, "keep") : null),
     h("span", { class: "clip", title: shownName(paths[p]) }, shownName(paths[p])),
     h("span", { class: "muted clip" }, `${size[2 * p]} × ${size[2 * p + 1]}, ${bytesInWords(bytes[p])}`),
     h("span", { class: "muted clip" }, takenOf(p)));
