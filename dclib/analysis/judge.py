@@ -1,0 +1,283 @@
+"""Is a network any good? One verdict without labels: a score, what was measured, and what to do next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dclib.cluster.whitening import l2_normalise
+from dclib.data.pixels import Pixels
+from dclib.data.transforms import crop_batch, draw_crops
+from dclib.models.device import send
+from dclib.models.vgg import Trunk
+from dclib.randomness import generator
+from dclib.train.chance import TASKS, tasks_at_chance
+from dclib.train.quality import (
+    cluster_views,
+    effective_rank,
+    found_again,
+    is_alive,
+    share_explained,
+    spectrum,
+    steadiness,
+)
+
+Word = Literal["learned", "still learning", "nothing learned", "collapsed to colour", "collapsed to duplicates"]
+SAMPLE = 2000  # images that are looked at, drawn at random
+FEWEST = 30  # images below which there is nothing to say
+VIEWS = 2  # crops of each
+CROP_AREA = (0.3, 1.0)  # share of an image that a crop keeps
+BATCH = 250  # images in a pass
+COARSE = 10  # clusters whose colours are looked at
+LEARNED = 0.06  # by which a score has to be above that of a network that was only drawn
+COLOUR = 0.4  # share of the images' mean colours that clusters explain, from which they are clusters of colour
+COPIES = 0.5  # share of images that are copies of others, from which a failure is put down to them
+RISE = 0.1  # by which accuracy, of what was left to learn, rises in the last half of a training that should go on
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of a network.
+
+    Attributes:
+        word: The verdict.
+        sentence: It in a sentence, with the time that is missing where it is still learning.
+        advice: What to do next, a sentence.
+        score: How steady its clusters are, in [0, 1]; the higher the better. 0 where features cannot be clustered.
+        measures: All that was measured, by name: see ``MEANING``.
+    """
+
+    word: Word
+    sentence: str
+    advice: str
+    score: float
+    measures: Mapping[str, float]
+
+    @property
+    def lines(self) -> list[str]:
+        """For people: the verdict, what to do, and each measure in plain words."""
+        said = [f"{MEANING[name]}: {_shown(name, self.measures[name])}" for name in MEANING if name in self.measures]
+        return [f"{self.word}: {self.sentence}", self.advice, *said]
+
+
+MEANING: Mapping[str, str] = {
+    "score": "score, from 0 to 1: the geometric mean of the next two",
+    "cropped": "an image that is cropped stays in its cluster (0: by chance, 1: always)",
+    "starts": "two clusterings from different starts agree (0: by chance, 1: fully)",
+    "drawn": "the score of a network of this form that was only drawn",
+    "previous": "the last two clusterings of the training agree (0: not at all, 1: fully)",
+    "effective_rank": "axes that the features really use",
+    "found_again": "images that are recognised in a crop of themselves, among all others",
+    "largest": "images in the largest of ten clusters",
+    "colour": "of the images' mean colours, what ten clusters explain",
+    "copies": "images that are copies of others",
+    "copies_found": "copies whose nearest image is one of their own group",
+    "images": "images looked at",
+}
+SHARES = ("found_again", "largest", "colour", "copies", "copies_found")
+
+
+@torch.no_grad()
+def judge(
+    trunk: Trunk,
+    pixels: Pixels,
+    history: Sequence[Mapping[str, float]],
+    *,
+    seconds_per_epoch: float,
+    duplicates: NDArray[np.int32] | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Verdict:
+    """Judge a network by images without labels: at most 2,000 of them, drawn at random, each whole and cropped twice.
+
+    Args:
+        trunk: Put in evaluation mode meanwhile, then put back. Features that are not finite give a verdict too.
+        pixels: The images that it is for.
+        history: Of its training, a row for each epoch and clustering; empty where there was none.
+        seconds_per_epoch: What an epoch more would take.
+        duplicates: (n,) group of the images that show the same, -1 for one of its own. One of each group is judged by.
+        report: Told what is being done.
+    """
+    groups = np.full(len(pixels), -1, dtype=np.int32) if duplicates is None else duplicates
+    rows = sample(groups)
+    measures = {"images": float(len(rows)), **({} if duplicates is None else {"copies": share_of_copies(groups)})}
+    if len(rows) < FEWEST:
+        return nothing_told(measures, f"there are {len(rows)} different images, and {FEWEST} are needed to tell")
+    report(f"judging the network by {len(rows):,} images, without labels")
+    squares, side = _squares(pixels, rows), pixels.size
+    measures |= measure(trunk, squares, side)
+    if before := [row["nmi_previous"] for row in history if "nmi_previous" in row]:
+        measures["previous"] = before[-1]
+    if "score" in measures:
+        drawn = Trunk(trunk.config, generator(0, "judge")).to(next(trunk.parameters()).device)
+        measures["drawn"] = measure(drawn, squares, side).get("score", 0.0)
+        measures |= _copies_found(trunk, pixels, groups)
+    idle = [TASKS[task] for task, _, _ in tasks_at_chance(_last(history), len(pixels))]
+    return verdict_of(measures, idle, rise(history), seconds_per_epoch * len(_epochs(history)))
+
+
+def measure(trunk: Trunk, squares: Tensor, side: int) -> dict[str, float]:
+    """What features say of themselves; empty where they are not finite or all the same.
+
+    Args:
+        squares: (n, 3, s, s) uint8, whole images.
+        side: Of what the network is shown, pixels.
+    """
+    whole = features_of(trunk, centre(squares, side))
+    views = [features_of(trunk, _crops(squares, side, view)) for view in range(VIEWS)]
+    if not all(map(is_alive, (whole, *views))):
+        return {}
+    cropped, starts = steadiness(whole, views)
+    clusters = cluster_views(whole, [], min(COARSE, len(whole) // 4), 0)[0]
+    colours = centre(squares, side).double().mean(dim=(2, 3)).numpy()
+    return {
+        "score": math.sqrt(max(cropped, 0.0) * max(starts, 0.0)),
+        "cropped": cropped,
+        "starts": starts,
+        "effective_rank": effective_rank(spectrum(whole)),
+        "found_again": found_again(whole, views[0]),
+        "largest": float(np.bincount(clusters).max() / len(clusters)),
+        "colour": share_explained(colours, clusters),
+    }
+
+
+def verdict_of(measures: Mapping[str, float], idle: Sequence[str], risen: float, seconds: float) -> Verdict:
+    """The verdict that measures lead to.
+
+    Args:
+        measures: Of :func:`judge`.
+        idle: Tasks at chance at the end of the training, in words.
+        risen: Of :func:`rise`.
+        seconds: What as many epochs more would take.
+    """
+    if "score" not in measures:
+        return nothing_told(measures, "its features are not finite, or the same for every image")
+    score = measures["score"]
+    learned = score - measures["drawn"] > LEARNED
+    minutes = max(1, math.ceil(seconds / 60))
+    how = f"its score is {score:.2f}, and that of a network that was only drawn {measures['drawn']:.2f}"
+    also = f"; at chance: {' and '.join(idle)}" if idle else ""
+    if measures["colour"] >= COLOUR:
+        said = f"colours explain its clusters ({measures['colour']:.0%} of the images' mean colours)"
+        advice = "Let it see no colour (model.stem: sobel), or start from a network that tells turns, and train again."
+        return Verdict("collapsed to colour", f"{said}; {how}{also}", advice, score, measures)
+    if not learned and measures.get("copies", 0.0) >= COPIES:
+        said = f"{measures['copies']:.0%} of the images are copies of others, and of the rest it knows little"
+        advice = "Leave all but one of each group of copies out, and train again."
+        return Verdict("collapsed to duplicates", f"{said}; {how}{also}", advice, score, measures)
+    if risen > RISE:
+        said = (
+            f"{minutes} more {'minute' if minutes == 1 else 'minutes'}; what it is asked it answers better each epoch"
+        )
+        advice = f"Give it as long again, {minutes} min, and judge again."
+        return Verdict("still learning", f"{said}; {how}{also}", advice, score, measures)
+    if learned:
+        advice = "Use it; look at the clusters, the steadiest first."
+        return Verdict("learned", f"its clusters hold; {how}{also}", advice, score, measures)
+    advice = "Train longer or on more images; if that changes nothing, lower train.lr, or ask for fewer clusters."
+    return Verdict(
+        "nothing learned", f"its clusters hold no better than chance makes them; {how}{also}", advice, score, measures
+    )
+
+
+def nothing_told(measures: Mapping[str, float], why: str) -> Verdict:
+    """Of a network whose features cannot be clustered, or of too few images."""
+    advice = "Lower train.lr and train again, or give more images that differ."
+    return Verdict("nothing learned", why, advice, 0.0, measures)
+
+
+def rise(history: Sequence[Mapping[str, float]]) -> float:
+    """By how much accuracy rose in the last half of the epochs, of what was left to learn: of the task that rose most.
+
+    Of one epoch, what it rose from chance. 0 where nothing was asked.
+    """
+    epochs = _epochs(history)
+    risen = [0.0]
+    for task in TASKS:
+        asked = [row for row in epochs if f"{task}_accuracy" in row]
+        if asked:
+            end, half = asked[-1], asked[(len(asked) - 1) // 2]
+            before = half[f"{task}_accuracy"] if len(asked) > 1 else end[f"{task}_chance"]
+            risen.append((end[f"{task}_accuracy"] - before) / max(100 - before, 1e-9))
+    return max(risen)
+
+
+@torch.no_grad()
+def features_of(trunk: Trunk, images: Tensor) -> Tensor:
+    """(n, d) float32 on the CPU of images (n, 3, h, w), uint8 or float in [0, 1]; the network's mode is put back."""
+    device, training = next(trunk.parameters()).device, trunk.training
+    trunk.eval()
+    try:
+        batches = images.split(BATCH)
+        return torch.cat([trunk(send(part, device, torch.channels_last)).float().cpu() for part in batches])
+    finally:
+        trunk.train(training)
+
+
+def sample(groups: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Numbers of at most ``SAMPLE`` images, ascending: at random, and one of each group of copies."""
+    order = np.random.default_rng(0).permutation(len(groups))
+    ordered = groups[order]
+    firsts = np.zeros(len(groups), dtype=bool)
+    firsts[np.unique(ordered, return_index=True)[1]] = True
+    return np.sort(order[firsts | (ordered < 0)][:SAMPLE])
+
+
+def share_of_copies(groups: NDArray[np.int32]) -> float:
+    """The share of images that are left out when one of each group is kept."""
+    grouped = groups[groups >= 0]
+    return (len(grouped) - len(np.unique(grouped))) / len(groups)
+
+
+def _copies_found(trunk: Trunk, pixels: Pixels, groups: NDArray[np.int32]) -> dict[str, float]:
+    """The share of images with copies whose nearest image is one of their group, among at most ``SAMPLE`` of them."""
+    rows = np.flatnonzero(groups >= 0)
+    rows = rows[np.argsort(groups[rows], kind="stable")][:SAMPLE]  # groups stay together
+    features = features_of(trunk, centre(_squares(pixels, rows), pixels.size))
+    if len(rows) < 2 or not is_alive(features):
+        return {}
+    points = l2_normalise(features - features.mean(dim=0))
+    nearest = (points @ points.T).fill_diagonal_(-2).argmax(dim=1).numpy()
+    several = np.bincount(groups[rows])[groups[rows]] > 1
+    return {"copies_found": float((groups[rows][nearest] == groups[rows])[several].mean())} if several.any() else {}
+
+
+def _squares(pixels: Pixels, rows: NDArray[np.int64]) -> Tensor:
+    """Images whole, (n, 3, resize, resize) uint8."""
+    batches = [torch.from_numpy(part) for part in np.split(rows, range(BATCH, len(rows), BATCH))]
+    return torch.cat(list(pixels.square_batches(batches, [torch.arange(len(part)) for part in batches])))
+
+
+def centre(squares: Tensor, side: int) -> Tensor:
+    """What is clustered of whole images: (n, 3, side, side) uint8."""
+    edge = round((squares.shape[-1] - side) / 2)
+    return squares[..., edge : edge + side, edge : edge + side]
+
+
+def _crops(squares: Tensor, side: int, view: int) -> Tensor:
+    """A random crop of each image, mirrored or not: (n, 3, side, side) float in [0, 1]."""
+    sides = torch.full((len(squares),), squares.shape[-1])
+    crops = draw_crops(sides, sides, CROP_AREA, generator(view, "judge crops"))
+    batches = torch.arange(len(squares)).split(BATCH)
+    return torch.cat([crop_batch(squares[part], crops.at(part), side) for part in batches])
+
+
+def _epochs(history: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    return [row for row in history if "loss" in row]
+
+
+def _last(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """The last epoch's row; empty without one."""
+    return next(reversed(_epochs(history)), {})
+
+
+def _shown(name: str, value: float) -> str:
+    if name in SHARES:
+        return f"{value:.0%}"
+    return f"{value:,.0f}" if name == "images" else f"{value:.1f}" if name == "effective_rank" else f"{value:.2f}"
