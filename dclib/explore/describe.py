@@ -1,4 +1,4 @@
-"""What stands for a photograph when it is compared with others: maps from the middle of the network, and its colours."""
+"""What stands for a photograph when it is compared with others: maps from the middle of a network, and colours."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Squares:
 
     def __init__(self, kept: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
         self._kept, self._rows = kept, rows
-        self.shape = (len(rows), *kept.shape[1:])
+        self.shape, self.dtype = (len(rows), *kept.shape[1:]), kept.dtype
 
     def __len__(self) -> int:
         return len(self._rows)
