@@ -66,7 +66,7 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
     if image.format == "PNG" and "exif" not in image.info:
         image.load()  # it may stand behind the pixels
     try:
-        return TURNS.get(image.getexif().get(ORIENTATION))
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
     except MemoryError:
         raise
     except Exception:  # whatever Pillow raises of broken metadata; broken pixels are told where they are decoded
