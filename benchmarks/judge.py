@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from measuring import benchmark_card
 
-from dclib.analysis.judge import centre, features_of, judge
+from dclib.analysis.judge import judge
+from dclib.analysis.measures import centre, features_of
 from dclib.config import MethodConfig, ModelConfig, Preset
 from dclib.data.pixels import Pixels
 from dclib.models.vgg import Trunk
@@ -35,10 +36,15 @@ from dclib.records import Record, read_records, write_records
 from dclib.train.pretrain import pretrain
 from dclib.train.runs import device_name, kept_pixels, prepare_data
 
+SCENES = {"data.scenes_train": "scene15/train|", "data.scenes_test": "scene15/test|"}  # may be there; not used
 CIFAR = {"data.pool": "cifar10/train", "data.objects_train": "cifar10/train", "data.objects_test": "cifar10/test"}
 NETTE = {"data.pool": "imagenette112/train", "data.objects_train": "imagenette112/train"}
 NETTE |= {"data.objects_test": "imagenette112/val", "data.resize": 64, "model.image_size": 64}
-SETS: Mapping[str, Mapping[str, Any]] = {"pocket": {}, "photographs": CIFAR, "imagenette": NETTE}
+SETS: Mapping[str, Mapping[str, Any]] = {
+    "pocket": {},
+    "photographs": {**SCENES, **CIFAR},
+    "imagenette": {**SCENES, **NETTE},
+}
 SHORT: Mapping[str, Any] = {"epochs": 2, "epoch_images": 6000}
 # name -> method, settings that differ from the pocket preset's with SHORT trainings, and what is done to the images
 BROKEN: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, int]]] = {
@@ -81,13 +87,18 @@ class Network:
 
 def found(folder: Path, name: str = "") -> Iterator[Network]:
     """The networks that a preset has trained, by their checkpoints."""
-    for path in sorted(folder.glob("*-s*/checkpoint.pt")):
+    for path in sorted(folder.glob("*-s*/checkpoint.pt"), key=_by_seed):
         run = re.fullmatch(r"(?P<method>.+)-s(?P<seed>\d+)-[0-9a-f]{12}", path.parent.name)
         if run and not run["method"].startswith("finetune-"):
             saved = torch.load(path, map_location="cpu", weights_only=True)["state"]
             trunk = Trunk(ModelConfig(**saved["model"]), generator(0, "judge"))
             trunk.load_state_dict(saved["trunk"])
             yield Network(f"{name}{run['method']}-s{run['seed']}", run["method"], trunk, saved["history"])
+
+
+def _by_seed(path: Path) -> tuple[str, str]:
+    """One seed of each method first: a call that is cut short has seen all methods."""
+    return path.parent.name.split("-s")[-1][:1], path.parent.name
 
 
 def drawn(config: ModelConfig) -> Iterator[Network]:
@@ -208,13 +219,12 @@ def _root(data: str) -> dict[str, str]:
 
 def networks(collection: str, preset: Preset, data: str) -> Iterator[Network]:
     """All of a collection: found, drawn and broken."""
-    if collection != "imagenette":
-        yield from found(runs_folder() / collection / "runs")
-        yield from found(runs_folder() / f"{collection}-choice" / "runs", "choice-")
-        yield from drawn(load_preset(collection).method("random").model)
-    else:
-        yield from drawn(preset.method("random").model)
+    trained = collection != "imagenette"
+    yield from drawn((load_preset(collection) if trained else preset).method("random").model)
     yield from broken(collection, data)
+    if trained:
+        yield from found(runs_folder() / f"{collection}-choice" / "runs", "choice-")
+        yield from found(runs_folder() / collection / "runs")
 
 
 def main(collection: str, data: str) -> None:
@@ -225,7 +235,7 @@ def main(collection: str, data: str) -> None:
     pool, labelled = kept_pixels(preset, "random", prepare_data(preset).pool), Labelled.of(preset)
     card = benchmark_card(
         {"collection": collection, "broken": json.loads(json.dumps(BROKEN)), "short": SHORT, "labelled": LABELLED},
-        ("analysis/judge", "train/quality"),
+        ("analysis/measures", "train/quality"),
         began,
         device=device_name(torch.device("cpu")),
         data_hash=pool.data_hash,
