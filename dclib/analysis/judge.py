@@ -72,6 +72,7 @@ def judge(
     *,
     seconds_per_epoch: float,
     duplicates: NDArray[np.int32] | None = None,
+    drawn: float | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Verdict:
     """Judge a network by images without labels: at most 2,000 of them, drawn at random, each whole and cropped twice.
@@ -82,6 +83,7 @@ def judge(
         history: Of its training, a row for each epoch and clustering; empty where there was none.
         seconds_per_epoch: What an epoch more would take.
         duplicates: (n,) group of the images that show the same, -1 for one of its own. One of each group is judged by.
+        drawn: The measure of that name from an earlier verdict on a network of the same form and these images.
         report: Told what is being done.
     """
     groups = np.full(len(pixels), -1, dtype=np.int32) if duplicates is None else duplicates
@@ -90,7 +92,7 @@ def judge(
     if len(rows) < FEWEST:
         return nothing_told(measures, f"there are {len(rows)} different images, and {FEWEST} are needed to tell")
     report(f"judging the network by {len(rows):,} images, without labels")
-    measures |= measure_network(trunk, pixels, rows, groups)
+    measures |= measure_network(trunk, pixels, rows, groups, drawn)
     if before := [row["nmi_previous"] for row in history if "nmi_previous" in row]:
         measures["previous"] = before[-1]
     idle = [TASKS[task] for task, _, _ in tasks_at_chance(_last(history), len(pixels))]

@@ -32,13 +32,14 @@ COARSE = 10  # clusters whose colours are looked at
 
 
 def measure_network(
-    trunk: Trunk, pixels: Pixels, rows: NDArray[np.int64], groups: NDArray[np.int32]
+    trunk: Trunk, pixels: Pixels, rows: NDArray[np.int64], groups: NDArray[np.int32], drawn: float | None = None
 ) -> dict[str, float]:
-    """What the network's features of some images say of themselves, and what those of one that was only drawn do.
+    """What the network's features of some images say of themselves, and the score of one that was only drawn.
 
     Args:
         rows: (m,) numbers of the images, none of them a copy of another; of :func:`sample`.
         groups: (n,) group of all images that show the same, -1 for one of its own.
+        drawn: That score where it is known, of a network of the same form and the same images.
 
     Returns:
         Measures by name; empty where features are not finite, or the same for every image.
@@ -47,12 +48,10 @@ def measure_network(
     measures = measure(trunk, squares, side)
     if not measures:
         return {}
-    drawn = Trunk(trunk.config, generator(0, "judge")).to(next(trunk.parameters()).device)
-    return {
-        **measures,
-        "drawn": measure(drawn, squares, side).get("score", 0.0),
-        **_copies_found(trunk, pixels, groups),
-    }
+    if drawn is None:
+        other = Trunk(trunk.config, generator(0, "judge")).to(next(trunk.parameters()).device)
+        drawn = measure(other, squares, side).get("score", 0.0)
+    return {**measures, "drawn": drawn, **_copies_found(trunk, pixels, groups)}
 
 
 def measure(trunk: Trunk, squares: Tensor, side: int) -> dict[str, float]:
