@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from measuring import benchmark_card
 
-from dclib.analysis.judge import centre, features_of, judge
+from dclib.analysis.judge import judge
+from dclib.analysis.measures import centre, features_of
 from dclib.config import MethodConfig, ModelConfig, Preset
 from dclib.data.pixels import Pixels
 from dclib.models.vgg import Trunk
@@ -35,15 +36,20 @@ from dclib.records import Record, read_records, write_records
 from dclib.train.pretrain import pretrain
 from dclib.train.runs import device_name, kept_pixels, prepare_data
 
+SCENES = {"data.scenes_train": "scene15/train|", "data.scenes_test": "scene15/test|"}  # may be there; not used
 CIFAR = {"data.pool": "cifar10/train", "data.objects_train": "cifar10/train", "data.objects_test": "cifar10/test"}
 NETTE = {"data.pool": "imagenette112/train", "data.objects_train": "imagenette112/train"}
 NETTE |= {"data.objects_test": "imagenette112/val", "data.resize": 64, "model.image_size": 64}
-SETS: Mapping[str, Mapping[str, Any]] = {"pocket": {}, "photographs": CIFAR, "imagenette": NETTE}
-SHORT: Mapping[str, Any] = {"epochs": 2, "epoch_images": 6000}
-# name -> method, settings that differ from the pocket preset's with SHORT trainings, and what is done to the images
+SETS: Mapping[str, Mapping[str, Any]] = {
+    "pocket": {},
+    "photographs": {**SCENES, **CIFAR},
+    "imagenette": {**SCENES, **NETTE},
+}
+SHORT = {"pocket": 6000, "photographs": 3000, "imagenette": 1500}  # images of an epoch, of two epochs
+# name -> method, settings that differ from the pocket preset's with SHORT epochs, and what is done to the images
 BROKEN: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, int]]] = {
     "a_thousand": ("deepercluster", {"train.epochs": 1, "train.epoch_images": 1000}, {}),
-    "one_epoch": ("deepercluster", {"train.epochs": 1, "train.epoch_images": 6000}, {}),
+    "one_epoch": ("deepercluster", {"train.epochs": 1}, {}),
     "two_epochs": ("deepercluster", {}, {}),
     "four_epochs": ("deepercluster", {"train.epochs": 4}, {}),
     "lr_high": ("deepercluster", {"train.lr": 0.4}, {}),
@@ -66,6 +72,7 @@ BROKEN: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, int]]] = {
 POOL = 10_000  # images that the broken ones learn from, at most
 LABELLED = {"train": 3000, "test": 2000}  # images of the ridge classifier, at most
 DECAYS = (1e-3, 1e-2, 1e-1, 1.0)  # tried on a fifth of its training images
+SEEN = ("0", "1")  # seeds of the networks that were looked at when the score was chosen; the others were kept back
 DRAWN = 3  # networks that are only drawn
 
 
@@ -77,32 +84,45 @@ class Network:
     method: str
     trunk: Trunk
     history: list[dict[str, float]]
+    seen: bool = False  # whether it was looked at when the score was chosen
+
+    @property
+    def keys(self) -> dict[str, str | int]:
+        """Of its records."""
+        return {"network": self.name, "method": self.method, "seen": int(self.seen)}
 
 
 def found(folder: Path, name: str = "") -> Iterator[Network]:
     """The networks that a preset has trained, by their checkpoints."""
-    for path in sorted(folder.glob("*-s*/checkpoint.pt")):
+    for path in sorted(folder.glob("*-s*/checkpoint.pt"), key=_by_seed):
         run = re.fullmatch(r"(?P<method>.+)-s(?P<seed>\d+)-[0-9a-f]{12}", path.parent.name)
         if run and not run["method"].startswith("finetune-"):
             saved = torch.load(path, map_location="cpu", weights_only=True)["state"]
             trunk = Trunk(ModelConfig(**saved["model"]), generator(0, "judge"))
             trunk.load_state_dict(saved["trunk"])
-            yield Network(f"{name}{run['method']}-s{run['seed']}", run["method"], trunk, saved["history"])
+            called, seen = f"{name}{run['method']}-s{run['seed']}", run["seed"] in SEEN
+            yield Network(called, run["method"], trunk, saved["history"], seen)
+
+
+def _by_seed(path: Path) -> tuple[str, str]:
+    """One seed of each method first: a call that is cut short has seen all methods."""
+    return path.parent.name.split("-s")[-1][:1], path.parent.name
 
 
 def drawn(config: ModelConfig) -> Iterator[Network]:
     """Networks as they are before any training."""
     for seed in range(DRAWN):
-        yield Network(f"random-s{seed}", "random", Trunk(config, generator(seed, "trunk")), [])
+        yield Network(f"random-s{seed}", "random", Trunk(config, generator(seed, "trunk")), [], str(seed) in SEEN)
 
 
 def broken(collection: str, data: str) -> Iterator[Network]:
     """Short trainings, most of them with a setting that spoils them; kept, and gone on with."""
     for name, (method, settings, images) in BROKEN.items():
+        shown = {"epochs": 2, "epoch_images": SHORT[collection]}
         short = {key.partition(".")[2]: value for key, value in settings.items() if key.startswith("train.")}
         preset = load_preset("pocket", {**_root(data), **SETS[collection], **settings})
         config = preset.method(method)
-        config = replace(config, init="", train=replace(config.train, **{**SHORT, **short}))
+        config = replace(config, init="", train=replace(config.train, **{**shown, **short}))
         pixels = _spoiled(preset, config, images)
         folder = runs_folder() / "judge" / collection / name
         try:
@@ -208,13 +228,12 @@ def _root(data: str) -> dict[str, str]:
 
 def networks(collection: str, preset: Preset, data: str) -> Iterator[Network]:
     """All of a collection: found, drawn and broken."""
-    if collection != "imagenette":
-        yield from found(runs_folder() / collection / "runs")
-        yield from found(runs_folder() / f"{collection}-choice" / "runs", "choice-")
-        yield from drawn(load_preset(collection).method("random").model)
-    else:
-        yield from drawn(preset.method("random").model)
+    trained = collection != "imagenette"
+    yield from drawn((load_preset(collection) if trained else preset).method("random").model)
     yield from broken(collection, data)
+    if trained:
+        yield from found(runs_folder() / f"{collection}-choice" / "runs", "choice-")
+        yield from found(runs_folder() / collection / "runs")
 
 
 def main(collection: str, data: str) -> None:
@@ -225,18 +244,22 @@ def main(collection: str, data: str) -> None:
     pool, labelled = kept_pixels(preset, "random", prepare_data(preset).pool), Labelled.of(preset)
     card = benchmark_card(
         {"collection": collection, "broken": json.loads(json.dumps(BROKEN)), "short": SHORT, "labelled": LABELLED},
-        ("analysis/judge", "train/quality"),
+        ("analysis/measures", "train/quality"),
         began,
         device=device_name(torch.device("cpu")),
         data_hash=pool.data_hash,
     )
     records = [r for r in (read_records(path.parent) if path.is_file() else []) if _is_of(r, collection, card)]
+    drawn_scores: dict[ModelConfig, float] = {}
     done = {record.keys["network"] for record in records}
     for network in networks(collection, preset, data):
         if network.name in done:
             continue
-        verdict = judge(network.trunk.eval(), pool, network.history, seconds_per_epoch=60)
-        keys = {"collection": collection, "network": network.name, "method": network.method, "verdict": verdict.word}
+        form = network.trunk.config
+        verdict = judge(network.trunk.eval(), pool, network.history, seconds_per_epoch=60, drawn=drawn_scores.get(form))
+        if "drawn" in verdict.measures:
+            drawn_scores[form] = verdict.measures["drawn"]
+        keys = {**network.keys, "collection": collection, "verdict": verdict.word}
         values = {**verdict.measures, "score": verdict.score}
         records += [Record(name=k, value=v, unit="1", n=int(values["images"]), keys=keys) for k, v in values.items()]
         records += [
@@ -245,7 +268,8 @@ def main(collection: str, data: str) -> None:
             )
             for layer, value in labelled.accuracies(network.trunk).items()
         ]
-        print(collection, network.name, verdict.word, *(f"{r.name} {r.value:.3g}" for r in records[-len(values) - 2 :]))
+        said = (f"{r.name} {r.value:.3g}" for r in records[-len(values) - 2 :])
+        print(collection, network.name, verdict.word, *said, flush=True)
         write_records(path, replace(card, seconds=round(time.monotonic() - began, 1)), records)
 
 

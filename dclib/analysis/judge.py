@@ -8,34 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from dclib.cluster.whitening import l2_normalise
+from dclib.analysis.measures import measure_network, sample, share_of_copies
 from dclib.data.pixels import Pixels
-from dclib.data.transforms import crop_batch, draw_crops
-from dclib.models.device import send
 from dclib.models.vgg import Trunk
-from dclib.randomness import generator
 from dclib.train.chance import TASKS, tasks_at_chance
-from dclib.train.quality import (
-    cluster_views,
-    effective_rank,
-    found_again,
-    is_alive,
-    share_explained,
-    spectrum,
-    steadiness,
-)
 
 Word = Literal["learned", "still learning", "nothing learned", "collapsed to colour", "collapsed to duplicates"]
-SAMPLE = 2000  # images that are looked at, drawn at random
 FEWEST = 30  # images below which there is nothing to say
-VIEWS = 2  # crops of each
-CROP_AREA = (0.3, 1.0)  # share of an image that a crop keeps
-BATCH = 250  # images in a pass
-COARSE = 10  # clusters whose colours are looked at
 LEARNED = 0.06  # by which a score has to be above that of a network that was only drawn
 COLOUR = 0.4  # share of the images' mean colours that clusters explain, from which they are clusters of colour
 COPIES = 0.5  # share of images that are copies of others, from which a failure is put down to them
@@ -68,7 +49,7 @@ class Verdict:
 
 
 MEANING: Mapping[str, str] = {
-    "score": "score, from 0 to 1: the geometric mean of the next two",
+    "score": "score, from 0 to 1: the higher the steadier its clusters, and the less they go by colour",
     "cropped": "an image that is cropped stays in its cluster (0: by chance, 1: always)",
     "starts": "two clusterings from different starts agree (0: by chance, 1: fully)",
     "drawn": "the score of a network of this form that was only drawn",
@@ -84,7 +65,6 @@ MEANING: Mapping[str, str] = {
 SHARES = ("found_again", "largest", "colour", "copies", "copies_found")
 
 
-@torch.no_grad()
 def judge(
     trunk: Trunk,
     pixels: Pixels,
@@ -92,6 +72,7 @@ def judge(
     *,
     seconds_per_epoch: float,
     duplicates: NDArray[np.int32] | None = None,
+    drawn: float | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Verdict:
     """Judge a network by images without labels: at most 2,000 of them, drawn at random, each whole and cropped twice.
@@ -102,6 +83,7 @@ def judge(
         history: Of its training, a row for each epoch and clustering; empty where there was none.
         seconds_per_epoch: What an epoch more would take.
         duplicates: (n,) group of the images that show the same, -1 for one of its own. One of each group is judged by.
+        drawn: The measure of that name from an earlier verdict on a network of the same form and these images.
         report: Told what is being done.
     """
     groups = np.full(len(pixels), -1, dtype=np.int32) if duplicates is None else duplicates
@@ -110,41 +92,11 @@ def judge(
     if len(rows) < FEWEST:
         return nothing_told(measures, f"there are {len(rows)} different images, and {FEWEST} are needed to tell")
     report(f"judging the network by {len(rows):,} images, without labels")
-    squares, side = _squares(pixels, rows), pixels.size
-    measures |= measure(trunk, squares, side)
+    measures |= measure_network(trunk, pixels, rows, groups, drawn)
     if before := [row["nmi_previous"] for row in history if "nmi_previous" in row]:
         measures["previous"] = before[-1]
-    if "score" in measures:
-        drawn = Trunk(trunk.config, generator(0, "judge")).to(next(trunk.parameters()).device)
-        measures["drawn"] = measure(drawn, squares, side).get("score", 0.0)
-        measures |= _copies_found(trunk, pixels, groups)
     idle = [TASKS[task] for task, _, _ in tasks_at_chance(_last(history), len(pixels))]
     return verdict_of(measures, idle, rise(history), seconds_per_epoch * len(_epochs(history)))
-
-
-def measure(trunk: Trunk, squares: Tensor, side: int) -> dict[str, float]:
-    """What features say of themselves; empty where they are not finite or all the same.
-
-    Args:
-        squares: (n, 3, s, s) uint8, whole images.
-        side: Of what the network is shown, pixels.
-    """
-    whole = features_of(trunk, centre(squares, side))
-    views = [features_of(trunk, _crops(squares, side, view)) for view in range(VIEWS)]
-    if not all(map(is_alive, (whole, *views))):
-        return {}
-    cropped, starts = steadiness(whole, views)
-    clusters = cluster_views(whole, [], min(COARSE, len(whole) // 4), 0)[0]
-    colours = centre(squares, side).double().mean(dim=(2, 3)).numpy()
-    return {
-        "score": math.sqrt(max(cropped, 0.0) * max(starts, 0.0)),
-        "cropped": cropped,
-        "starts": starts,
-        "effective_rank": effective_rank(spectrum(whole)),
-        "found_again": found_again(whole, views[0]),
-        "largest": float(np.bincount(clusters).max() / len(clusters)),
-        "colour": share_explained(colours, clusters),
-    }
 
 
 def verdict_of(measures: Mapping[str, float], idle: Sequence[str], risen: float, seconds: float) -> Verdict:
@@ -206,66 +158,6 @@ def rise(history: Sequence[Mapping[str, float]]) -> float:
             before = half[f"{task}_accuracy"] if len(asked) > 1 else end[f"{task}_chance"]
             risen.append((end[f"{task}_accuracy"] - before) / max(100 - before, 1e-9))
     return max(risen)
-
-
-@torch.no_grad()
-def features_of(trunk: Trunk, images: Tensor) -> Tensor:
-    """(n, d) float32 on the CPU of images (n, 3, h, w), uint8 or float in [0, 1]; the network's mode is put back."""
-    device, training = next(trunk.parameters()).device, trunk.training
-    trunk.eval()
-    try:
-        batches = images.split(BATCH)
-        return torch.cat([trunk(send(part, device, torch.channels_last)).float().cpu() for part in batches])
-    finally:
-        trunk.train(training)
-
-
-def sample(groups: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Numbers of at most ``SAMPLE`` images, ascending: at random, and one of each group of copies."""
-    order = np.random.default_rng(0).permutation(len(groups))
-    ordered = groups[order]
-    firsts = np.zeros(len(groups), dtype=bool)
-    firsts[np.unique(ordered, return_index=True)[1]] = True
-    return np.sort(order[firsts | (ordered < 0)][:SAMPLE])
-
-
-def share_of_copies(groups: NDArray[np.int32]) -> float:
-    """The share of images that are left out when one of each group is kept."""
-    grouped = groups[groups >= 0]
-    return (len(grouped) - len(np.unique(grouped))) / len(groups)
-
-
-def _copies_found(trunk: Trunk, pixels: Pixels, groups: NDArray[np.int32]) -> dict[str, float]:
-    """The share of images with copies whose nearest image is one of their group, among at most ``SAMPLE`` of them."""
-    rows = np.flatnonzero(groups >= 0)
-    rows = rows[np.argsort(groups[rows], kind="stable")][:SAMPLE]  # groups stay together
-    features = features_of(trunk, centre(_squares(pixels, rows), pixels.size))
-    if len(rows) < 2 or not is_alive(features):
-        return {}
-    points = l2_normalise(features - features.mean(dim=0))
-    nearest = (points @ points.T).fill_diagonal_(-2).argmax(dim=1).numpy()
-    several = np.bincount(groups[rows])[groups[rows]] > 1
-    return {"copies_found": float((groups[rows][nearest] == groups[rows])[several].mean())} if several.any() else {}
-
-
-def _squares(pixels: Pixels, rows: NDArray[np.int64]) -> Tensor:
-    """Images whole, (n, 3, resize, resize) uint8."""
-    batches = [torch.from_numpy(part) for part in np.split(rows, range(BATCH, len(rows), BATCH))]
-    return torch.cat(list(pixels.square_batches(batches, [torch.arange(len(part)) for part in batches])))
-
-
-def centre(squares: Tensor, side: int) -> Tensor:
-    """What is clustered of whole images: (n, 3, side, side) uint8."""
-    edge = round((squares.shape[-1] - side) / 2)
-    return squares[..., edge : edge + side, edge : edge + side]
-
-
-def _crops(squares: Tensor, side: int, view: int) -> Tensor:
-    """A random crop of each image, mirrored or not: (n, 3, side, side) float in [0, 1]."""
-    sides = torch.full((len(squares),), squares.shape[-1])
-    crops = draw_crops(sides, sides, CROP_AREA, generator(view, "judge crops"))
-    batches = torch.arange(len(squares)).split(BATCH)
-    return torch.cat([crop_batch(squares[part], crops.at(part), side) for part in batches])
 
 
 def _epochs(history: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:

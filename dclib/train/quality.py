@@ -5,6 +5,7 @@ The score rests on two of them: whether coarse clusters hold when an image is cr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from statistics import mean
@@ -90,6 +91,16 @@ def steadiness(features: Tensor, views: Sequence[Tensor]) -> tuple[float, float]
         cropped += [agreement(whole, part) for whole, *parts in starts for part in parts]
         started += [agreement(one[0], other[0]) for one, other in combinations(starts, 2)]
     return mean(cropped), mean(started)
+
+
+def score_of(cropped: float, starts: float, colour: float) -> float:
+    """One number, in [0, 1], the higher the better: the root of what holds in both ways and is not of colour.
+
+    Args:
+        cropped, starts: Of :func:`steadiness`.
+        colour: Share of the images' colours that clusters explain.
+    """
+    return math.sqrt(max(cropped, 0.0) * max(starts, 0.0) * (1 - min(max(colour, 0.0), 1.0)))
 
 
 def found_again(features: Tensor, view: Tensor) -> float:
