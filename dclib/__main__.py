@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dclib.config import Preset
+from dclib.explore.commands import add_commands
 from dclib.machine import count_cores, take_free_cores
 from dclib.preemption import EXIT_STATUS
 from dclib.presets import data_root, load_preset, preset_folder, project_root
@@ -421,6 +422,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--processes", type=int, default=1, help="local processes that share the training")
         if function is _submit:
             _add_slurm_options(command)
+    add_commands(commands)
     plan = commands.add_parser("plan", help="estimate seconds, memory, disk and traffic before anything runs")
     _add_plan_options(plan)
     plan.set_defaults(command=_plan)

@@ -18,11 +18,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dclib.config import ModelConfig
 from dclib.models.sobel import SOBEL_KERNELS
 from dclib.models.vgg import Trunk, scaled_channels
+from dclib.presets import build
 
 LICENCE = "CC BY-NC 4.0, of their authors: no commercial use"
 OWN_LICENCE = "your own: this library trained it"
@@ -34,8 +36,7 @@ NUMPY_NUMBERS: list[Any] = [  # plain numbers beside the weights: a best accurac
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *(np.dtype, *(type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8"))),
 ]
-SAFETENSORS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-SAFETENSORS |= {"I64": torch.int64, "I32": torch.int32}
+CONFIG = "dclib"  # key of the metadata of a file of safetensors that says what network it is of
 KNOWN_FILES: Mapping[str, str] = {
     "ours.pth": "DeeperCluster on YFCC100M",
     "deepcluster_flickr.pth": "DeepCluster on 1.3 million images of YFCC100M",
@@ -159,7 +160,8 @@ def infer_config(weights: Mapping[str, Tensor], *, grid: Literal[226, 224], path
     first = weights.get("features.0.weight")
     if first is None or first.ndim != 4:
         raise ValueError(f"{path} holds no VGG: need a tensor features.0.weight; it has {_some(weights)}")
-    if first.shape[2:] != (3, 3):
+    is_folded = first.shape[1:] == (3, 5, 5)  # Sobel is inside it
+    if first.shape[2:] != (3, 3) and not is_folded:
         kernel = "x".join(str(side) for side in first.shape[2:])
         raise ValueError(f"{path} begins with a {kernel} convolution: need VGG-16's 3x3, this may be an AlexNet")
     if "features.1.running_mean" not in weights:
@@ -174,7 +176,7 @@ def infer_config(weights: Mapping[str, Tensor], *, grid: Literal[226, 224], path
     return ModelConfig(
         image_size=max(30, 32 * side),
         width=width,
-        stem="sobel" if first.shape[1] == 2 else "rgb",
+        stem="folded" if is_folded else "sobel" if first.shape[1] == 2 else "rgb",
         grid=grid,
         hidden_dim=fc6.shape[0],
         feature_dim=fc7.shape[0],
@@ -204,7 +206,14 @@ def key_table(lines: list[str]) -> str:
 def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], Layout, ModelConfig]:
     """Tensors of the trunk by our names, the keys left out, the layout, and the network they are of."""
     file_digest(path)  # a missing file in one sentence
-    content: Any = _read_safetensors(path) if _is_safetensors(path) else _unpickle(path)
+    told = None
+    content: Any
+    if _is_safetensors(path):
+        content, told = _read_safetensors(path)
+    else:
+        content = _unpickle(path)
+    if told:
+        return content, (), "own", told
     if isinstance(content, dict) and content.keys() == {"identity", "state"}:
         weights, model = content["state"]["trunk"], content["state"].get("model")
         return weights, (), "own", ModelConfig(**model) if model else infer_config(weights, grid=226, path=path)
@@ -236,21 +245,16 @@ def _is_safetensors(path: Path) -> bool:
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    content = path.read_bytes()
-    first = 8 + int.from_bytes(content[:8], "little")
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelConfig | None]:
+    """The tensors, and the network that they are of where the file says so."""
     try:
-        table = json.loads(content[8:first])
-        table.pop("__metadata__", None)
-        return {
-            name: torch.frombuffer(
-                bytearray(content[first + row["data_offsets"][0] : first + row["data_offsets"][1]]),
-                dtype=SAFETENSORS[row["dtype"]],
-            ).reshape(row["shape"])
-            for name, row in table.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        with safe_open(path, "pt") as file:
+            told = (file.metadata() or {}).get(CONFIG)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        model = json.loads(told)["model"] if told else None
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} is a damaged file of safetensors: {error}; fetch it again") from None
+    return tensors, None if model is None else build(ModelConfig, model, f"{path}: model")
 
 
 def _unpickle(path: Path) -> Any:

@@ -1,0 +1,57 @@
+"""Sub-commands for one's own photographs and for what was trained on them; see ``python -m dclib``."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import Any
+
+say = partial(print, flush=True)
+
+
+def add_commands(commands: Any) -> None:
+    """Add the parsers to those of ``python -m dclib``."""
+    export = commands.add_parser("export", help="write a trained network for others: safetensors, ONNX, a card")
+    export.add_argument("run", help="folder of a training run or of an exploration, or a checkpoint.pt")
+    export.add_argument("--out", default="", metavar="FOLDER", help="where it goes (default: export in the run's folder)")
+    export.set_defaults(command=_export)
+    embed = commands.add_parser("embed", help="features, clusters and neighbours of new photographs")
+    embed.add_argument("run", help="folder of a training run, of an exploration, or of an export")
+    embed.add_argument("photographs", help="a folder of them, a .tar or a list")
+    embed.add_argument("--out", default="", metavar="FOLDER", help="where it goes (default: embedded/NAME in the run's)")
+    embed.add_argument("--pool", default="", metavar="FOLDER", help="what the network learned from, if no preset says")
+    embed.add_argument("--neighbours", type=int, default=10, metavar="N", help="of each photograph; 0: none (default: 10)")
+    embed.set_defaults(command=_embed)
+    runs = commands.add_parser("runs", help="list runs and explorations, or compare two")
+    runs.add_argument("folder", nargs="?", default="", help="below which they lie (default: where runs are kept)")
+    runs.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two of them, by name or folder")
+    runs.add_argument("--json", action="store_true", help="as JSON")
+    runs.add_argument("--tensorboard", action="store_true", help="write the history of each as a TensorBoard log too")
+    runs.set_defaults(command=_runs)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from dclib.explore.export import export_run
+
+    export_run(options.run, options.out, say)
+    return 0
+
+
+def _embed(options: argparse.Namespace) -> int:
+    from dclib.explore.embed import embed
+
+    embed(
+        options.run, options.photographs, options.out, pool=options.pool, neighbours=options.neighbours, report=say
+    )
+    return 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from dclib.explore.glance import compare, listing
+
+    if options.tensorboard:
+        from dclib.explore.tensorboard import log_runs
+
+        log_runs(options.folder, say)
+    print(compare(*options.compare, options.folder, options.json) if options.compare else listing(options.folder, options.json))
+    return 0
