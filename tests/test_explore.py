@@ -1,0 +1,370 @@
+"""One's own photographs: a folder in, answers out, whatever the folder holds and whenever it is ended."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dclib.explore import explore as exploring
+from dclib.explore.answers import NONE
+from dclib.explore.describe import balanced, describe_images, part_sizes
+from dclib.explore.explore import explore
+from dclib.explore.group import clusters_for, draw_map, find_centres, group, nearest
+from dclib.explore.learn import Network
+from dclib.explore.look import Looked, look_at
+from dclib.explore.settings import LEAST, as_preset, choose, model_for
+from dclib.planner.hardware import CPU
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (48, 40)) -> None:
+    """A picture of its own: a few rectangles on a ground."""
+    rng = np.random.default_rng(seed)
+    canvas = np.empty((size[1], size[0], 3), dtype=np.uint8)
+    canvas[:] = rng.integers(0, 256, 3)
+    for _ in range(6):
+        x, y = rng.integers(0, size[0] - 8), rng.integers(0, size[1] - 8)
+        canvas[y : y + rng.integers(6, 24), x : x + rng.integers(6, 24)] = rng.integers(0, 256, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(canvas).save(path, quality=92)
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for i in range(12):
+        draw(folder / f"{i % 3}" / f"p{i:02d}.jpg", i)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(exploring, "this_machine", lambda *_, **__: CPU)
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "photos.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# what is found
+
+
+def test_a_few_photographs_get_duplicates_and_neighbours_and_are_told_why_nothing_is_learned(photographs, tmp_path):
+    (photographs / "copy of p00.jpg").write_bytes((photographs / "0" / "p00.jpg").read_bytes())
+    before = {path: path.stat().st_mtime_ns for path in photographs.rglob("*")}
+    lines: list[str] = []
+    found = explore(photographs, minutes=1, report=lines.append)
+    rows = rows_of(found.folder)
+    assert [row["path"] for row in rows] == sorted([f"{i % 3}/p{i:02d}.jpg" for i in range(12)] + ["copy of p00.jpg"])
+    assert {row["path"] for row in rows if row["duplicates"] == "0"} == {"0/p00.jpg", "copy of p00.jpg"}
+    assert all(row["cluster"] == "" for row in rows)
+    (grouping,) = found.answers.groupings
+    assert grouping.neighbours.shape == (13, 12)
+    assert any("Nothing was learned" in line and str(LEAST) in line for line in lines)
+    assert (found.folder / "explorer" / "index.html").is_file()
+    assert {path: path.stat().st_mtime_ns for path in photographs.rglob("*")} == before  # nothing is written there
+
+
+def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_path):
+    folder = tmp_path / "many"
+    for i in range(LEAST + 10):
+        draw(folder / f"p{i:03d}.png", i)
+    (folder / "p000 again.png").write_bytes((folder / "p000.png").read_bytes())
+    fast = replace(CPU, conv_flops=1e13, linear_flops=1e13, memory_rate=1e13, crop_rate=1e12, overhead=1e-5)
+    lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exploring, "this_machine", lambda *_, **__: fast)
+        patch.setattr("dclib.explore.settings.MOST_PASSES", 16 * LEAST)
+        patch.setattr("dclib.explore.settings.EPOCHS", 2)
+        patch.setattr("dclib.explore.settings.WORTH_IT", 100)
+        found = explore(folder, minutes=1.5, sort="link", out=tmp_path / "answers", report=lines.append)
+        again = explore(folder, minutes=1.5, out=tmp_path / "answers", report=lines.append)
+        # more photographs: they are answered first, by the network there is
+        for i in range(30):
+            draw(folder / "new" / f"q{i:03d}.png", 5000 + i)
+        more = explore(folder, minutes=1.5, out=tmp_path / "answers", report=lines.append)
+    n = LEAST + 11
+    features = np.load(found.folder / "features.npy", mmap_mode="r")
+    assert len(features) == n + 30
+    with duckdb.connect() as database:
+        kinds = database.execute(f"SELECT count(*), max(cluster) FROM '{found.folder / 'photos.parquet'}'").fetchone()
+    assert kinds == (n + 30, int(more.answers.groupings[0].cluster.max()))
+    linked = list((found.folder / "clusters").rglob("*.png"))
+    assert len(linked) == n
+    assert all(path.is_symlink() and path.exists() for path in linked)
+    assert {path.resolve() for path in linked} == {(folder / p).resolve() for p in found.answers.paths}
+    summary = json.loads((found.folder / "summary.json").read_text())
+    assert summary["different"] == n - 1 + 30
+    assert summary["verdict"]["word"]
+    # the second call had nothing to learn, and says so; the same answers came out
+    assert any("network has had its 1.5 minutes" in line for line in lines), "\n".join(lines)
+    assert np.array_equal(found.answers.groupings[0].cluster, again.answers.groupings[0].cluster)
+    network = Network.at(found.folder / "network")
+    assert [one.start is None for one in network.rounds] == [False, True]
+    assert all(one.done for one in network.rounds)
+    assert any("before it goes on" in line for line in lines)
+    trunk = network.trunk()
+    assert trunk is not None and not trunk.training
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: folder.mkdir(), "no photograph"),
+        (lambda folder: draw(folder / "one.jpg", 1), ""),
+        (lambda folder: [draw(folder / f"{i}.jpg", 7) for i in range(60)], ""),
+        (lambda folder: (folder.mkdir(), (folder / "a.jpg").write_bytes(b"<html>")), "cannot be read"),
+        (lambda folder: (draw(folder / "a.jpg", 1), (folder / "b.jpg").write_bytes(b"")), ""),
+    ],
+    ids=["empty", "one", "identical", "no picture", "one of two is broken"],
+)
+def test_odd_folders_end_in_a_result_or_a_sentence(tmp_path, make, said):
+    folder = tmp_path / "odd"
+    make(folder)
+    if said:
+        with pytest.raises(ValueError, match=said):
+            explore(folder, minutes=1, report=quiet)
+        return
+    found = explore(folder, minutes=1, report=quiet)
+    assert (found.folder / "explorer" / "index.html").is_file()
+    if len(found.answers) == 60:
+        assert set(found.answers.duplicate.tolist()) == {0}
+
+
+def test_answers_never_go_among_the_photographs_nor_the_other_way_round(photographs, tmp_path):
+    with pytest.raises(ValueError, match="nothing is written"):
+        explore(photographs, out=photographs / "answers", report=quiet)
+    with pytest.raises(ValueError, match="where answers would go"):
+        explore(photographs, out=photographs.parent, report=quiet)
+    assert not (photographs / "answers").exists()
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(photographs, minutes):
+    with pytest.raises(ValueError, match="minutes above 0"):
+        explore(photographs, minutes=minutes, report=quiet)
+
+
+def test_no_room_is_told_before_anything_is_done(photographs, monkeypatch):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("dclib.explore.explore.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match="make room"):
+        explore(photographs, report=quiet)
+
+
+def test_names_survive_to_the_table(tmp_path):
+    folder = tmp_path / "names"
+    names = ["new\nline.jpg", 'quo"te, comma.jpg', "Ünïcode ねこ.jpg", "=1+1.jpg"]
+    for i, name in enumerate(names):
+        draw(folder / name, i)
+    found = explore(folder, minutes=1, report=quiet)
+    assert sorted(row["path"] for row in rows_of(found.folder)) == sorted(names)
+
+
+# looking
+
+
+def test_a_look_opens_new_and_changed_photographs_alone_and_forgets_none(photographs, tmp_path, monkeypatch):
+    from dclib.data.photographs import open_photographs
+
+    opened: list[str] = []
+    read = exploring.Photographs
+
+    def look() -> Looked:
+        opened.clear()
+        return look_at(open_photographs(photographs), tmp_path / "look", lambda done, of: opened.append(f"{done}/{of}"))
+
+    assert read is not None
+    first = look()
+    assert opened[-1] == "12/12"
+    assert look().squares[:].tobytes() == first.squares[:].tobytes() and opened == []
+    draw(photographs / "0" / "p00.jpg", 99)  # another picture under the same name
+    draw(photographs / "zz.jpg", 50)
+    (photographs / "1" / "p01.jpg").unlink()
+    third = look()
+    assert opened[-1] == "2/2"
+    assert len(third) == 12 and third.images.ids[-1] == "zz.jpg"
+    fresh = look_at(open_photographs(photographs), tmp_path / "anew", lambda done, of: None)
+    assert np.array_equal(third.squares[:], fresh.squares[:])
+    assert [one.content for one in third.seen] == [one.content for one in fresh.seen]
+
+
+def test_a_look_that_is_killed_goes_on_to_the_same(photographs, tmp_path):
+    from dclib.data.photographs import open_photographs
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, of: int) -> None:
+        raise Killed
+
+    for i in range(200):
+        draw(photographs / f"more{i:03d}.jpg", 100 + i, size=(24, 24))
+    given = open_photographs(photographs)
+    for _ in range(2):  # each call keeps one part
+        with pytest.raises(Killed):
+            look_at(given, tmp_path / "look", kill)
+    done: list[int] = []
+    found = look_at(given, tmp_path / "look", lambda count, of: done.append(of))
+    assert 0 < done[-1] < len(given)
+    whole = look_at(given, tmp_path / "whole", lambda count, of: None)
+    assert np.array_equal(found.squares[:], whole.squares[:])
+    assert np.array_equal(found.descriptors, whole.descriptors)
+
+
+# grouping
+
+
+def test_neighbours_are_those_of_a_plain_search():
+    points = torch.nn.functional.normalize(torch.randn(300, 16, generator=torch.Generator().manual_seed(0)))
+    found, cosines = nearest(points, 5)
+    plain = (points @ points.T).fill_diagonal_(-2).topk(5)
+    assert np.array_equal(found, plain.indices.numpy())
+    assert np.allclose(cosines, plain.values.numpy(), atol=1e-5)  # float32 sums in another order
+
+
+def test_copies_do_not_hide_each_other_among_neighbours():
+    points = torch.nn.functional.normalize(torch.ones(40, 8))
+    found, _ = nearest(points, 5)
+    assert all(i not in row for i, row in enumerate(found.tolist()))
+
+
+def test_groups_that_are_far_apart_are_found_whatever_the_scale_of_a_part():
+    g = torch.Generator().manual_seed(0)
+    kind = torch.arange(240) % 3
+    told = torch.nn.functional.one_hot(kind, 3).float() * 2 + 0.1 * torch.randn(240, 3, generator=g)
+    noise = 1000 * torch.randn(240, 1, generator=g)
+    features = torch.cat([told, noise], dim=1)
+    centres = find_centres(features, 3, balanced(features, [3, 1]))
+    grouping = group("made", features, centres)
+    # points by the centres' own whitening, compared with what it says of itself
+    points = centres.points(features)
+    distances = torch.cdist(points, centres.centroids)
+    assert np.array_equal(grouping.cluster, distances.argmin(dim=1).numpy())
+    assert np.allclose(grouping.distance, distances.min(dim=1).values.numpy(), atol=1e-4)
+    assert ((grouping.sharpness >= 0) & (grouping.sharpness <= 1)).all()
+    assert (grouping.second != grouping.cluster).all()
+
+
+def test_the_map_keeps_what_is_near_together():
+    g = torch.Generator().manual_seed(0)
+    kind = torch.arange(200) % 4
+    points = torch.nn.functional.normalize(
+        torch.nn.functional.one_hot(kind, 8).float() + 0.05 * torch.randn(200, 8, generator=g)
+    )
+    place, _ = draw_map(points)
+    assert place.min() >= 0 and place.max() <= 1
+    apart = np.linalg.norm(place[:, None] - place[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert (kind.numpy()[apart.argmin(axis=1)] == kind.numpy()).mean() > 0.9  # a quarter by chance
+
+
+@pytest.mark.parametrize(("n", "k"), [(200, 2), (10_000, 100), (1_000_000, 300)])
+def test_clusters_are_of_a_size_that_somebody_looks_through(n, k):
+    assert clusters_for(n) == k
+
+
+def test_a_descriptor_is_the_mean_of_each_map_and_colours():
+    from dclib.data.images import ImageSet
+    from dclib.data.pixels import Pixels
+    from dclib.models.vgg import Trunk
+
+    trunk = Trunk(replace(model_for(30), width=1 / 16), torch.Generator().manual_seed(0)).eval()
+    decoded = torch.randint(0, 256, (3, 3, 37, 37), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    pixels = Pixels(ImageSet("made", ["a", "b", "c"], reader=None), (), 32, 37, decoded)
+    found = describe_images(trunk, pixels)
+    maps: dict[int, torch.Tensor] = {}
+    relus = [m for m in trunk.features if isinstance(m, torch.nn.ReLU)]
+    for number in (5, 8, 11):
+        relus[number - 1].register_forward_hook(lambda _, __, out, number=number: maps.__setitem__(number, out.clone()))
+    views = torch.cat(list(pixels.centre_batches(3)))
+    with torch.no_grad():
+        trunk(views)
+    expected = [maps[number].mean(dim=(2, 3)) for number in (5, 8, 11)]
+    assert found.shape == (3, sum(part_sizes(trunk)))
+    assert torch.allclose(found[:, :-48], torch.cat(expected, dim=1), atol=1e-6)
+    corner = views[:, 0, :8, :8].float().mean(dim=(1, 2)) / 255
+    assert torch.allclose(found[:, -48], corner, atol=1e-6)
+
+
+# settings
+
+
+@pytest.mark.parametrize("n", [LEAST, 1_000, 10_000, 100_000])
+@pytest.mark.parametrize("seconds", [20, 300, 1_500, 20_000])
+def test_settings_fit_into_the_time_and_the_planner_agrees(n, seconds):
+    from dclib.planner.plan import make_plan
+
+    found = choose(n, model_for(500), seconds, CPU)
+    if found is None:
+        return
+    assert found.start is not None
+    planned = sum(
+        make_plan(as_preset({"a": config}, n), "a", CPU, n_images=n, labelled=(0, 0, 0)).training_seconds
+        for config in (found.start, found.main)
+    )
+    assert planned == pytest.approx(found.seconds, rel=0.15, abs=2)  # checkpoints and last batches aside
+    assert planned <= 1.25 * seconds + 2
+    assert found.main.cluster.n_sub * 4 <= n
+
+
+def test_more_time_is_more_passes():
+    passes = [found.passes if (found := choose(5_000, model_for(500), s, CPU)) else 0 for s in (1, 100, 1_000, 10_000)]
+    assert passes == sorted(passes) and passes[0] == 0 and passes[-1] > passes[1]
+
+
+def test_small_photographs_are_seen_small():
+    assert model_for(32).image_size == 32
+    assert model_for(3000).image_size == 64
+
+
+# ended at any moment
+
+
+@pytest.mark.slow
+def test_a_killed_exploration_goes_on(tmp_path):
+    folder = tmp_path / "many"
+    for i in range(LEAST + 20):
+        draw(folder / f"p{i:03d}.png", i)
+    code = (
+        "import sys; import dclib.explore.settings as s; s.MOST_PASSES, s.EPOCHS, s.WORTH_IT = 6400, 2, 100\n"
+        "from dclib.explore import explore as e; from dclib.planner.hardware import CPU\n"
+        "e.this_machine = lambda *a, **k: CPU\n"
+        f"e.explore({str(folder)!r}, out={str(tmp_path / 'out')!r}, minutes=3, report=lambda l: print(l, flush=True))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for wait_for in ("looked at", "epoch", "features"):
+        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+        assert child.stdout is not None
+        for line in child.stdout:
+            if wait_for in line:
+                break
+        time.sleep(0.05)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(rows_of(tmp_path / "out")) == LEAST + 20
+    assert (tmp_path / "out" / "explorer" / "index.html").is_file()
+    network = Network.at(tmp_path / "out" / "network")
+    assert [one.done for one in network.rounds] == [True]
+    assert (np.load(tmp_path / "out" / "features.npy") != NONE).any()
