@@ -141,8 +141,11 @@ def open_browser() -> Iterator[Browser]:
             os.close(report_out)
 
 
-def photograph(browser: Browser, page: Path, view: str, picture: Path, *, query: str = "") -> list[str]:
-    """Write one picture of a page, or of what its search finds; return what is wrong with it."""
+def open_page(browser: Browser, url: str, view: str) -> tuple[str, str]:
+    """Open a page with the network off, as one of VIEWS sees it, and wait until it is loaded.
+
+    Returns its target, to be closed, and its session, to be spoken to; ``browser.events`` are those since.
+    """
     width, scale, scheme = VIEWS[view]
     target = browser.call("Target.createTarget", url="about:blank")["targetId"]
     session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -160,8 +163,15 @@ def photograph(browser: Browser, page: Path, view: str, picture: Path, *, query:
     browser.call("Emulation.setEmulatedMedia", session, features=[{"name": "prefers-color-scheme", "value": scheme}])
     size = {"width": width, "deviceScaleFactor": scale, "mobile": width < 600}
     browser.call("Emulation.setDeviceMetricsOverride", session, height=900, **size)
-    browser.call("Page.navigate", session, url=page.resolve().as_uri() + (f"?q={query}" if query else ""))
+    browser.call("Page.navigate", session, url=url)
     browser.wait_for("Page.loadEventFired")
+    return target, session
+
+
+def photograph(browser: Browser, page: Path, view: str, picture: Path, *, query: str = "") -> list[str]:
+    """Write one picture of a page, or of what its search finds; return what is wrong with it."""
+    width = VIEWS[view][0]
+    target, session = open_page(browser, page.resolve().as_uri() + (f"?q={query}" if query else ""), view)
     expression = SEARCHED if query else TYPESET
     state = browser.call("Runtime.evaluate", session, expression=expression, awaitPromise=True, returnByValue=True)
     found = json.loads(state["result"]["value"])
