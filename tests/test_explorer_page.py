@@ -37,19 +37,27 @@ BROWSER_LESS = not any(map(shutil.which, BROWSERS))
 needs_browser = pytest.mark.skipif(BROWSER_LESS, reason=f"needs a browser: one of {', '.join(BROWSERS)}")
 CONTRASTS = """(() => {
   const parts = text => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = node => { for (; node; node = node.parentElement) {
-    const back = parts(getComputedStyle(node).backgroundColor); if (back.length < 4 || back[3] > 0.99) return back; } return [255, 255, 255]; };
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const back = parts(getComputedStyle(node).backgroundColor);
+      if (back.length < 4 || back[3] > 0.99) return back;
+    }
+    return [255, 255, 255];
+  };
   const low = [];
+  let looked = 0;
   for (const node of document.querySelectorAll('body *')) {
-    const text = [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim()) || node.placeholder;
-    if (!text || !node.offsetParent) continue;
-    const fore = parts(getComputedStyle(node, node.placeholder && !node.value ? '::placeholder' : null).color);
-    const [a, b] = [light(fore), light(behind(node))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) low.push(`${node.tagName}.${node.className}: ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
+    const own = [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim());
+    if (!(own || node.placeholder) || !node.offsetParent) continue;
+    const style = getComputedStyle(node, node.placeholder && !node.value ? '::placeholder' : null);
+    const [a, b] = [light(parts(style.color)), light(behind(node))].sort((x, y) => y - x);
+    const contrast = (a + 0.05) / (b + 0.05);
+    looked++;
+    if (contrast < 4.5) low.push(`${node.tagName}.${node.className}: ${contrast.toFixed(2)}`);
   }
-  return low;
+  return looked > 10 ? low : ['no words were found'];
 })()"""
 
 
@@ -169,8 +177,8 @@ def test_thumbnails_of_other_photographs_are_refused(tmp_path):
     answers = make_answers(30, clusters=3)
     with pytest.raises(ValueError, match=r"need thumbnails as uint8 of shape \(30, 3, t, t\).*\(29, 3, 16, 16\)"):
         write_explorer(tmp_path / "explorer", answers, plain_thumbs(29), title="")
+    few = replace(answers, groupings=(make_grouping("epoch 0", 20, 3),))
     with pytest.raises(ValueError, match="need a cluster for each of 30 photographs, and 'epoch 0' has 20"):
-        few = replace(answers, groupings=(make_grouping("epoch 0", 20, 3),))
         write_explorer(tmp_path / "explorer", few, plain_thumbs(30), title="")
     assert not (tmp_path / "explorer").exists()
 
@@ -214,7 +222,7 @@ class Reader:
     def until(self, condition: str) -> Any:
         """Wait for a condition; fail after ten seconds, which a page that works never needs."""
         end = time.monotonic() + 10
-        while not (found := self.js(condition)):
+        while not (found := self.js(f"!!({condition})")):
             assert time.monotonic() < end, f"never became true: {condition}"
             time.sleep(0.02)
         return found
@@ -346,7 +354,10 @@ def test_keys_lead_from_a_cluster_to_a_photograph_to_its_neighbours_and_back(rea
     reader.open("view=cluster&c=3")
     members = np.flatnonzero(answers.groupings[0].cluster == 3)
     in_order = members[np.argsort(answers.groupings[0].distance[members], kind="stable")]
-    path = "(i => Store.photos.paths[Number(new URLSearchParams(document.querySelector(`[data-item=\"${i}\"] a`).hash).get('p'))])"
+    path = """(i => {
+      const link = document.querySelector(`[data-item="${i}"] a`);
+      return Store.photos.paths[Number(new URLSearchParams(link.hash.slice(1)).get('p'))];
+    })"""
     assert reader.js("State.view.list.n") == len(members)
     assert reader.js(f"{path}(0)") == answers.paths[in_order[0]]
     for name in ("ArrowDown", "ArrowRight", "ArrowRight"):
@@ -391,9 +402,8 @@ def test_clusterings_are_stepped_through_and_the_map_shows_all_photographs(reade
     reader.mouse("Wheel", x, y, deltaX=0, deltaY=-1500)
     reader.until("Number(document.getElementById('map').dataset.seen) < 1000")
     zoom = reader.js("document.getElementById('map').dataset.zoom")
-    reader.js(
-        "const range = document.querySelector('#grouping input'); range.value = 2; range.dispatchEvent(new Event('input'))"
-    )
+    reader.js("""(range => { range.value = 2; range.dispatchEvent(new Event('input')); })(
+      document.querySelector('#grouping input'))""")
     reader.until("State.grouping.number === 2 && State.view.map.place === State.view.map.to")
     assert reader.js("document.getElementById('map').dataset.zoom") == zoom  # the same part of the map
     place = reader.js("Array.from(State.view.map.place.slice(0, 40))")
@@ -504,5 +514,4 @@ def test_few_photographs_without_clusters_are_shown_large_from_their_own_files(o
         else:
             reader.until("document.querySelector('.large img.there')")
             assert reader.js("document.querySelector('.large img').naturalHeight") == 30 + p
-    assert reader.js("window.alert.toString()").startswith("function alert")
     assert reader.complaints() == []
