@@ -415,6 +415,34 @@ def test_clusterings_are_stepped_through_and_the_map_shows_all_photographs(reade
 
 
 @needs_browser
+def test_on_a_phone_a_tap_shows_a_photograph_and_two_fingers_zoom(reader):
+    reader.look("phone")
+    reader.browser.call("Emulation.setTouchEmulationEnabled", reader.session, enabled=True, maxTouchPoints=2)
+    reader.open("view=map")
+    reader.until("document.getElementById('map').dataset.seen")
+    reader.js("State.view.map.all()")
+    box = "document.getElementById('map').getBoundingClientRect()"
+    x, y = reader.js(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box})")
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        fingers = [{"x": a, "y": b, "id": i} for i, (a, b) in enumerate(points)]
+        reader.browser.call("Input.dispatchTouchEvent", reader.session, type=f"touch{kind}", touchPoints=fingers)
+
+    touch("Start", (x, y))
+    touch("End")
+    reader.until("document.querySelector('.map-card.still a')?.textContent === 'Open'")
+    assert reader.js("State.route.view") == "map"  # a tap shows, and leaves opening to the reader
+    touch("Start", (x - 30, y), (x + 30, y))
+    touch("Move", (x - 90, y), (x + 90, y))
+    touch("End")
+    # fingers three times as far apart; the middle between them stays where it is
+    reader.until("document.getElementById('map').dataset.zoom === '3.00'")
+    assert reader.js("[State.view.map.view.x, State.view.map.view.y]") == pytest.approx([0.5, 0.5], abs=1e-6)
+    reader.browser.call("Emulation.setTouchEmulationEnabled", reader.session, enabled=False)
+    reader.look("desktop")
+
+
+@needs_browser
 def test_a_name_survives_a_new_visit_and_names_go_out_and_come_in(reader, answers):
     reader.open("view=cluster&c=4")
     name = '=Strand, "Ostsee" <b>'
@@ -457,7 +485,7 @@ def test_duplicates_are_ticked_and_saved_and_the_largest_is_left(reader, answers
     assert sorted(line.removeprefix("./") for line in lines) == wanted
     box = "document.querySelector('.tick input:not(:checked)')"
     reader.js(f"{box}.click()")
-    assert "none would be left" in reader.js("document.querySelector('.copies .alarm:not(:empty)').textContent")
+    assert "None would be left" in reader.js("document.querySelector('.copies .alarm:not(:empty)').textContent")
 
 
 @needs_browser
@@ -498,11 +526,14 @@ def test_few_photographs_without_clusters_are_shown_large_from_their_own_files(o
         file.parent.mkdir(parents=True, exist_ok=True)
         if i != 2:
             Image.new("RGB", (40, 30 + i)).save(file, "jpeg")
-    reader = opened(write_explorer(tmp_path / "explorer", answers, plain_thumbs(n), title="Few </script>"))
+    reader = opened(
+        write_explorer(tmp_path / "explorer", answers, plain_thumbs(n), title="Few </script>", verdict=["Too few."])
+    )
     assert reader.js("[...document.querySelectorAll('#tabs a')].map(a => a.firstChild.textContent)") == [
         "Photographs",
         "Duplicates",
     ]
+    assert "Too few." in reader.js("main.innerText")
     assert reader.js("Store.photos.paths.map(p => [...p].map(c => c.codePointAt(0)))") == [
         [ord(c) for c in path] for path in answers.paths
     ]

@@ -2,8 +2,8 @@
 
 It opens from a disk, needs no server and asks no network. A page may not read files beside it, but it may load
 scripts: so what is known of the photographs comes as scripts, each of which hands over one part. Numbers are
-little-endian arrays in base64. Thumbnails are pictures of a hundred at a time, in the order in which clusters are
-shown, so that what is seen together is loaded together; the page numbers the photographs in that order too.
+little-endian arrays in base64. Thumbnails come on sheets of a few, in the order in which clusters are shown, so that
+what is seen together is loaded together; the page numbers the photographs in that order too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from PIL import Image
 from dclib.explore.answers import NONE, Answers, Grouping
 from dclib.records import replacing_folder
 
-SHEET = 10  # thumbnails in a row and in a column of a sheet
+SHEET = 5  # thumbnails in a row and in a column of a sheet
 BLOCK = 4096  # photographs whose neighbours come in one script
 N_MIDDLE, N_EDGE = 9, 6  # photographs that stand for a cluster; explorer.js shows as many
 QUALITY = 82  # of the JPEG sheets

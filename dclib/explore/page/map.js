@@ -2,7 +2,7 @@
 "use strict";
 
 const NEAR = 300;    // pictures are drawn where at most so many are in view
-const SHEETS = 60;   // sheets that the map keeps at hand
+const SHEETS = 400;  // sheets that the map keeps at hand: more than pictures in view
 
 /* A colour for each cluster: hues a golden angle apart, so that clusters of like coherence differ. */
 function colourOf(rank, dark) {
@@ -131,7 +131,7 @@ class PhotoMap {
     }
     this.sheets.delete(number);
     this.sheets.set(number, image);
-    if (this.sheets.size > SHEETS * 3) this.sheets.delete(this.sheets.keys().next().value);
+    if (this.sheets.size > SHEETS) this.sheets.delete(this.sheets.keys().next().value);
     return image;
   }
 

@@ -26,21 +26,28 @@ function coherenceMeter(value) {
     bar, `coherence ${value.toFixed(2)}`);
 }
 
+/* What was said of the whole collection: shown, and to be opened. */
+function verdictAndNotes() {
+  const [told, notes] = ["verdict", "notes"].map(id => document.getElementById(id).content.cloneNode(true));
+  return [
+    told.childElementCount ? h("section", { class: "verdict", "aria-label": "What came out" }, told) : null,
+    notes.childElementCount
+      ? h("details", { class: "notes" }, h("summary", {}, "How this was made"), h("ul", {}, notes)) : null,
+  ];
+}
+
 /* Clusters. */
 
 function clustersView(main, route, remembered) {
   const grouping = State.grouping;
   const n = grouping.order.length;
-  const told = document.getElementById("verdict").content.cloneNode(true);
-  const notes = document.getElementById("notes").content.cloneNode(true);
   const host = h("div");
-  fill(main, 
+  fill(main,
     heading(Store.about.title),
     h("p", { class: "lead" }, `${photographs(Store.about.n)}, sorted into ${count(n, "cluster", "clusters")} by a ` +
       "network that was told nothing about them. What is in one cluster looks alike to it; the clearest come first. " +
       "Open a cluster to see all of it, and give it a name where you see what it is."),
-    told.childElementCount ? h("section", { class: "verdict", "aria-label": "How good the clusters are" }, told) : null,
-    notes.childElementCount ? h("details", { class: "notes" }, h("summary", {}, "How this was made"), h("ul", {}, notes)) : null,
+    ...verdictAndNotes(),
     namesTools(grouping),
     grouping.none.length ? h("p", { class: "muted" }, `${photographs(grouping.none.length)} could not be sorted: `,
       h("a", { href: linkTo({ view: "cluster", c: -1 }) }, "show them")) : null,
@@ -129,7 +136,7 @@ function clusterView(main, route, remembered) {
   const title = heading(nameOf(grouping, c));
   const field = c < 0 ? null : nameField(grouping, c, "name");
   field?.addEventListener("input", () => { title.textContent = nameOf(grouping, c); });
-  fill(main, 
+  fill(main,
     h("nav", { class: "row spread", "aria-label": "Clusters" },
       h("a", { href: linkTo({ view: "clusters" }) }, "← All clusters"),
       h("span", { class: "row" }, beside(-1, "‹ Clearer"), beside(1, "Vaguer ›"))),
@@ -199,8 +206,9 @@ function photographsView(main, route, remembered, near) {
     oninput: event => { clearTimeout(typing); typing = setTimeout(() => changed(key, event.target.value), 120); },
   }));
   const like = route.near === undefined ? null : Number(route.near);
-  fill(main, 
+  fill(main,
     heading(like === null ? "Photographs" : "More like this"),
+    ...(State.grouping ? [] : verdictAndNotes()),
     like === null ? null : h("p", { class: "row" },
       h("a", { class: "photo small", href: linkTo({ view: "photo", p: like }), "aria-label": fileName(like) }, thumb(like)),
       h("span", {}, `The photographs most like ${fileName(like)}, and those like them. `,
@@ -235,7 +243,7 @@ async function photoView(main, route, remembered) {
   const turn = (by, word, label) => (step(by) === undefined ? null
     : h("a", { class: "button", href: linkTo({ view: "photo", p: step(by) }), "aria-label": label, "data-replace": true }, word));
   const host = h("div");
-  fill(main, 
+  fill(main,
     h("nav", { class: "row spread", "aria-label": "Photographs" },
       h("button", { type: "button", onclick: back }, "← Back"),
       at < 0 ? null : h("span", { class: "row" }, turn(-1, "‹", "The photograph before"),
@@ -246,7 +254,7 @@ async function photoView(main, route, remembered) {
   );
   if (!near.length) return { turn: step };
   const cosines = new Map(near.map(({ photo, cosine }) => [photo, cosine]));
-  fill(main, 
+  fill(main,
     h("div", { class: "row spread" }, h("h2", { id: "neighbours" }, "Its neighbours"),
       h("a", { href: linkTo({ view: "photographs", near: p }) }, "More like this")),
     h("p", { class: "muted" }, "Most alike first; 1.00 is the highest likeness."), host);
@@ -416,7 +424,7 @@ function copiesLayout(width, groups) {
 function copies(group, tick) {
   const { paths, size, bytes, exact } = Store.photos;
   const warning = h("span", { class: "alarm" });
-  const warn = () => { warning.textContent = group.every(p => Store.ticked.has(paths[p])) ? "All are ticked: none would be left." : ""; };
+  const warn = () => { warning.textContent = group.every(p => Store.ticked.has(paths[p])) ? "None would be left." : ""; };
   const one = (p, i) => h("div", { class: "copy" },
     h("a", { class: "photo", href: linkTo({ view: "photo", p }), "aria-label": fileName(p) }, thumb(p)),
     h("label", { class: "tick" }, h("input", { type: "checkbox", checked: Store.ticked.has(paths[p]),
