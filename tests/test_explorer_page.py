@@ -327,6 +327,11 @@ def test_ten_thousand_photographs_scroll_past_and_few_are_in_the_page(reader):
     reader.open("view=photographs")
     reader.js("scrollTo(0, 40000)")
     reader.until("[...document.querySelectorAll('[data-item]')].some(n => n.dataset.item > 2000)")  # by its own event
+    reader.js("document.querySelector('[data-item] a').click()")
+    reader.until("State.route.view === 'photo' && State.view && scrollY === 0")
+    reader.js("history.back()")
+    reader.until("State.route.view === 'photographs' && State.view")
+    assert reader.js("scrollY") == 40000
     seen, most = reader.js("""(() => {
       const seen = new Set(); let most = 0;
       for (let y = 0; y < document.documentElement.scrollHeight; y += 850) {

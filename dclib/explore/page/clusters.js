@@ -49,7 +49,7 @@ function clustersView(main, route, remembered) {
   const n = grouping.order.length;
   const host = h("div");
   fill(main,
-    heading(Store.about.title),
+    heading(shownName(Store.about.title)),
     h("p", { class: "lead" }, `${photographs(Store.about.n)}, sorted into ${count(n, "cluster", "clusters")} by a ` +
       "network that was told nothing about them. What is in one cluster looks alike to it; the clearest come first. " +
       "Open a cluster to see all of it, and give it a name where you see what it is."),

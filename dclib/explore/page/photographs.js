@@ -111,7 +111,7 @@ function largeView(p) {
   const told = h("figcaption", { class: "muted" });
   const box = h("div", { class: "large" }, thumb(p, width >= height ? "wide" : "tall"));
   box.style.aspectRatio = `${width} / ${height}`;
-  box.style.maxWidth = `min(100%, ${Math.round(72 * width / height)}vh, ${Math.max(width, 4 * Store.about.thumb)}px)`;
+  const widest = Math.max(url ? width : 0, 4 * Store.about.thumb);
   if (url) {
     box.append(h("img", {
       src: url, alt: fileName(p), decoding: "async",
@@ -122,8 +122,10 @@ function largeView(p) {
           "The small picture is shown.";
       },
     }));
-  } else box.style.maxWidth = `min(100%, ${4 * Store.about.thumb}px)`;
-  return h("figure", { class: "figure" }, box, told);
+  }
+  const figure = h("figure", { class: "figure" }, box, told);
+  figure.style.width = `min(100%, ${Math.round(72 * width / height)}vh, ${widest}px)`;
+  return figure;
 }
 
 function facts(grouping, p) {
