@@ -27,10 +27,11 @@ from dclib.explore.answers import NONE, Answers, Grouping
 from dclib.records import replacing_folder
 
 SHEET = 5  # thumbnails in a row and in a column of a sheet
+NO_PHOTOGRAPH = 2**32 - 1  # the number of a neighbour that is not there
 BLOCK = 4096  # photographs whose neighbours come in one script
-N_MIDDLE, N_EDGE = 9, 6  # photographs that stand for a cluster; explorer.js shows as many
+N_MIDDLE, N_EDGE = 9, 6  # photographs that stand for a cluster; clusters.js shows as many
 QUALITY = 82  # of the JPEG sheets
-STATIC = ("style.css", "store.js", "grid.js", "map.js", "views.js", "explorer.js")
+STATIC = ("style.css", "store.js", "grid.js", "map.js", "clusters.js", "photographs.js", "duplicates.js", "explorer.js")
 
 
 def write_explorer(
@@ -91,13 +92,19 @@ def shown_order(answers: Answers) -> NDArray[np.int64]:
     if not answers.groupings:
         return np.arange(n)
     grouping = answers.groupings[0]
-    coherence = grouping.coherence()
+    coherence = _coherence(grouping)
     rank = np.empty(len(coherence) + 1, np.int64)
     rank[np.argsort(-coherence, kind="stable")] = np.arange(len(coherence))
     rank[-1] = len(coherence)  # NONE is -1: photographs of no cluster come last
     ranks = rank[grouping.cluster]
     stands_for = (_place_in(ranks, grouping.distance) < N_MIDDLE) | (_place_in(ranks, grouping.sharpness) < N_EDGE)
     return np.lexsort((grouping.distance, ranks, ~(stands_for & (grouping.cluster != NONE))))
+
+
+def _coherence(grouping: Grouping) -> NDArray[np.float32]:
+    """Of each cluster; 0 where identical photographs leave none to be measured."""
+    coherence: NDArray[np.float32] = np.nan_to_num(grouping.coherence())
+    return coherence
 
 
 def _place_in(group: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -173,13 +180,13 @@ def _grouping(grouping: Grouping, order: NDArray[np.int64]) -> dict[str, Any]:
         "distance": _packed(_rounded(grouping.distance[order] / farthest), "<u2"),
         "sharpness": _packed(_rounded(grouping.sharpness[order]), "<u2"),
         "place": _packed(_rounded(grouping.place[order]), "<u2"),
-        "coherence": _packed(grouping.coherence(), "<f4"),
+        "coherence": _packed(_coherence(grouping), "<f4"),
     }
 
 
 def _neighbours(grouping: Grouping, order: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Neighbours of BLOCK photographs after another, and their cosines times 127."""
-    number = np.argsort(order)
+    """Neighbours of BLOCK photographs at a time, and cosines times 127; NO_PHOTOGRAPH where there are fewer."""
+    number = np.append(np.argsort(order), NO_PHOTOGRAPH)  # NONE is -1: the last one
     parts = []
     for start in range(0, len(order), BLOCK):
         rows = order[start : start + BLOCK]

@@ -17,7 +17,8 @@ const VIEWS = {
 
 const main = document.getElementById("main");
 const hasGroupings = () => Store.about.groupings.length > 0;
-const tabs = () => ["clusters", "map", "photographs", "duplicates"].filter(name => hasGroupings() || !VIEWS[name].sorted);
+const tabs = () => ["clusters", "map", "photographs", "duplicates"]
+  .filter(name => hasGroupings() || !VIEWS[name].sorted);
 
 function linkTo(route) {
   const wanted = { ...route };
@@ -51,7 +52,7 @@ function follow(address, instead) {
 /* Another address for what is shown already. */
 function quietly(route) {
   State.route = route;
-  try { history.replaceState(history.state, "", linkTo(route)); } catch { /* the address stays behind; the view does not */ }
+  try { history.replaceState(history.state, "", linkTo(route)); } catch { /* the address stays behind */ }
   State.address = location.hash;
 }
 
@@ -70,7 +71,8 @@ function rememberItem() {
   remembered.set(State.address, { y: 0, ...remembered.get(State.address), active: list?.active, list: State.list });
 }
 
-/* Draw the view of the address. `fresh`: it was not reached by back or forward; `instead`: in the place of the last one. */
+/* Draw the view of the address. `fresh`: it was not reached by back or forward; `instead`: in the place of the last
+   one. */
 async function render(fresh = true, instead = false) {
   rememberItem();
   const mine = ++turn;
@@ -98,13 +100,15 @@ async function render(fresh = true, instead = false) {
   State.view = view;
   const title = stage.querySelector("h1")?.textContent || Store.about.title;
   document.title = title === Store.about.title ? title : `${title} · ${Store.about.title}`;
-  document.getElementById("said").classList.remove("shown");
+  say("");
   scrollTo(0, was ? was.y : 0);
   view.list?.update();
   if (was && view.list?.nodes.has(view.list.active)) {
     view.list.nodes.get(view.list.active).querySelector("a")?.focus({ preventScroll: true });
   } else if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
-  else if (!first && document.activeElement === document.body) stage.querySelector("h1")?.focus({ preventScroll: true });
+  else if (!first && document.activeElement === document.body) {
+    stage.querySelector("h1")?.focus({ preventScroll: true });
+  }
   main.dataset.shown = location.hash;
 }
 
@@ -191,8 +195,9 @@ function onKey(event) {
   else if (route.view === "photo" && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
     const p = view?.turn?.(event.key === "ArrowLeft" ? -1 : 1);
     if (p !== undefined) go({ view: "photo", p }, true);
-  } else if (event.key.startsWith("Arrow") && view?.list?.n && !event.target.closest("a, button")) view.list.focus(view.list.active);
-  else return;
+  } else if (event.key.startsWith("Arrow") && view?.list?.n && !event.target.closest("a, button")) {
+    view.list.focus(view.list.active);
+  } else return;
   event.preventDefault();
 }
 

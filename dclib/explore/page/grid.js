@@ -7,8 +7,9 @@ function h(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (name === "class") node.className = value;
-    else if (name === "value" || name === "checked" || name === "hidden" || name === "disabled") node[name] = value;
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+    else if (["value", "checked", "hidden", "disabled"].includes(name)) node[name] = value;
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value);
   }
   node.append(...children.flat().filter(child => child !== null && child !== undefined && child !== ""));
   return node;

@@ -276,3 +276,52 @@ class PhotoMap {
     event.stopPropagation();
   }
 }
+
+/* The view. */
+
+function mapView(main, route) {
+  const canvas = h("canvas", { id: "map", tabindex: 0, role: "img",
+    "aria-label": "Map of all photographs. Arrows move it, plus and minus zoom, Enter shows the photograph in the " +
+      "middle. The clusters, with all photographs, are also in the view Clusters." });
+  const card = h("div", { class: "map-card", hidden: true });
+  const words = h("p", { class: "lead" });
+  const chooser = h("select", { "aria-label": "Show one cluster", onchange: event => {
+    map.chosen = event.target.value === "" ? null : Number(event.target.value);
+    map.draw();
+  } });
+  const button = (word, label, onclick) => h("button",
+    { type: "button", "aria-label": label, title: label, onclick }, word);
+  main.classList.add("wide");
+  fill(main, heading("Map"), words,
+    h("div", { class: "map-box" }, canvas, card, h("div", { class: "map-tools" }, chooser,
+      button("+", "Nearer", () => map.zoom(1.5)), button("−", "Farther", () => map.zoom(1 / 1.5)),
+      button("⤢", "All photographs", () => map.all()))));
+  const onHover = (p, x, y, kind) => {
+    card.hidden = p === undefined;
+    if (p === undefined) return;
+    const grouping = map.grouping;
+    card.replaceChildren(thumb(p), h("span", { class: "map-words" }, h("strong", {}, fileName(p)),
+      h("span", {}, nameOf(grouping, grouping.cluster[p])),
+      kind === "touch" ? h("a", { class: "button", href: linkTo({ view: "photo", p }) }, "Open") : null));
+    card.classList.toggle("still", kind === "touch");
+    card.style.left = `${Math.max(0, Math.min(x + 16, map.width - card.offsetWidth - 4))}px`;
+    card.style.top = `${Math.max(0, y + 16 + card.offsetHeight > map.height ? y - card.offsetHeight - 12 : y + 16)}px`;
+  };
+  const map = new PhotoMap(canvas, { grouping: State.grouping, view: State.mapView, onHover,
+    onOpen: p => go({ view: "photo", p, g: State.grouping.number }) });
+  State.mapView = map.view;
+  const describe = () => {
+    const { order, map: kind } = map.grouping;
+    words.textContent = `Each dot is a photograph, coloured by its cluster; like lies near like (${kind}). ` +
+      "Zoom in until the dots turn into pictures.";
+    map.chosen = null;
+    chooser.replaceChildren(h("option", { value: "" }, "all clusters"),
+      ...order.map(c => h("option", { value: c }, nameOf(map.grouping, c))));
+  };
+  describe();
+  return {
+    map,
+    update: () => { map.setGrouping(State.grouping); describe(); },
+    destroy: () => { map.destroy(); main.classList.remove("wide"); },
+  };
+}

@@ -112,7 +112,8 @@ async function neighboursOf(g, p) {
   raw.near ??= unpacked(raw.nearest, Uint32Array);
   raw.cosines ??= unpacked(raw.cosine, Int8Array);
   const start = (p % block) * m;
-  return Array.from({ length: m }, (_, i) => ({ photo: raw.near[start + i], cosine: raw.cosines[start + i] / 127 }));
+  return Array.from({ length: m }, (_, i) => ({ photo: raw.near[start + i], cosine: raw.cosines[start + i] / 127 }))
+    .filter(({ photo }) => photo < Store.about.n);
 }
 
 /* Photographs like one, and those like them, by the product of cosines on the best way there; at most `count`. */
@@ -174,7 +175,8 @@ function bytesInWords(bytes) {
   return bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.max(1, Math.round(bytes / 1e3))} kB`;
 }
 
-/* Bytes of a text. A name on a disk may hold bytes that are no text; they come as U+DC80 to U+DCFF and go out as they were. */
+/* Bytes of a text. A name on a disk may hold bytes that are no text; they come as U+DC80 to U+DCFF and go out as they
+   were. */
 function bytesOf(text) {
   const encoder = new TextEncoder();
   const pieces = text.split(/([\udc80-\udcff])/u).map(
@@ -201,6 +203,7 @@ function originalUrl(p) {
   const path = `${Store.about.root.replace(/\\/g, "/").replace(/\/+$/, "")}/${Store.photos.paths[p]}`;
   const safe = latin(bytesOf(path)).replace(/[^A-Za-z0-9\-._~/:]/g,
     c => `%${c.charCodeAt(0).toString(16).padStart(2, "0").toUpperCase()}`);
+  if (safe.startsWith("//")) return `file:${safe}`;   // of another machine
   return `file://${safe.startsWith("/") ? "" : "/"}${safe}`;
 }
 
