@@ -1,4 +1,4 @@
-"""Photographs that show the same picture: the same file twice, or one that was encoded anew, resized, cropped, mirrored.
+"""Photographs that show the same picture: the same file twice, or one encoded anew, resized, cropped or mirrored.
 
 Perceptual hashes (the 64 bits of ImageHash's ``phash``) name a few candidates for every photograph; each is then laid
 upon the other and compared point for point, because hashes alone take skies, pages of text and templates for one
@@ -26,14 +26,14 @@ from dclib.explore.answers import NONE
 HASH, SIDE, CHROMA = 8, 48, 12  # bytes of a hash; sides of the grey thumbnail and of the two of colour, in points
 DESCRIPTOR = 2 * HASH + SIDE**2 + 2 * CHROMA**2  # bytes
 PLAIN = 4  # levels between the darkest and the lightest point of a picture that shows nothing: it is hashed as even
-CANDIDATES = 10  # of each photograph, by each hash and by features
-FARTHEST = 20  # of 64 bits that may differ between candidates
+CANDIDATES = 14  # of each photograph, by each hash and by features
+FARTHEST = 22  # of 64 bits that may differ between candidates
 BLOCK = 2048  # pairs that are compared at a time
 COARSE = 12  # side of the thumbnails at which most candidates end
-LIKELY, ALIKE_COARSE = 0.4, 0.85  # their correlation before and after they are aligned
-COARSE_STEPS, FINE_STEPS = {COARSE: 6}, {24: 4, SIDE: 4}  # of the alignment, by the side of the thumbnails
-ALIKE, DETAIL, OVERLAP, TINT = 0.9, 0.8, 0.55, 20.0  # what the same pictures keep (see Likeness)
-WORST, WORST_CROP = 0.3, 1.8  # a template with other words differs in place, not all over; a crop is drawn anew
+LIKELY, ALIKE_COARSE = 0.65, 0.85  # their correlation before and after they are aligned
+COARSE_STEPS, FINE_STEPS = {COARSE: 8}, {24: 8, SIDE: 6}  # of the alignment, by the side of the thumbnails
+ALIKE, DETAIL, OVERLAP, TINT = 0.9, 0.77, 0.55, 20.0  # what the same pictures keep (see Likeness)
+WORST, WORST_CROP = 0.3, 2.5  # a template with other words differs in place, not all over; a crop is drawn anew
 STRETCH = 1.15  # between width and height
 GREY = 2.0  # levels of colour in a grey picture
 SAME_LEVELS = 2.0  # between thumbnails, wherever that is all that can be compared
