@@ -30,10 +30,10 @@ CANDIDATES = 14  # of each photograph, by each hash and by features
 FARTHEST = 22  # of 64 bits that may differ between candidates
 BLOCK = 2048  # pairs that are compared at a time
 COARSE = 12  # side of the thumbnails at which most candidates end
-LIKELY, ALIKE_COARSE = 0.65, 0.85  # their correlation before and after they are aligned
+LIKELY, ALIKE_COARSE = 0.5, 0.85  # their correlation before and after they are aligned
 COARSE_STEPS, FINE_STEPS = {COARSE: 8}, {24: 8, SIDE: 6}  # of the alignment, by the side of the thumbnails
 ALIKE, DETAIL, OVERLAP, TINT = 0.9, 0.77, 0.55, 20.0  # what the same pictures keep (see Likeness)
-WORST, WORST_CROP = 0.3, 2.5  # a template with other words differs in place, not all over; a crop is drawn anew
+WORST, WORST_CROP = 0.5, 2.5  # a template with other words differs in place, not all over; a crop is drawn anew
 STRETCH = 1.15  # between width and height
 GREY = 2.0  # levels of colour in a grey picture
 SAME_LEVELS = 2.0  # between thumbnails, wherever that is all that can be compared
@@ -82,13 +82,14 @@ class Likeness:
 
     def whole(self) -> Tensor:
         """(m,) bool, whether neither picture is a part of the other."""
-        return ((self.frame - torch.tensor(WHOLE)).abs() <= SHIFT).all(1)
+        off: Tensor = (self.frame - torch.tensor(WHOLE)).abs().amax(1)
+        return off <= SHIFT
 
     def same(self) -> Tensor:
         """(m,) bool, whether the pictures are the same."""
         worst = torch.where(self.whole(), WORST, WORST_CROP)
         alike = (self.correlation >= ALIKE) & (self.detail >= DETAIL) & (self.worst <= worst)
-        stretch = (self.frame[:, 0] / self.frame[:, 1]).log().abs() <= np.log(STRETCH)
+        stretch = (self.frame[:, 0] / self.frame[:, 1]).log().abs() <= float(np.log(STRETCH))
         return alike & stretch & (self.colour <= TINT) & (self.overlap >= OVERLAP)
 
 
