@@ -1,4 +1,4 @@
-"""Photographs that show the same picture: the same file twice, or one that was encoded anew, resized, cropped, mirrored.
+"""Photographs that show the same picture: the same file twice, or one encoded anew, resized, cropped or mirrored.
 
 Perceptual hashes (the 64 bits of ImageHash's ``phash``) name a few candidates for every photograph; each is then laid
 upon the other and compared point for point, because hashes alone take skies, pages of text and templates for one
@@ -26,17 +26,20 @@ from dclib.explore.answers import NONE
 HASH, SIDE, CHROMA = 8, 48, 12  # bytes of a hash; sides of the grey thumbnail and of the two of colour, in points
 DESCRIPTOR = 2 * HASH + SIDE**2 + 2 * CHROMA**2  # bytes
 PLAIN = 4  # levels between the darkest and the lightest point of a picture that shows nothing: it is hashed as even
-CANDIDATES = 10  # of each photograph, by each hash and by features
-FARTHEST = 20  # of 64 bits that may differ between candidates
+CANDIDATES = 14  # of each photograph, by each hash and by features
+FARTHEST = 22  # of 64 bits that may differ between candidates
 BLOCK = 2048  # pairs that are compared at a time
 COARSE = 12  # side of the thumbnails at which most candidates end
-LIKELY, ALIKE_COARSE = 0.4, 0.85  # their correlation before and after they are aligned
-COARSE_STEPS, FINE_STEPS = {COARSE: 6}, {24: 4, SIDE: 4}  # of the alignment, by the side of the thumbnails
-ALIKE, DETAIL, WORST, OVERLAP, TINT = 0.9, 0.7, 0.7, 0.45, 20.0  # what the same pictures keep (see Likeness)
+LIKELY, ALIKE_COARSE = 0.5, 0.85  # their correlation before and after they are aligned
+COARSE_STEPS, FINE_STEPS = {COARSE: 8}, {24: 8, SIDE: 6}  # of the alignment, by the side of the thumbnails
+ALIKE, DETAIL, OVERLAP, TINT = 0.9, 0.77, 0.55, 20.0  # what the same pictures keep (see Likeness)
+WORST, WORST_CROP = 0.5, 2.5  # a template with other words differs in place, not all over; a crop is drawn anew
+STRETCH = 1.15  # between width and height
 GREY = 2.0  # levels of colour in a grey picture
 SAME_LEVELS = 2.0  # between thumbnails, wherever that is all that can be compared
 NOISE = 0.6  # levels of detail that are noise
-WHOLE = 0.985  # of a frame: less is a crop
+SHIFT = 0.015  # of a frame: more is a crop
+WHOLE = (1.0, 1.0, 0.0, 0.0)  # the frame of a whole picture
 ROUNDS = 4  # of joining groups whose middles are alike
 
 
@@ -64,10 +67,10 @@ class Likeness:
     Attributes:
         correlation: Of grey levels.
         detail: Correlation of what remains without the coarse forms; small where there is little.
-        worst: Mean square of the difference in the worst window, as a share of the variance of the picture.
+        worst: Mean square of the difference of the details in the worst window, in that of the picture's details.
         colour: Root mean square of the difference of the colour planes, in levels; 0 where one picture is grey.
         overlap: Share of the picture that both show, the smaller of the two.
-        scale: (m, 2) width and height of the second one's frame, in those of the first.
+        frame: (m, 4) the second one's width, height and centre, in the frame of the first (see ``align``).
     """
 
     correlation: Tensor
@@ -75,12 +78,19 @@ class Likeness:
     worst: Tensor
     colour: Tensor
     overlap: Tensor
-    scale: Tensor
+    frame: Tensor
+
+    def whole(self) -> Tensor:
+        """(m,) bool, whether neither picture is a part of the other."""
+        off: Tensor = (self.frame - torch.tensor(WHOLE)).abs().amax(1)
+        return off <= SHIFT
 
     def same(self) -> Tensor:
         """(m,) bool, whether the pictures are the same."""
-        alike = (self.correlation >= ALIKE) & (self.detail >= DETAIL) & (self.worst <= WORST)
-        return alike & (self.colour <= TINT) & (self.overlap >= OVERLAP)
+        worst = torch.where(self.whole(), WORST, WORST_CROP)
+        alike = (self.correlation >= ALIKE) & (self.detail >= DETAIL) & (self.worst <= worst)
+        stretch = (self.frame[:, 0] / self.frame[:, 1]).log().abs() <= float(np.log(STRETCH))
+        return alike & stretch & (self.colour <= TINT) & (self.overlap >= OVERLAP)
 
 
 def describe(image: Image.Image) -> NDArray[np.uint8]:
@@ -128,7 +138,7 @@ def find_duplicates(
     first = dict[str, int]()
     same = np.array([first.setdefault(content, i) for i, content in enumerate(contents)], dtype=np.int64)
     words = dict[tuple[int, int], str]()
-    compare = _Comparison(descriptors, words)
+    compare = _Comparison(descriptors, _coarse(descriptors), words)
     stars = _stars(compare.neighbours(np.array(sorted(first.values()), dtype=np.int64), features, report))
     for _ in range(ROUNDS):  # of many copies, each was compared with a few others only
         before = len(stars)
@@ -149,6 +159,7 @@ class _Comparison:
     """Compares photographs by their descriptors, and notes in ``words`` what each is beside the other."""
 
     descriptors: NDArray[np.uint8]
+    coarse: Tensor  # (n, 1, COARSE, COARSE), grey levels
     words: dict[tuple[int, int], str]
 
     def neighbours(
@@ -187,29 +198,30 @@ class _Comparison:
 
     def pairs(self, pairs: NDArray[np.int64]) -> set[tuple[int, int]]:
         """Those of some pairs (m, 3), of two photographs and whether one is turned over, that show the same."""
-        first, second = (_pictures(self.descriptors[pairs[:, side]]) for side in (0, 1))
         turned = torch.from_numpy(pairs[:, 2] == 1)
-        second = torch.where(turned[:, None, None, None], second.flip(3), second)
-        equal = (first - second).abs().flatten(1).amax(1) <= SAME_LEVELS
-        small, other = (_blurred(F.avg_pool2d(x[:, :1], SIDE // COARSE)) for x in (first, second))
-        likely = (_correlation(small, other, torch.ones_like(other)) >= LIKELY) & ~equal
-        numbers = likely.nonzero()[:, 0]
-        frame = align(first[numbers, :1], second[numbers, :1], COARSE_STEPS)
-        laid, inside = lay(small[numbers], frame, COARSE)
-        alike = _correlation(laid, other[numbers], inside) >= ALIKE_COARSE
+        first, second = (_turned(self.coarse[pairs[:, side]], turned & (side == 1)) for side in (0, 1))
+        blank = (first - second).abs().flatten(1).amax(1) <= SAME_LEVELS
+        a, b = _blurred(first), _blurred(second)
+        numbers = ((_correlation(a, b, torch.ones_like(b)) >= LIKELY) | blank).nonzero()[:, 0]
+        frame = align(first[numbers], second[numbers], COARSE_STEPS)
+        laid, inside = lay(a[numbers], frame, COARSE)
+        alike = (_correlation(laid, b[numbers], inside) >= ALIKE_COARSE) | blank[numbers]
         numbers, frame = numbers[alike], frame[alike]
-        found = likeness(first[numbers], second[numbers], frame)
-        scale = found.scale[found.same()]
-        cropped = ((scale - 1).abs() > 1 - WHOLE).any(1).tolist()
-        alike_ones = numbers[found.same()].tolist()
-        named = {i: "cropped" if crop else "same picture" for i, crop in zip(alike_ones, cropped, strict=True)}
-        named |= dict.fromkeys(equal.nonzero()[:, 0].tolist(), "same picture")
-        kept = set()
-        for i, word in sorted(named.items(), reverse=True):  # unturned last: it is the plainer word
-            a, b = sorted(pairs[i, :2].tolist())
-            self.words[a, b] = "mirrored" if turned[i] and (a, b) not in kept else word
-            kept.add((a, b))
-        return kept
+        if not len(numbers):
+            return set()
+        first, second = (_pictures(self.descriptors[pairs[numbers.numpy(), side]]) for side in (0, 1))
+        second = _turned(second, turned[numbers])
+        equal = (first - second).abs().flatten(1).amax(1) <= SAME_LEVELS
+        found = likeness(first, second, frame)
+        whole = equal | found.whole()
+        kept = dict[tuple[int, int], str]()
+        for i in (found.same() | equal).nonzero().flip(0)[:, 0].tolist():  # a pair's plain comparison comes last
+            a_number, b_number, over = pairs[numbers[i]].tolist()
+            key = min(a_number, b_number), max(a_number, b_number)
+            plain = "same picture" if whole[i] else "cropped"
+            kept[key] = "mirrored" if over and key not in kept else plain
+        self.words.update(kept)
+        return set(kept)
 
 
 def likeness(first: Tensor, second: Tensor, frame: Tensor) -> Likeness:
@@ -223,21 +235,21 @@ def likeness(first: Tensor, second: Tensor, frame: Tensor) -> Likeness:
     tint, other_tint = (F.avg_pool2d(x[:, 1:], SIDE // CHROMA) for x in (first, second))
     frame = align(grey, other, FINE_STEPS, frame)
     laid, inside = lay(grey, frame, SIDE)
-    a, b = (_standardised(_blurred(x), inside) for x in (laid, other))
-    windows = F.avg_pool2d(torch.cat([(a - b) ** 2 * inside, inside], 1), 6, 3)
     fine = [_detail(x) for x in (laid, other)]
     power = [_mean(x**2, inside) + NOISE**2 for x in fine]
+    a, b = (x / square.sqrt() for x, square in zip(fine, power, strict=True))
+    windows = F.avg_pool2d(torch.cat([(a - b) ** 2 * inside, inside], 1), 6, 3)
     laid_tint, seen = lay(tint, frame, CHROMA)
     colour = _mean(((laid_tint - other_tint) ** 2).mean(1, keepdim=True), seen).sqrt().flatten()
     grey_ones = [((x - 128) ** 2).flatten(1).mean(1).sqrt() <= GREY for x in (tint, other_tint)]
     share = inside.flatten(1).mean(1)
     return Likeness(
-        correlation=_mean(a * b, inside).flatten(),
-        detail=(_mean(fine[0] * fine[1], inside) / (power[0] * power[1]).sqrt()).flatten(),
+        correlation=_correlation(_blurred(laid), _blurred(other), inside),
+        detail=_mean(a * b, inside).flatten(),
         worst=(windows[:, 0] / windows[:, 1].clamp(min=0.5)).flatten(1).amax(1),
         colour=torch.where(grey_ones[0] ^ grey_ones[1], 0.0, colour),
         overlap=torch.minimum(share, share * frame[:, 0] * frame[:, 1]),
-        scale=frame[:, :2],
+        frame=frame,
     )
 
 
@@ -248,13 +260,15 @@ def align(moving: Tensor, fixed: Tensor, steps: Mapping[int, int], frame: Tensor
     an offset of the grey levels among the unknowns, from coarse thumbnails to fine ones.
 
     Args:
-        moving, fixed: (m, 1, SIDE, SIDE) grey levels.
+        moving, fixed: (m, 1, s, s) grey levels, of a side that all of ``steps`` divide.
         steps: How many at each side of the thumbnails.
         frame: Where to begin; by default the whole picture.
     """
-    frame = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(len(fixed), 1) if frame is None else frame
+    frame = torch.tensor(WHOLE).repeat(len(fixed), 1) if frame is None else frame
+    if not len(fixed):
+        return frame
     for side, count in steps.items():
-        a, b = (_blurred(F.avg_pool2d(x, SIDE // side)) for x in (moving, fixed))
+        a, b = (_blurred(F.avg_pool2d(x, x.shape[-1] // side)) for x in (moving, fixed))
         everything = torch.ones_like(b)
         a, b = (_standardised(x, everything) for x in (a, b))
         down, right = torch.gradient(b, dim=(2, 3), spacing=2 / side)
@@ -272,6 +286,8 @@ def align(moving: Tensor, fixed: Tensor, steps: Mapping[int, int], frame: Tensor
 
 def lay(picture: Tensor, frame: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """The part of each picture within a frame, (m, c, side, side), and where there is any, (m, 1, side, side)."""
+    if not len(frame):
+        return picture, picture[:, :1]
     zero = torch.zeros(len(frame))
     theta = torch.stack([frame[:, 0], zero, frame[:, 2], zero, frame[:, 1], frame[:, 3]], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, [len(frame), 1, side, side], align_corners=False)
@@ -324,6 +340,15 @@ def _pictures(descriptors: NDArray[np.uint8]) -> Tensor:
     grey = torch.from_numpy(descriptors[:, 2 * HASH : 2 * HASH + SIDE**2]).view(-1, 1, SIDE, SIDE).float()
     colour = torch.from_numpy(descriptors[:, 2 * HASH + SIDE**2 :]).view(-1, 2, CHROMA, CHROMA).float()
     return torch.cat([grey, F.interpolate(colour, size=SIDE, mode="nearest")], 1)
+
+
+def _coarse(descriptors: NDArray[np.uint8]) -> Tensor:
+    grey = descriptors[:, 2 * HASH : 2 * HASH + SIDE**2].reshape(-1, 1, COARSE, SIDE // COARSE, COARSE, SIDE // COARSE)
+    return torch.from_numpy(grey.mean((3, 5), dtype=np.float32))
+
+
+def _turned(pictures: Tensor, over: Tensor) -> Tensor:
+    return torch.where(over[:, None, None, None], pictures.flip(3), pictures)
 
 
 def _blurred(x: Tensor) -> Tensor:
