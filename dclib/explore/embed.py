@@ -250,7 +250,9 @@ def _write_answers(
     listed = {NEW: names}
     explored = explored_features(home)
     if explored is not None and neighbours:
-        found[EXPLORED] = _neighbours(target / EXPLORED, features, explored[0], min(neighbours, len(explored[0])), report)
+        found[EXPLORED] = _neighbours(
+            target / EXPLORED, features, explored[0], min(neighbours, len(explored[0])), report
+        )
         listed[EXPLORED] = explored[1]
     _write_table(target / PHOTOGRAPHS, names, features, space, found, listed)
     progress.neighbours, progress.finished = count, True

@@ -88,7 +88,9 @@ def make_space(
     They are kept beside it.
     """
     task = run.saved.get("task")
-    if not (isinstance(task, Mapping) and {"super_cluster", "sub_class"} <= task.keys() and run.saved.get("clusterings")):
+    if not (
+        isinstance(task, Mapping) and {"super_cluster", "sub_class"} <= task.keys() and run.saved.get("clusterings")
+    ):
         return None, "it was not trained by clusters that its checkpoint keeps"
     numbers = _numbers(task)
     try:
@@ -107,7 +109,9 @@ def make_space(
         space = space_of(stored, numbers, dim)
     try:
         with replacing(run.folder / CENTROIDS) as file:
-            np.savez(file, mean=space.mean.numpy(), projection=space.projection.numpy(), centroids=space.centroids.numpy())
+            np.savez(
+                file, mean=space.mean.numpy(), projection=space.projection.numpy(), centroids=space.centroids.numpy()
+            )
     except OSError as error:
         report(f"the centroids are not kept: {error}")
     return space, ""
