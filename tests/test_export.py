@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_images import decoded_pixels, method_config, silent, write_pictures
+from tiny_images import decoded_pixels, draw_shape, method_config, silent, write_pictures
 
 import dclib
 from dclib.data.layouts import open_images
@@ -50,7 +50,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(run: Path) -> Path:
     folder = export_run(run, report=silent)
-    (run.parent / "photos" / "cross" / "000.png").rename(folder / "photo.jpg")  # Pillow looks at the bytes
+    large = draw_shape("wedge", np.random.default_rng(0)).resize((300, 200))  # decoded at a smaller size
+    large.save(folder / "photo.jpg")
     return folder
 
 

@@ -23,7 +23,9 @@ from PIL import Image, ImageOps
 
 def read(path):
     """The middle {size} pixels of a photograph, upright, its short side at {resize}: (3, {size}, {size}) in [0, 1]."""
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    image = Image.open(path)
+    image.draft("RGB", ({resize}, {resize}))  # a JPEG is decoded at the smallest size that has this
+    image = ImageOps.exif_transpose(image).convert("RGB")
     w, h = image.size
     w, h = [int({resize} * side / min(w, h)) for side in (w, h)]
     left, top = round((w - {resize}) / 2), round((h - {resize}) / 2)
@@ -149,11 +151,12 @@ def _what(settings: Mapping[str, Any]) -> list[str]:
         f"NMI of the last two clusterings {run['nmi_previous']:.3f}" if run["nmi_previous"] is not None else "",
         f"best layer of linear classifiers: conv{run['best_layer']}" if run["best_layer"] else "",
     ]
+    size, width, d = model["image_size"], model["width"], model["feature_dim"]
     rows = [f"| {_plain(key)} | {_plain(value)} |" for key, value in _flat(run["settings"])]
     return [
-        f"A VGG-16 with batch normalisation, {model['width']:g} times as wide, that makes {model['feature_dim']} features "
-        f"of an image of {model['image_size']} pixels. It was trained by `{_word(run['method'])}` for {run['epochs']} "
-        f"epochs on {n}. Its run is {run['state']}.",
+        f"A VGG-16 with batch normalisation, {width:g} times as wide, that makes {d} features of an image of {size} "
+        f"pixels. It was trained by `{_word(run['method'])}` for {run['epochs']} epochs on {n}. Its run is "
+        f"{run['state']}.",
         "\n".join(["## How well it is", "", *(f"- {_plain(line)}" for line in health if line)]),
         "## Licence\n\nThe weights are their trainer's, and so is the choice: write it into `license` above. Photographs "
         "may have owners who have a say.",
