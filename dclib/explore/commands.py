@@ -52,7 +52,8 @@ def _runs(options: argparse.Namespace) -> int:
 
         log_runs(options.folder, say)
     if options.compare:
-        print(compare(*options.compare, options.folder, options.json))
+        one, other = options.compare
+        print(compare(one, other, options.folder, options.json))
     else:
         print(listing(options.folder, options.json))
     return 0

@@ -249,7 +249,7 @@ def _write_answers(
     found = {NEW: _neighbours(target / NEW, features, None, count, report)}
     lost = set(progress.left_out)
     names = [printable(images.ids[row]) for row in range(len(images)) if row not in lost]
-    listed = {NEW: names}
+    listed: dict[str, Sequence[str]] = {NEW: names}
     explored = explored_features(home)
     if explored is not None and neighbours:
         found[EXPLORED] = _neighbours(

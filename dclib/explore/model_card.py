@@ -158,8 +158,8 @@ def _what(settings: Mapping[str, Any]) -> list[str]:
         f"pixels. It was trained by `{_word(run['method'])}` for {run['epochs']} epochs on {n}. Its run is "
         f"{run['state']}.",
         "\n".join(["## How well it is", "", *(f"- {_plain(line)}" for line in health if line)]),
-        "## Licence\n\nThe weights are their trainer's, and so is the choice: write it into `license` above. Photographs "
-        "may have owners who have a say.",
+        "## Licence\n\nThe weights are their trainer's, and so is the choice: write it into `license` above. "
+        "Photographs may have owners who have a say.",
         "\n".join(["## Settings", "", "| Setting | Value |", "|---|---|", *rows]),
     ]
 

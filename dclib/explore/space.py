@@ -136,7 +136,8 @@ def _numbers(task: Mapping[str, Any]) -> Tensor:
     head = task.get("head")
     weight = head.get("sub_weight") if isinstance(head, Mapping) else None
     n_sub = weight.shape[1] if weight is not None and weight.ndim == 3 else int(task["sub_class"].max()) + 1
-    return (task["super_cluster"] * n_sub + task["sub_class"]).long()
+    numbers: Tensor = task["super_cluster"] * n_sub + task["sub_class"]
+    return numbers.long()
 
 
 def _pool(run: Run, trunk: Trunk, pool: str) -> tuple[Pixels | None, str]:

@@ -22,7 +22,8 @@ class Log:
     """The log of one run. It begins anew with each sitting, from the first epoch: a resumed run has no step twice."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.written, self.seen, self.writer = folder, 0, 0, None
+        self.folder, self.written, self.seen = folder, 0, 0
+        self.writer: Any = None
 
     def catch_up(self) -> int:
         """Write the rows of the history that are new; returns how many have been written in all."""
@@ -82,7 +83,8 @@ def logging_runs(folder: Path, wanted: bool = True, every: float = LOOK_EVERY) -
         yield
         return
     summary_writer()
-    began, logs, ended = time.time(), {}, threading.Event()
+    logs: dict[Path, Log] = {}
+    began, ended = time.time(), threading.Event()
 
     def look() -> None:
         for path in (folder / CHECKPOINT, *folder.glob(f"*/{CHECKPOINT}")):
