@@ -122,8 +122,8 @@ def write_card(settings: Mapping[str, Any]) -> str:
         blocks = (("PyTorch alone", TORCH), ("torchvision", TORCHVISION), ("timm", TIMM))
         parts += [
             "`vgg16_bn.safetensors` has torchvision's names. Its first convolution, in place of the usual one, is "
-            f"{first['kernel']}x{first['kernel']} of colours{sobel}. Features are what the second fully connected layer "
-            f"gives, before any non-linearity. {_told(files['vgg16_bn.safetensors'])}",
+            f"{first['kernel']}x{first['kernel']} of colours{sobel}. Features are what the second fully connected "
+            f"layer gives, before any non-linearity. {_told(files['vgg16_bn.safetensors'])}",
             *(f"{name}:\n{code.format(**words).rstrip()}" for name, code in blocks),
         ]
     if "model.onnx" in files:
