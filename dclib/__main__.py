@@ -21,7 +21,7 @@ from dclib.config import Preset
 from dclib.explore.commands import add_commands
 from dclib.machine import count_cores, take_free_cores
 from dclib.preemption import EXIT_STATUS
-from dclib.presets import data_root, load_preset, preset_folder, project_root
+from dclib.presets import data_root, load_preset, preset_folder, project_root, runs_folder
 
 if TYPE_CHECKING:
     from dclib.planner.hardware import Hardware
@@ -150,16 +150,18 @@ def _presets(options: argparse.Namespace) -> int:
 
 def _pretrain(options: argparse.Namespace) -> int:
     from dclib.distributed import PeerLostError
+    from dclib.explore.tensorboard import logging_runs
     from dclib.launch import LaunchError, train_as_one_of_many, train_network
     from dclib.preemption import PreemptedError
 
     preset, seeds = _chosen(options)
     try:
-        if options.processes == 1:
-            train_as_one_of_many(preset, options.method, seeds)
-        else:
-            for seed in seeds:
-                train_network(preset, options.method, seed, processes=options.processes)
+        with logging_runs(runs_folder() / preset.name / "runs", options.tensorboard):
+            if options.processes == 1:
+                train_as_one_of_many(preset, options.method, seeds)
+            else:
+                for seed in seeds:
+                    train_network(preset, options.method, seed, processes=options.processes)
     except PreemptedError as error:
         print(f"dclib: {error}", file=sys.stderr)
         return EXIT_STATUS
@@ -420,6 +422,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(command=function)
         if function is _pretrain:
             command.add_argument("--processes", type=int, default=1, help="local processes that share the training")
+            command.add_argument("--tensorboard", action="store_true", help="a log for TensorBoard in the run's folder")
         if function is _submit:
             _add_slurm_options(command)
     add_commands(commands)

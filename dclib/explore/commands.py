@@ -13,14 +13,14 @@ def add_commands(commands: Any) -> None:
     """Add the parsers to those of ``python -m dclib``."""
     export = commands.add_parser("export", help="write a trained network for others: safetensors, ONNX, a card")
     export.add_argument("run", help="folder of a training run or of an exploration, or a checkpoint.pt")
-    export.add_argument("--out", default="", metavar="FOLDER", help="where it goes (default: export in the run's folder)")
+    export.add_argument("--out", default="", metavar="FOLDER", help="where it goes (default: export below the run)")
     export.set_defaults(command=_export)
     embed = commands.add_parser("embed", help="features, clusters and neighbours of new photographs")
     embed.add_argument("run", help="folder of a training run, of an exploration, or of an export")
     embed.add_argument("photographs", help="a folder of them, a .tar or a list")
-    embed.add_argument("--out", default="", metavar="FOLDER", help="where it goes (default: embedded/NAME in the run's)")
+    embed.add_argument("--out", default="", metavar="FOLDER", help="where it goes (default: embedded below it)")
     embed.add_argument("--pool", default="", metavar="FOLDER", help="what the network learned from, if no preset says")
-    embed.add_argument("--neighbours", type=int, default=10, metavar="N", help="of each photograph; 0: none (default: 10)")
+    embed.add_argument("--neighbours", type=int, default=10, metavar="N", help="of each; 0: none (default: 10)")
     embed.set_defaults(command=_embed)
     runs = commands.add_parser("runs", help="list runs and explorations, or compare two")
     runs.add_argument("folder", nargs="?", default="", help="below which they lie (default: where runs are kept)")
@@ -40,9 +40,7 @@ def _export(options: argparse.Namespace) -> int:
 def _embed(options: argparse.Namespace) -> int:
     from dclib.explore.embed import embed
 
-    embed(
-        options.run, options.photographs, options.out, pool=options.pool, neighbours=options.neighbours, report=say
-    )
+    embed(options.run, options.photographs, options.out, pool=options.pool, neighbours=options.neighbours, report=say)
     return 0
 
 
@@ -53,5 +51,9 @@ def _runs(options: argparse.Namespace) -> int:
         from dclib.explore.tensorboard import log_runs
 
         log_runs(options.folder, say)
-    print(compare(*options.compare, options.folder, options.json) if options.compare else listing(options.folder, options.json))
+    if options.compare:
+        one, other = options.compare
+        print(compare(one, other, options.folder, options.json))
+    else:
+        print(listing(options.folder, options.json))
     return 0

@@ -41,6 +41,7 @@ FEATURES, PHOTOGRAPHS = "features.npy", "photos.csv"
 NEW, EXPLORED = "neighbours.npy", "explored_neighbours.npy"
 CHUNK_BYTES = 2**27  # of decoded squares
 LARGEST_CHUNK = 4096  # photographs that are at most done again after a kill
+MOST = 0.999999  # share of a chunk's photographs that may be unreadable: all but all
 QUERIES = 2048  # photographs whose neighbours are looked for at once
 
 
@@ -189,8 +190,8 @@ def _write_features(
             raise OSError(f"need {4 * n * d / 2**30:.1f} GiB in {target} for features; {free / 2**30:.1f} are free")
     matrix = Matrix(target / FEATURES, n, d, np.float32)
     resize = round(size * PAPER_RESIZE)
-    chunk = max(1, min(LARGEST_CHUNK, CHUNK_BYTES // (3 * resize**2) // FEATURE_BATCH) * FEATURE_BATCH)
-    chunk = min(chunk, LARGEST_CHUNK)
+    batches = max(1, CHUNK_BYTES // (3 * resize**2) // FEATURE_BATCH)
+    chunk = min(batches * FEATURE_BATCH, LARGEST_CHUNK)
     began, first = time.monotonic(), progress.read
     while progress.read < n:
         rows = np.arange(progress.read, min(n, progress.read + chunk))
@@ -211,8 +212,9 @@ def _write_features(
 def chunk_features(trunk: Trunk, images: ImageSet, resize: int, size: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Features (m, d) of the photographs that can be read, and which of them can (n,)."""
     kept = np.zeros(len(images), dtype=bool)
+    data = DataConfig(resize=resize, memory_gb=2.0, max_unreadable=MOST)
     try:
-        pixels = load_pixels(images, DataConfig(resize=resize, memory_gb=2.0, max_unreadable=1.0), size)
+        pixels = load_pixels(images, data, size)
     except ValueError:  # not one can be read
         return np.zeros((0, trunk.config.feature_dim), dtype=np.float32), kept
     lost = set(pixels.left_out)
@@ -247,10 +249,12 @@ def _write_answers(
     found = {NEW: _neighbours(target / NEW, features, None, count, report)}
     lost = set(progress.left_out)
     names = [printable(images.ids[row]) for row in range(len(images)) if row not in lost]
-    listed = {NEW: names}
+    listed: dict[str, Sequence[str]] = {NEW: names}
     explored = explored_features(home)
     if explored is not None and neighbours:
-        found[EXPLORED] = _neighbours(target / EXPLORED, features, explored[0], min(neighbours, len(explored[0])), report)
+        found[EXPLORED] = _neighbours(
+            target / EXPLORED, features, explored[0], min(neighbours, len(explored[0])), report
+        )
         listed[EXPLORED] = explored[1]
     _write_table(target / PHOTOGRAPHS, names, features, space, found, listed)
     progress.neighbours, progress.finished = count, True

@@ -66,6 +66,8 @@ def export_run(path: str | Path, out: str | Path = "", report: Callable[[str], N
             report(f"{PLAIN} is left out: on a grid of 224, Sobel's edge is not that of one 5x5 convolution")
         _write_onnx(trunk, settings, folder, images, report)
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        for written in folder.iterdir():
+            written.chmod(0o644)  # safetensors are written for their owner alone
         (folder / "README.md").write_text(write_card(settings), encoding="utf-8")
     report(f"exported to {target}: {', '.join(sorted(entry.name for entry in target.iterdir()))}")
     return target
@@ -136,7 +138,12 @@ def plain_network(settings: Mapping[str, Any]) -> nn.Sequential:
     first, model = settings["first"], settings["model"]
     layers[0] = nn.Conv2d(3, settings["channels"][0], first["kernel"], padding=first["padding"])
     hidden = model["hidden_dim"]
-    head = [nn.Linear(channels * settings["side"] ** 2, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, model["feature_dim"])]
+    head = [
+        nn.Linear(channels * settings["side"] ** 2, hidden),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(hidden, model["feature_dim"]),
+    ]
     whole = nn.Sequential()
     whole.add_module("features", nn.Sequential(*layers))
     whole.add_module("pool", nn.AdaptiveAvgPool2d(settings["side"]))
@@ -152,8 +159,8 @@ def _difference(trunk: Trunk, features: Tensor, images: Tensor) -> float:
     worst = float(((features - own).norm(dim=1) / own.norm(dim=1).clamp(min=1e-12)).max())
     if not worst <= CLOSE:  # also where it is not a number
         raise ValueError(
-            f"the exported network's features differ from its own by {worst:.1e} of their length, which is no rounding: "
-            "has its training diverged? nothing was written"
+            f"the exported network's features differ from its own by {worst:.1e} of their length, which is "
+            "no rounding: has its training diverged? nothing was written"
         )
     return worst
 

@@ -140,7 +140,7 @@ class Run:
 
     @property
     def health(self) -> str:
-        """In a word or two: ``learns``, ``turns at chance``, ``collapsed``, ``diverged``; empty before the first epoch."""
+        """In a word or two, its verdict where it has one: ``learns``, ``turns at chance``, ``collapsed``."""
         verdict = self.summary.get("verdict")
         if isinstance(verdict, Mapping):
             verdict = verdict.get("word") or verdict.get("verdict")
@@ -179,12 +179,16 @@ def read_run(path: str | Path) -> Run:
         except ValueError as error:
             fault = str(error)
     card, examined, layers = _records_of(folder, method, seed, saved) if preset and saved else ({}, 0, {})
-    return Run(folder, preset, method, seed, exploration, _changed(folder), fault, saved, card, examined, layers, summary)
+    return Run(
+        folder, preset, method, seed, exploration, _changed(folder), fault, saved, card, examined, layers, summary
+    )
 
 
 def is_exploration(folder: Path) -> bool:
     """Whether it is the folder that an exploration has written, or is writing."""
-    return (folder / NETWORK / CHECKPOINT).is_file() or ((folder / SUMMARY).is_file() and (folder / "photos.csv").is_file())
+    return (folder / NETWORK / CHECKPOINT).is_file() or (
+        (folder / SUMMARY).is_file() and (folder / "photos.csv").is_file()
+    )
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
@@ -196,7 +200,9 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         return dict(state)
     except Exception as error:  # broken bytes raise nearly anything
         reason = (str(error).splitlines() or [""])[0][:100]
-        raise ValueError(f"{path} is no checkpoint of this library, or damaged: {type(error).__name__} {reason}") from None
+        raise ValueError(
+            f"{path} is no checkpoint of this library, or damaged: {type(error).__name__} {reason}"
+        ) from None
 
 
 def find_runs(root: Path) -> Iterator[Run]:

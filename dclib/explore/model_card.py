@@ -22,8 +22,10 @@ from PIL import Image, ImageOps
 
 
 def read(path):
-    """A photograph upright, its short side at {resize} pixels and of that the middle {size}: (3, {size}, {size}) in [0, 1]."""
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    """The middle {size} pixels of a photograph, upright, its short side at {resize}: (3, {size}, {size}) in [0, 1]."""
+    image = Image.open(path)
+    image.draft("RGB", ({resize}, {resize}))  # a JPEG is decoded at the smallest size that has this
+    image = ImageOps.exif_transpose(image).convert("RGB")
     w, h = image.size
     w, h = [int({resize} * side / min(w, h)) for side in (w, h)]
     left, top = round((w - {resize}) / 2), round((h - {resize}) / 2)
@@ -49,7 +51,8 @@ layers[0] = nn.Conv2d(3, {c0}, {kernel}, padding={padding})
 network = nn.Sequential()
 network.add_module("features", nn.Sequential(*layers))
 network.add_module("pool", nn.Sequential(nn.AdaptiveAvgPool2d({side}), nn.Flatten()))
-network.add_module("classifier", nn.Sequential(nn.Linear({flat}, {hidden}), nn.ReLU(), nn.Dropout(), nn.Linear({hidden}, {d})))
+head = [nn.Linear({flat}, {hidden}), nn.ReLU(), nn.Dropout(), nn.Linear({hidden}, {d})]
+network.add_module("classifier", nn.Sequential(*head))
 network.load_state_dict(load_file("vgg16_bn.safetensors"))
 mean, std = torch.tensor({mean}).view(3, 1, 1), torch.tensor({std}).view(3, 1, 1)
 with torch.no_grad():
@@ -118,17 +121,16 @@ def write_card(settings: Mapping[str, Any]) -> str:
         sobel = ", with the Sobel filter it was trained behind inside" if model["stem"] == "sobel" else ""
         blocks = (("PyTorch alone", TORCH), ("torchvision", TORCHVISION), ("timm", TIMM))
         parts += [
-            f"`vgg16_bn.safetensors` has torchvision's names. Its first convolution is {first['kernel']}x{first['kernel']} "
-            f"of colours{sobel}, so that it takes the place of the usual one. Features are what the second fully connected "
+            "`vgg16_bn.safetensors` has torchvision's names. Its first convolution, in place of the usual one, is "
+            f"{first['kernel']}x{first['kernel']} of colours{sobel}. Features are what the second fully connected "
             f"layer gives, before any non-linearity. {_told(files['vgg16_bn.safetensors'])}",
             *(f"{name}:\n{code.format(**words).rstrip()}" for name, code in blocks),
         ]
     if "model.onnx" in files:
-        parts.append(
-            f"onnxruntime: the graph takes any number of images. {_told(files['model.onnx'])}\n{RUNTIME.format(**words).rstrip()}"
-        )
+        told = f"onnxruntime: the graph takes any number of images. {_told(files['model.onnx'])}"
+        parts.append(f"{told}\n{RUNTIME.format(**words).rstrip()}")
     parts.append(
-        "With the library that trained it, `dclib.load(\".\")` reads `model.safetensors`, the weights as they were trained."
+        "With the library that trained it, `dclib.load` reads `model.safetensors`, the weights as they were trained."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -149,14 +151,15 @@ def _what(settings: Mapping[str, Any]) -> list[str]:
         f"NMI of the last two clusterings {run['nmi_previous']:.3f}" if run["nmi_previous"] is not None else "",
         f"best layer of linear classifiers: conv{run['best_layer']}" if run["best_layer"] else "",
     ]
+    size, width, d = model["image_size"], model["width"], model["feature_dim"]
     rows = [f"| {_plain(key)} | {_plain(value)} |" for key, value in _flat(run["settings"])]
     return [
-        f"A VGG-16 with batch normalisation, {model['width']:g} times as wide, that makes {model['feature_dim']} features of "
-        f"an image of {model['image_size']} pixels. It was trained by `{run['method']}` for {run['epochs']} epochs on "
-        f"{n}, without labels unless the method is `supervised`. Its run is {run['state']}.",
+        f"A VGG-16 with batch normalisation, {width:g} times as wide, that makes {d} features of an image of {size} "
+        f"pixels. It was trained by `{_word(run['method'])}` for {run['epochs']} epochs on {n}. Its run is "
+        f"{run['state']}.",
         "\n".join(["## How well it is", "", *(f"- {_plain(line)}" for line in health if line)]),
-        "## Licence\n\nThe weights are their trainer's, and so is the choice: write it into `license` above. Photographs may "
-        "have owners who have a say.",
+        "## Licence\n\nThe weights are their trainer's, and so is the choice: write it into `license` above. "
+        "Photographs may have owners who have a say.",
         "\n".join(["## Settings", "", "| Setting | Value |", "|---|---|", *rows]),
     ]
 
@@ -182,3 +185,8 @@ def _plain(text: object) -> str:
     """Words that cannot be taken for markup, on one line."""
     line = " ".join(str(text).split())
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else c for c in line)
+
+
+def _word(text: object) -> str:
+    """A name that can stand between two backquotes."""
+    return " ".join(str(text).replace("`", "'").split())

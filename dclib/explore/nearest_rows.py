@@ -27,7 +27,8 @@ def nearest_rows(
         block = F.normalize(torch.from_numpy(np.array(base[start : start + BASE], dtype=np.float32)))
         cosines = own @ block.T
         if others is None:
-            inside = torch.arange(max(queries.start, start), min(queries.stop, start + len(block)))
+            first = max(queries.start, start)
+            inside = torch.arange(first, max(first, min(queries.stop, start + len(block))))
             cosines[inside - queries.start, inside - start] = -2.0  # itself
         found, places = cosines.topk(min(count, len(block)), dim=1)
         best, kept = torch.cat([best, found], dim=1).topk(count, dim=1)

@@ -88,7 +88,9 @@ def make_space(
     They are kept beside it.
     """
     task = run.saved.get("task")
-    if not (isinstance(task, Mapping) and {"super_cluster", "sub_class"} <= task.keys() and run.saved.get("clusterings")):
+    if not (
+        isinstance(task, Mapping) and {"super_cluster", "sub_class"} <= task.keys() and run.saved.get("clusterings")
+    ):
         return None, "it was not trained by clusters that its checkpoint keeps"
     numbers = _numbers(task)
     try:
@@ -107,7 +109,9 @@ def make_space(
         space = space_of(stored, numbers, dim)
     try:
         with replacing(run.folder / CENTROIDS) as file:
-            np.savez(file, mean=space.mean.numpy(), projection=space.projection.numpy(), centroids=space.centroids.numpy())
+            np.savez(
+                file, mean=space.mean.numpy(), projection=space.projection.numpy(), centroids=space.centroids.numpy()
+            )
     except OSError as error:
         report(f"the centroids are not kept: {error}")
     return space, ""
@@ -132,7 +136,8 @@ def _numbers(task: Mapping[str, Any]) -> Tensor:
     head = task.get("head")
     weight = head.get("sub_weight") if isinstance(head, Mapping) else None
     n_sub = weight.shape[1] if weight is not None and weight.ndim == 3 else int(task["sub_class"].max()) + 1
-    return (task["super_cluster"] * n_sub + task["sub_class"]).long()
+    numbers: Tensor = task["super_cluster"] * n_sub + task["sub_class"]
+    return numbers.long()
 
 
 def _pool(run: Run, trunk: Trunk, pool: str) -> tuple[Pixels | None, str]:
