@@ -232,10 +232,10 @@ def networks(collection: str, preset: Preset, data: str) -> Iterator[Network]:
     seen = SEEN.get(collection, ())
     trained = collection in SEEN
     yield from drawn((load_preset(collection) if trained else preset).method("random").model, seen)
-    yield from broken(collection, data)
     if trained:
         yield from found(runs_folder() / f"{collection}-choice" / "runs", seen, "choice-")
         yield from found(runs_folder() / collection / "runs", seen)
+    yield from broken(collection, data)
 
 
 def main(collection: str, data: str) -> None:
