@@ -74,6 +74,7 @@ LABELLED = {"train": 3000, "test": 2000}  # images of the ridge classifier, at m
 DECAYS = (1e-3, 1e-2, 1e-1, 1.0)  # tried on a fifth of its training images
 # collection -> seeds of its networks that were looked at when the score was chosen; all others were kept back
 SEEN = {"pocket": ("0", "1"), "photographs": ("0", "1", "2")}
+BROKEN_SEEN = ("pocket",)  # collections whose broken networks were looked at too
 DRAWN = 3  # networks that are only drawn
 
 
@@ -235,7 +236,8 @@ def networks(collection: str, preset: Preset, data: str) -> Iterator[Network]:
     if trained:
         yield from found(runs_folder() / f"{collection}-choice" / "runs", seen, "choice-")
         yield from found(runs_folder() / collection / "runs", seen)
-    yield from broken(collection, data)
+    for network in broken(collection, data):
+        yield replace(network, seen=collection in BROKEN_SEEN)
 
 
 def main(collection: str, data: str) -> None:
