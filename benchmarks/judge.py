@@ -102,8 +102,8 @@ def found(folder: Path, seen: Sequence[str], name: str = "") -> Iterator[Network
             saved = torch.load(path, map_location="cpu", weights_only=True)["state"]
             trunk = Trunk(ModelConfig(**saved["model"]), generator(0, "judge"))
             trunk.load_state_dict(saved["trunk"])
-            called, seen = f"{name}{run['method']}-s{run['seed']}", run["seed"] in seen
-            yield Network(called, run["method"], trunk, saved["history"], seen)
+            called = f"{name}{run['method']}-s{run['seed']}"
+            yield Network(called, run["method"], trunk, saved["history"], run["seed"] in seen)
 
 
 def _by_seed(path: Path) -> tuple[str, str]:
