@@ -16,7 +16,7 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,9 @@ BROKEN: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, int]]] = {
 POOL = 10_000  # images that the broken ones learn from, at most
 LABELLED = {"train": 3000, "test": 2000}  # images of the ridge classifier, at most
 DECAYS = (1e-3, 1e-2, 1e-1, 1.0)  # tried on a fifth of its training images
-SEEN = ("0", "1")  # seeds of the networks that were looked at when the score was chosen; the others were kept back
+# collection -> seeds of its networks that were looked at when the score was chosen; all others were kept back
+SEEN = {"pocket": ("0", "1"), "photographs": ("0", "1", "2")}
+BROKEN_SEEN = ("pocket",)  # collections whose broken networks were looked at too
 DRAWN = 3  # networks that are only drawn
 
 
@@ -92,7 +94,7 @@ class Network:
         return {"network": self.name, "method": self.method, "seen": int(self.seen)}
 
 
-def found(folder: Path, name: str = "") -> Iterator[Network]:
+def found(folder: Path, seen: Sequence[str], name: str = "") -> Iterator[Network]:
     """The networks that a preset has trained, by their checkpoints."""
     for path in sorted(folder.glob("*-s*/checkpoint.pt"), key=_by_seed):
         run = re.fullmatch(r"(?P<method>.+)-s(?P<seed>\d+)-[0-9a-f]{12}", path.parent.name)
@@ -100,8 +102,8 @@ def found(folder: Path, name: str = "") -> Iterator[Network]:
             saved = torch.load(path, map_location="cpu", weights_only=True)["state"]
             trunk = Trunk(ModelConfig(**saved["model"]), generator(0, "judge"))
             trunk.load_state_dict(saved["trunk"])
-            called, seen = f"{name}{run['method']}-s{run['seed']}", run["seed"] in SEEN
-            yield Network(called, run["method"], trunk, saved["history"], seen)
+            called = f"{name}{run['method']}-s{run['seed']}"
+            yield Network(called, run["method"], trunk, saved["history"], run["seed"] in seen)
 
 
 def _by_seed(path: Path) -> tuple[str, str]:
@@ -109,10 +111,10 @@ def _by_seed(path: Path) -> tuple[str, str]:
     return path.parent.name.split("-s")[-1][:1], path.parent.name
 
 
-def drawn(config: ModelConfig) -> Iterator[Network]:
+def drawn(config: ModelConfig, seen: Sequence[str]) -> Iterator[Network]:
     """Networks as they are before any training."""
     for seed in range(DRAWN):
-        yield Network(f"random-s{seed}", "random", Trunk(config, generator(seed, "trunk")), [], str(seed) in SEEN)
+        yield Network(f"random-s{seed}", "random", Trunk(config, generator(seed, "trunk")), [], str(seed) in seen)
 
 
 def broken(collection: str, data: str) -> Iterator[Network]:
@@ -228,12 +230,14 @@ def _root(data: str) -> dict[str, str]:
 
 def networks(collection: str, preset: Preset, data: str) -> Iterator[Network]:
     """All of a collection: found, drawn and broken."""
-    trained = collection != "imagenette"
-    yield from drawn((load_preset(collection) if trained else preset).method("random").model)
-    yield from broken(collection, data)
+    seen = SEEN.get(collection, ())
+    trained = collection in SEEN
+    yield from drawn((load_preset(collection) if trained else preset).method("random").model, seen)
     if trained:
-        yield from found(runs_folder() / f"{collection}-choice" / "runs", "choice-")
-        yield from found(runs_folder() / collection / "runs")
+        yield from found(runs_folder() / f"{collection}-choice" / "runs", seen, "choice-")
+        yield from found(runs_folder() / collection / "runs", seen)
+    for network in broken(collection, data):
+        yield replace(network, seen=collection in BROKEN_SEEN)
 
 
 def main(collection: str, data: str) -> None:

@@ -3,6 +3,7 @@
 import io
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,6 +162,16 @@ def test_clustering_line_tells_agreement_where_there_is_one():
     )
     line = health.clustering_line({**values, "nmi_previous": 0.5, "nmi_labels": 0.25}, 100, "torch")
     assert line.endswith("NMI with the previous one 0.500, with labels (display only) 0.250")
+
+
+@pytest.mark.parametrize(("variances", "rank", "collapsed"), [((1.0, 1.0, 1.0), 3.0, False), ((1.0, 1e-3), 1.0, True)])
+def test_axes_that_features_use_are_told_and_a_line_of_them_is_warned_of(variances, rank, collapsed):
+    clustering = replace(clustering_of([0] * 4, [0, 1, 2, 3], 1, 4), variances=torch.tensor(variances))
+    values = health.clustering_values(clustering, None, None)
+    assert values["effective_rank"] == pytest.approx(rank, abs=0.01)
+    line = health.clustering_line(values, 4, "torch")
+    assert f"features use {rank:.1f} axes" in line
+    assert ("WARNING: the features lie along one line" in line) is collapsed
 
 
 def test_stopwatch_goes_on_from_earlier_sittings(monkeypatch):

@@ -138,7 +138,7 @@ def test_pretraining_records_are_those_of_the_method(done, method):
     per_epoch |= {f"{name}_{what}" for name in asked for what in ("accuracy", "chance")}
     per_clustering = set()
     if "cluster" in task:
-        per_clustering = {"empty_clusters", "inertia", "explained_variance"} | SIZES | AGREEMENTS
+        per_clustering = {"empty_clusters", "inertia", "explained_variance", "effective_rank"} | SIZES | AGREEMENTS
     found = {(r.name, *sorted(r.keys.items())) for r in records}
     expected = {(name, ("epoch", e)) for name in per_epoch for e in (1, 2)}
     expected |= {(name, ("assignment", a), ("epoch", a)) for name in per_clustering for a in (0, 1)}
@@ -155,7 +155,7 @@ def test_units_are_the_fields(done):
         **{f"{task}_{what}": "%" for task in ("turn", "super", "sub", "train") for what in ("accuracy", "chance")},
         **dict.fromkeys(("top1", "train_top1"), "%"),
         **dict.fromkeys(("nmi_previous", "final_nmi_labels", "final_ami_labels", *AGREEMENTS), "1"),
-        **dict.fromkeys(("lr", "inertia", "explained_variance"), "1"),
+        **dict.fromkeys(("lr", "inertia", "explained_variance", "effective_rank"), "1"),
         **dict.fromkeys(SIZES, "images"),
         "empty_clusters": "clusters",
         "images_per_second": "images/s",

@@ -71,7 +71,7 @@ REAL_NAMES = re.compile(r"[Pp]hotograph|\bVOC|Oxford|Paris|ImageNet|Places205|YF
 SAID_TO_BE_ELSEWHERE = re.compile(r"[Dd]rawn stand-in|\bpaper\b|supplement|\breal\b")
 CREDITED = re.compile(r"Photographs? by [^.]*|Photographers of [^.]*")
 # speed and plans are of generated files and of the paper's set-up; the scorecard gives the paper's claims in its words
-NOT_OF_THESE_IMAGES = ("performance", "planner", "scaling", "scorecard")
+NOT_OF_THESE_IMAGES = ("judging", "performance", "planner", "scaling", "scorecard")
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def test_agrees_with_scikit_learn_up_to_sign():
     signs = np.sign((actual * expected).sum(axis=0))
     np.testing.assert_allclose(actual * signs, expected, rtol=0, atol=1e-9)  # float64, values below 5
     assert ours.explained == pytest.approx(theirs.explained_variance_ratio_.sum(), rel=1e-12)
+    np.testing.assert_allclose(ours.variances, theirs.explained_variance_ * (n - 1) / n, rtol=1e-9)
 
 
 def test_eigenvalues_under_the_floor_are_raised_to_it():

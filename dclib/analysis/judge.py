@@ -17,7 +17,7 @@ from dclib.train.chance import TASKS, tasks_at_chance
 
 Word = Literal["learned", "still learning", "nothing learned", "collapsed to colour", "collapsed to duplicates"]
 FEWEST = 30  # images below which there is nothing to say
-LEARNED = 0.06  # by which a score has to be above that of a network that was only drawn
+LEARNED = 0.03  # by which a score has to be above that of a network that was only drawn
 COLOUR = 0.4  # share of the images' mean colours that clusters explain, from which they are clusters of colour
 COPIES = 0.5  # share of images that are copies of others, from which a failure is put down to them
 RISE = 0.1  # by which accuracy, of what was left to learn, rises in the last half of a training that should go on
@@ -31,7 +31,8 @@ class Verdict:
         word: The verdict.
         sentence: It in a sentence, with the time that is missing where it is still learning.
         advice: What to do next, a sentence.
-        score: How steady its clusters are, in [0, 1]; the higher the better. 0 where features cannot be clustered.
+        score: How well its clusters hold when images are cropped, and not by colour, in [0, 1]. 0 where features
+            cannot be clustered.
         measures: All that was measured, by name: see ``MEANING``.
     """
 
@@ -49,7 +50,7 @@ class Verdict:
 
 
 MEANING: Mapping[str, str] = {
-    "score": "score, from 0 to 1: the higher the steadier its clusters, and the less they go by colour",
+    "score": "score, from 0 to 1: how well clusters hold when images are cropped, and not by colour",
     "cropped": "an image that is cropped stays in its cluster (0: by chance, 1: always)",
     "starts": "two clusterings from different starts agree (0: by chance, 1: fully)",
     "drawn": "the score of a network of this form that was only drawn",

@@ -70,7 +70,7 @@ def measure(trunk: Trunk, squares: Tensor, side: int) -> dict[str, float]:
     colours = centre(squares, side).double().mean(dim=(2, 3)).numpy()
     colour = share_explained(colours, clusters)
     return {
-        "score": score_of(cropped, starts, colour),
+        "score": score_of(cropped, colour),
         "cropped": cropped,
         "starts": starts,
         "effective_rank": effective_rank(spectrum(whole)),

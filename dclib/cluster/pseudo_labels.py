@@ -13,7 +13,7 @@ from dclib.cluster.counts import check_cluster_counts
 from dclib.cluster.kmeans import Shards, draw_rows, kmeans, rows_of
 from dclib.cluster.nearest import SEARCHES
 from dclib.cluster.stored_rows import Rows, StoredRows, some_rows
-from dclib.cluster.whitening import BLOCK_ROWS, fit_pca_whitening, l2_normalise, usable_pca_dim
+from dclib.cluster.whitening import BLOCK_ROWS, PcaWhitening, fit_pca_whitening, l2_normalise, usable_pca_dim
 from dclib.config import ClusterConfig
 from dclib.distributed import all_reduce_sum, end_team, gather, make_team, shard, wait_for_all, world_size
 
@@ -50,6 +50,7 @@ class Clustering:
     pca_dim: int  # dimensions it kept
     backend: str
     notices: tuple[str, ...]  # what was adapted to the data, in words
+    variances: Tensor | None = None  # (pca_dim,) of the features on the kept axes; None where they were not whitened
 
 
 def cluster_features(
@@ -79,7 +80,7 @@ def cluster_features(
     dim = usable_pca_dim(config.pca_dim, n, d)
     if dim < config.pca_dim:
         notices.append(f"PCA keeps {dim} dimensions instead of {config.pca_dim}: there are {n} images of {d} features")
-    points, explained = whiten(features, dim, work)
+    points, whitening = whiten(features, dim, work)
     super_cluster = _first_level(points, config, generator)
     sizes = torch.bincount(super_cluster, minlength=config.n_super).tolist()
     for c, size in enumerate(sizes):
@@ -87,14 +88,14 @@ def cluster_features(
             notices.append(f"super-cluster {c} has {size} images, so {size} sub-clusters instead of {config.n_sub}")
     sub_class, inertia, backend = _second_level(points, super_cluster, sizes, config, generator)
     labels = PseudoLabels(super_cluster, sub_class, config.n_super, config.n_sub)
-    return Clustering(labels, inertia, explained, dim, backend, tuple(notices))
+    return Clustering(labels, inertia, whitening.explained, dim, backend, tuple(notices), whitening.variances)
 
 
-def whiten(features: Rows, dim: int, work: Path | None = None) -> tuple[Rows, float]:
-    """Whitened features of unit length, (n, dim), and the share of variance kept; stored where the features are."""
+def whiten(features: Rows, dim: int, work: Path | None = None) -> tuple[Rows, PcaWhitening]:
+    """Whitened features of unit length, (n, dim), and how they were whitened; stored where the features are."""
     if isinstance(features, Tensor):
         whitening = fit_pca_whitening(some_rows(features, shard(len(features))), dim)
-        return l2_normalise(whitening.transform(features)), whitening.explained
+        return l2_normalise(whitening.transform(features)), whitening
     if work is None:
         raise ValueError("stored features need a folder for their whitened points: give work")
     points = StoredRows.at(work, len(features), dim, features.precision).to(features.device)
@@ -108,7 +109,7 @@ def whiten(features: Rows, dim: int, work: Path | None = None) -> tuple[Rows, fl
             into.copy_(l2_normalise(whitening.transform(part)))
         points.write(file, whitened)
     wait_for_all()
-    return points, whitening.explained
+    return points, whitening
 
 
 def _first_level(points: Rows, config: ClusterConfig, generator: torch.Generator) -> Tensor:

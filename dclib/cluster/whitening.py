@@ -24,6 +24,11 @@ class PcaWhitening:
     projection: Tensor  # (d, dim)
     explained: float  # share of the variance on the kept axes, in [0, 1]
 
+    @property
+    def variances(self) -> Tensor:
+        """Of the kept axes, (dim,) float64, largest first; those under the floor are at it."""
+        return self.projection.double().square().sum(dim=0).reciprocal()
+
     def transform(self, features: Tensor) -> Tensor:
         """(n, d) to (n, dim)."""
         return (features - self.mean) @ self.projection

@@ -37,7 +37,7 @@ START, WORK_START = 500.0, 400.0  # to begin a page in a kernel that is there, a
 SHOWN = {  # beyond a start, to read everything back and draw the figures of it; the first page starts a kernel
     **{"data": 1500.0, "linear_probes": 800.0, "finetuning": 800.0, "retrieval": 4500.0, "voc": 400.0},
     **{"hashtags": 0.0, "colour": 700.0, "sobel": 0.0, "recipes": 0.0, "metadata": 0.0, "planner": -150.0},
-    **{"scaling": -100.0, "scorecard": 300.0, "what_came_after": 100.0, "performance": 100.0},
+    **{"scaling": -100.0, "scorecard": 300.0, "what_came_after": 100.0, "performance": 100.0, "judging": 0.0},
 }
 SHOWN_OF_TRAINING = 700.0
 

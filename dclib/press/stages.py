@@ -37,6 +37,7 @@ EVALUATIONS: Mapping[str, str] = {
     "metadata": "11_metadata",
     "planner": "13_planner",
     "scaling": "14_scaling",
+    "judging": "20_judging_without_labels",
 }  # page -> notebook; each looks at the trained networks
 # those that a preset has to ask for, or to have tried
 ON_REQUEST: Mapping[str, str] = {
@@ -62,11 +63,18 @@ SET_NAMES = (
     "clips",
     "metadata",
 )
-ABOUT_MACHINES = ("planner", "scaling", "performance")  # those that read the benchmarks
+# those that read what was measured of machines, or of judging: page -> its folder below results/
+MEASURED: Mapping[str, str] = {**dict.fromkeys(("planner", "scaling", "performance"), "benchmarks"), "judging": "judge"}
 # what a page calls that shows published records of its preset, or the protocol that they were made under
 READS_PUBLISHED = ("load_published", "findings", "load_ladder")
 READS_BESIDE = "load_beside"  # and those of the other edition in its book
-ABOUT_IMAGES = ("hashtags", "recipes", "scaling", "ladder")  # those that need no trained network of the preset
+ABOUT_IMAGES = (
+    "hashtags",
+    "recipes",
+    "scaling",
+    "ladder",
+    "judging",
+)  # those that need no trained network of the preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +183,9 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
     does not count, so that a change of a figure makes anew the pages with that figure and no other.
     """
     images, results = _images_stamp(preset), project_root() / "results"
-    # most pages show published records beside those of the run; three read what was measured of machines
+    # most pages show published records beside those of the run; some read what was measured of other things
     beside = BESIDE.get(preset.name, "")
-    stamps = {folder: folder_stamp(results / folder) for folder in (preset.name, "benchmarks", beside) if folder}
+    stamps = {folder: folder_stamp(results / folder) for folder in (preset.name, *MEASURED.values(), beside) if folder}
     found: dict[str, dict[str, str]] = {}
     left: dict[str, str] = {}
     for stage in in_order(stages):
@@ -198,8 +206,8 @@ def stage_parts(stages: Sequence[Stage], preset: Preset) -> dict[str, dict[str, 
         code = code_of(notebook)
         left[stage.page] = config_hash(made, code)
         read = (
-            "benchmarks"
-            if stage.page in ABOUT_MACHINES
+            MEASURED[stage.page]
+            if stage.page in MEASURED
             else preset.name
             if any(name in code for name in READS_PUBLISHED)
             else ""

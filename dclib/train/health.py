@@ -14,11 +14,13 @@ from tqdm import tqdm
 
 from dclib.cluster.pseudo_labels import Clustering, PseudoLabels
 from dclib.train.chance import TASKS, tasks_at_chance
+from dclib.train.quality import effective_rank
 
 T = TypeVar("T")
 
 STUCK = 0.98  # a loss above this share of chance after an epoch is called stuck
 LONG_WAIT = 0.1  # a share of an epoch that is worth telling when its steps waited for images
+FEWEST_AXES = 1.2  # effective rank of features below which they are called collapsed
 LARGEST_SHARE = 0.5  # one cluster holding more than this share of the images is called a collapse
 
 
@@ -93,6 +95,8 @@ def clustering_values(
         "inertia": clustering.inertia,
         "explained_variance": clustering.explained_variance,
     }
+    if clustering.variances is not None:
+        values["effective_rank"] = effective_rank(clustering.variances)
     if previous is not None:
         values["nmi_previous"] = float(normalized_mutual_info_score(previous.clusters, labels.clusters))
     if true_labels is not None:
@@ -111,8 +115,12 @@ def clustering_line(values: Mapping[str, float], n_images: int, backend: str) ->
         line += f", NMI with the previous one {values['nmi_previous']:.3f}"
     if "nmi_labels" in values:
         line += f", with labels (display only) {values['nmi_labels']:.3f}"
+    if "effective_rank" in values:
+        line += f", features use {values['effective_rank']:.1f} axes"
     if values["largest_cluster"] > LARGEST_SHARE * n_images:
         line += "; WARNING: most images are in one cluster, the features have collapsed"
+    elif values.get("effective_rank", FEWEST_AXES) < FEWEST_AXES:
+        line += "; WARNING: the features lie along one line, they have collapsed; lower train.lr"
     return line
 
 

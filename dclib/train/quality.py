@@ -1,11 +1,10 @@
 """What features say of themselves, without labels: each measure a function of arrays, none knows a network.
 
-The score rests on two of them: whether coarse clusters hold when an image is cropped, and when k-means starts anew.
+The score rests on two of them: whether coarse clusters hold when an image is cropped, and whether they go by colour.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import combinations
 from statistics import mean
@@ -93,14 +92,16 @@ def steadiness(features: Tensor, views: Sequence[Tensor]) -> tuple[float, float]
     return mean(cropped), mean(started)
 
 
-def score_of(cropped: float, starts: float, colour: float) -> float:
-    """One number, in [0, 1], the higher the better: the root of what holds in both ways and is not of colour.
+def score_of(cropped: float, colour: float) -> float:
+    """One number, in [0, 1], the higher the better: how well clusters hold under crops, and not by colour.
+
+    Clusters that explain half of the images' colours count for nothing.
 
     Args:
-        cropped, starts: Of :func:`steadiness`.
-        colour: Share of the images' colours that clusters explain.
+        cropped: Of :func:`steadiness`.
+        colour: Share of the images' mean colours that clusters explain.
     """
-    return math.sqrt(max(cropped, 0.0) * max(starts, 0.0) * (1 - min(max(colour, 0.0), 1.0)))
+    return max(cropped, 0.0) * min(max(1 - 2 * colour, 0.0), 1.0)
 
 
 def found_again(features: Tensor, view: Tensor) -> float:
