@@ -65,7 +65,7 @@ lock: $(STAMP)
 	@printf 'torch==2.14.1\ntorchvision==0.29.1\n' > $(VENV)/tested.txt
 	@echo "# Every package of the book and the tests, at the version they were made with. Made by: make lock" \
 		> $(VENV)/requirements.lock
-	@$(BIN)/uv pip compile --universal --python-version 3.11 pyproject.toml --extra book --extra slurm --extra video --extra export --extra tensorboard --extra test \
+	@$(BIN)/uv pip compile --universal --python-version 3.11 pyproject.toml --extra book --extra slurm --extra video --extra heif --extra map --extra export --extra tensorboard --extra test \
 		--constraints $(VENV)/tested.txt --upgrade --no-annotate --no-header --quiet >> $(VENV)/requirements.lock
 	@mv $(VENV)/requirements.lock requirements.lock
 
@@ -82,7 +82,7 @@ $(STAMP): pyproject.toml requirements.lock
 		{ echo "need Python 3.11 or newer, got $$($(BIN)/python --version); remove $(VENV) and run: make PYTHON=python3.12" >&2; exit 1; }
 	@echo "installing into $(VENV)"
 	@if $(BIN)/python -m pip install --quiet uv && \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock -e ".[book,slurm,video,export,tensorboard,test]"; then :; else \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock -e ".[book,slurm,video,heif,map,export,tensorboard,test]"; then :; else \
 		echo "uv could not install; trying pip"; \
-		$(BIN)/python -m pip install --quiet -r requirements.lock -e ".[book,slurm,video,export,tensorboard,test]"; fi
+		$(BIN)/python -m pip install --quiet -r requirements.lock -e ".[book,slurm,video,heif,map,export,tensorboard,test]"; fi
 	@touch $@
