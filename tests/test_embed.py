@@ -17,6 +17,7 @@ from tiny_images import decoded_pixels, method_config, silent, write_pictures
 
 import dclib
 from dclib.data.layouts import open_images
+from dclib.data.photographs import open_photographs
 from dclib.explore import embed as module
 from dclib.explore.embed import embed
 from dclib.explore.nearest_rows import nearest_rows
@@ -120,7 +121,8 @@ def test_a_killed_call_goes_on_and_ends_with_the_same_bytes(
 def test_an_explorations_photographs_and_clusters_are_those_named(run: Path, photographs: Path, tmp_path: Path) -> None:
     explored = tmp_path / "explored"
     shutil.copytree(run, explored / "network")
-    features, used = extract_features(dclib.load(run), open_images(run.parent / "pool"), report=silent)
+    used = open_photographs(run.parent / "pool").images
+    features = torch.from_numpy(module.chunk_features(module.describer_of(explored, dclib.load(run)), used)[0])
     np.save(explored / "features.npy", features.numpy())
     (explored / "photos.csv").write_text("path,cluster\n" + "".join(f"{i},0\n" for i in used.ids))
     space = space_of(features, torch.arange(len(features)) % 4, 8)

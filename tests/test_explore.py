@@ -20,7 +20,7 @@ from dclib.explore import explore as exploring
 from dclib.explore.answers import NONE
 from dclib.explore.describe import balanced, describe_images, part_sizes
 from dclib.explore.explore import explore
-from dclib.explore.group import clusters_for, draw_map, find_centres, group, nearest
+from dclib.explore.group import clusters_for, draw_map, find_space, group, nearest
 from dclib.explore.learn import Network
 from dclib.explore.look import Looked, look_at
 from dclib.explore.settings import LEAST, as_preset, choose, model_for
@@ -115,14 +115,15 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
     assert summary["different"] == n - 1 + 30
     assert summary["verdict"]["word"]
     # the second call had nothing to learn, and says so; the same answers came out
-    assert any("network has had its 1.5 minutes" in line for line in lines), "\n".join(lines)
+    assert any("has had its 1.5 minutes" in line for line in lines), "\n".join(lines)
     assert np.array_equal(found.answers.groupings[0].cluster, again.answers.groupings[0].cluster)
     network = Network.at(found.folder / "network")
     assert [one.start is None for one in network.rounds] == [False, True]
     assert all(one.done for one in network.rounds)
     assert any("before it goes on" in line for line in lines)
     trunk = network.trunk()
-    assert trunk is not None and not trunk.training
+    assert trunk is not None
+    assert not trunk.training
 
 
 @pytest.mark.parametrize(
@@ -195,13 +196,15 @@ def test_a_look_opens_new_and_changed_photographs_alone_and_forgets_none(photogr
     assert read is not None
     first = look()
     assert opened[-1] == "12/12"
-    assert look().squares[:].tobytes() == first.squares[:].tobytes() and opened == []
+    assert look().squares[:].tobytes() == first.squares[:].tobytes()
+    assert opened == []
     draw(photographs / "0" / "p00.jpg", 99)  # another picture under the same name
     draw(photographs / "zz.jpg", 50)
     (photographs / "1" / "p01.jpg").unlink()
     third = look()
     assert opened[-1] == "2/2"
-    assert len(third) == 12 and third.images.ids[-1] == "zz.jpg"
+    assert len(third) == 12
+    assert third.images.ids[-1] == "zz.jpg"
     fresh = look_at(open_photographs(photographs), tmp_path / "anew", lambda done, of: None)
     assert np.array_equal(third.squares[:], fresh.squares[:])
     assert [one.content for one in third.seen] == [one.content for one in fresh.seen]
@@ -253,11 +256,11 @@ def test_groups_that_are_far_apart_are_found_whatever_the_scale_of_a_part():
     told = torch.nn.functional.one_hot(kind, 3).float() * 2 + 0.1 * torch.randn(240, 3, generator=g)
     noise = 1000 * torch.randn(240, 1, generator=g)
     features = torch.cat([told, noise], dim=1)
-    centres = find_centres(features, 3, balanced(features, [3, 1]))
-    grouping = group("made", features, centres)
-    # points by the centres' own whitening, compared with what it says of itself
-    points = centres.points(features)
-    distances = torch.cdist(points, centres.centroids)
+    space = find_space(features, 3, balanced(features, [3, 1]))
+    grouping = group("made", features, space)
+    # points by the space' own whitening, compared with what it says of itself
+    points = space.points(features)
+    distances = torch.cdist(points, space.centroids)
     assert np.array_equal(grouping.cluster, distances.argmin(dim=1).numpy())
     assert np.allclose(grouping.distance, distances.min(dim=1).values.numpy(), atol=1e-4)
     assert ((grouping.sharpness >= 0) & (grouping.sharpness <= 1)).all()
@@ -271,7 +274,8 @@ def test_the_map_keeps_what_is_near_together():
         torch.nn.functional.one_hot(kind, 8).float() + 0.05 * torch.randn(200, 8, generator=g)
     )
     place, _ = draw_map(points)
-    assert place.min() >= 0 and place.max() <= 1
+    assert place.min() >= 0
+    assert place.max() <= 1
     apart = np.linalg.norm(place[:, None] - place[None], axis=2)
     np.fill_diagonal(apart, np.inf)
     assert (kind.numpy()[apart.argmin(axis=1)] == kind.numpy()).mean() > 0.9  # a quarter by chance
@@ -328,7 +332,9 @@ def test_settings_fit_into_the_time_and_the_planner_agrees(n, seconds):
 
 def test_more_time_is_more_passes():
     passes = [found.passes if (found := choose(5_000, model_for(500), s, CPU)) else 0 for s in (1, 100, 1_000, 10_000)]
-    assert passes == sorted(passes) and passes[0] == 0 and passes[-1] > passes[1]
+    assert passes == sorted(passes)
+    assert passes[0] == 0
+    assert passes[-1] > passes[1]
 
 
 def test_small_photographs_are_seen_small():

@@ -19,10 +19,11 @@ from dclib.explore.answers import NONE, Answers, Grouping
 from dclib.explore.clock import Clock
 from dclib.explore.describe import balanced, describe_images, mean_colours, part_sizes
 from dclib.explore.duplicates import Duplicates
-from dclib.explore.group import NEIGHBOURS, clusters_for, draw_map, find_centres, group, nearest
+from dclib.explore.group import NEIGHBOURS, clusters_for, draw_map, find_space, group, nearest
 from dclib.explore.learn import Network, shrink
 from dclib.explore.look import Looked
 from dclib.explore.page import write_explorer
+from dclib.explore.space import CENTROIDS
 from dclib.explore.write import sort_into_folders, write_summary, write_tables
 from dclib.models.vgg import Trunk
 from dclib.records import installed_versions, source_commit
@@ -94,9 +95,9 @@ class Answering:
         features[torch.from_numpy(self.order)] = described
         clock.say("features of all photographs", report)
         distinct = described[: self.distinct]
-        centres = find_centres(distinct, clusters_for(self.distinct), balanced(distinct, part_sizes(trunk)))
-        centres.save(self.place / "centroids.npz")
-        grouping = group("DeeperCluster", features, centres)
+        space = find_space(distinct, clusters_for(self.distinct), balanced(distinct, part_sizes(trunk)))
+        space.save(self.place / CENTROIDS)
+        grouping = group("DeeperCluster", features, space)
         clock.say("clusters, neighbours and a map", report)
         verdict = judged(trunk, learned, network)
         return self._write(grouping, features.numpy(), verdict, why, clock, report)
@@ -131,7 +132,8 @@ class Answering:
             verdict=verdict["lines"],
             notes=notes,
         )
-        lines = [*verdict["lines"], *([f"Learned no further: {why}."] if why else []), f"open {page}"]
+        short = verdict["lines"][:2]  # the verdict and what to do; what was measured is in the files
+        lines = [*short, *([f"Learned no further: {why}."] if why else []), f"open {page}"]
         summary = {
             "photographs": len(answers),
             "different": self.distinct,
@@ -144,7 +146,7 @@ class Answering:
             "versions": dict(installed_versions()),
             "commit": source_commit(),
         }
-        write_summary(self.place, summary, [*contents_of(answers), "", *lines])
+        write_summary(self.place, summary, [*contents_of(answers), "", *lines, *verdict["lines"][2:]])
         for line in lines:
             clock.say(line, report)
         return Explored(self.place, answers, lines)

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
 from typing import Any
+
+from dclib.preemption import EXIT_STATUS
 
 say = partial(print, flush=True)
 
 
 def add_commands(commands: Any) -> None:
     """Add the parsers to those of ``python -m dclib``."""
+    explore = commands.add_parser("explore", help="a folder of photographs in, a folder of answers out")
+    explore.add_argument("photographs", help="their folder, with sub-folders; nothing is written there")
+    explore.add_argument("--minutes", type=float, default=30.0, metavar="N", help="that it may take (default: 30)")
+    explore.add_argument(
+        "--out", default="", metavar="FOLDER", help="for the answers (default: explored/NAME with the runs)"
+    )
+    explore.add_argument("--sort", choices=("link", "copy"), default="", help="also into a folder for each cluster")
+    explore.set_defaults(command=_explore)
     export = commands.add_parser("export", help="write a trained network for others: safetensors, ONNX, a card")
     export.add_argument("run", help="folder of a training run or of an exploration, or a checkpoint.pt")
     export.add_argument("--out", default="", metavar="FOLDER", help="where it goes (default: export below the run)")
@@ -28,6 +39,19 @@ def add_commands(commands: Any) -> None:
     runs.add_argument("--json", action="store_true", help="as JSON")
     runs.add_argument("--tensorboard", action="store_true", help="write the history of each as a TensorBoard log too")
     runs.set_defaults(command=_runs)
+
+
+def _explore(options: argparse.Namespace) -> int:
+    from dclib.explore.explore import explore
+    from dclib.preemption import PreemptedError, heed_signals
+
+    try:
+        with heed_signals():
+            explore(options.photographs, out=options.out, minutes=options.minutes, sort=options.sort, report=say)
+    except PreemptedError as error:
+        print(f"dclib: {error}; the same command goes on", file=sys.stderr)
+        return EXIT_STATUS
+    return 0
 
 
 def _export(options: argparse.Namespace) -> int:

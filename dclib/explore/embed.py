@@ -14,21 +14,29 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dclib.config import DataConfig
 from dclib.data.images import ImageSet, name_some, printable
 from dclib.data.layouts import open_images
-from dclib.data.pixels import load_pixels
-from dclib.explore.found import load_network, read_json, read_run
+from dclib.data.photographs import open_photographs as data_photographs
+from dclib.data.pixels import Pixels, load_pixels
+from dclib.data.yfcc import is_yfcc
+from dclib.explore.describe import describe_images, part_sizes
+from dclib.explore.found import is_exploration, load_network, read_json, read_run
+from dclib.explore.learn import smaller
+from dclib.explore.look import SIDE
 from dclib.explore.nearest_rows import nearest_rows
+from dclib.explore.settings import kept_side
 from dclib.explore.space import BLOCK, CENTROIDS, Space, make_space, read_space
 from dclib.models.vgg import Trunk
 from dclib.records import lock, make_folder, replacing, write_atomically
@@ -127,7 +135,7 @@ def embed(
         for line in images.notes:
             report(line)
         if not (target / FEATURES).is_file():
-            _write_features(trunk, images, target, progress, report)
+            _write_features(describer_of(home, trunk), images, target, progress, report)
         space = _space_of(home, trunk, pool, report)
         _write_answers(target, home, images, progress, space, neighbours, report)
     report(f"embedded {progress.rows:,} photographs in {target}")
@@ -135,8 +143,8 @@ def embed(
 
 
 def open_photographs(path: Path) -> ImageSet:
-    """The one place where new photographs are opened."""
-    return open_images(path)
+    """New photographs: a folder as one's own, upright; else what there is to open."""
+    return data_photographs(path).images if path.is_dir() and not is_yfcc(path) else open_images(path)
 
 
 def _check_target(target: Path, shown: Path, home: Path) -> None:
@@ -177,11 +185,41 @@ def _begin(target: Path, wanted: Progress, report: Callable[[str], None]) -> Pro
     return wanted
 
 
+@dataclass(frozen=True)
+class Describer:
+    """What stands for a photograph: the network's features, or its descriptor where an exploration made the network.
+
+    Attributes:
+        columns: d, of each.
+        side: At which photographs are opened, and ``resize``, at which the network sees them, short sides in pixels.
+        make: From pixels of ``resize`` to (n, d).
+    """
+
+    columns: int
+    size: int
+    resize: int
+    side: int
+    make: Callable[[Pixels], Tensor]
+
+
+def describer_of(home: Path, trunk: Trunk) -> Describer:
+    """For the network of a folder."""
+    size = trunk.config.image_size
+    if is_exploration(home):
+        return Describer(sum(part_sizes(trunk)), size, kept_side(trunk.config), SIDE, partial(describe_images, trunk))
+    resize = round(size * PAPER_RESIZE)
+
+    def features(pixels: Pixels) -> Tensor:
+        return torch.cat([*feature_batches(trunk, pixels, range(len(pixels)), FEATURE_BATCH)])
+
+    return Describer(trunk.config.feature_dim, size, resize, resize, features)
+
+
 def _write_features(
-    trunk: Trunk, images: ImageSet, target: Path, progress: Progress, report: Callable[[str], None]
+    describer: Describer, images: ImageSet, target: Path, progress: Progress, report: Callable[[str], None]
 ) -> None:
     """Those of all photographs that are still to be read, in chunks."""
-    n, d, size = len(images), trunk.config.feature_dim, trunk.config.image_size
+    n, d = len(images), describer.columns
     if progress.read == 0 or not (target / f"{FEATURES}.partial").exists():
         (target / f"{FEATURES}.partial").unlink(missing_ok=True)
         progress.read, progress.rows, progress.left_out = 0, 0, []
@@ -189,13 +227,12 @@ def _write_features(
         if 4 * n * d > free:
             raise OSError(f"need {4 * n * d / 2**30:.1f} GiB in {target} for features; {free / 2**30:.1f} are free")
     matrix = Matrix(target / FEATURES, n, d, np.float32)
-    resize = round(size * PAPER_RESIZE)
-    batches = max(1, CHUNK_BYTES // (3 * resize**2) // FEATURE_BATCH)
+    batches = max(1, CHUNK_BYTES // (3 * describer.side**2) // FEATURE_BATCH)
     chunk = min(batches * FEATURE_BATCH, LARGEST_CHUNK)
     began, first = time.monotonic(), progress.read
     while progress.read < n:
         rows = np.arange(progress.read, min(n, progress.read + chunk))
-        features, kept = chunk_features(trunk, images.subset(rows), resize, size)
+        features, kept = chunk_features(describer, images.subset(rows))
         matrix.write(progress.rows, features)
         progress.left_out += [int(row) for row in rows[~kept]]
         progress.rows, progress.read = progress.rows + len(features), int(rows[-1]) + 1
@@ -209,24 +246,25 @@ def _write_features(
     matrix.finish(progress.rows)
 
 
-def chunk_features(trunk: Trunk, images: ImageSet, resize: int, size: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def chunk_features(describer: Describer, images: ImageSet) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Features (m, d) of the photographs that can be read, and which of them can (n,)."""
     kept = np.zeros(len(images), dtype=bool)
-    data = DataConfig(resize=resize, memory_gb=2.0, max_unreadable=MOST)
     try:
-        pixels = load_pixels(images, data, size)
+        data = DataConfig(resize=describer.side, memory_gb=2.0, max_unreadable=1.0)
+        pixels = load_pixels(images, data, describer.size)
     except ValueError:  # not one can be read
-        return np.zeros((0, trunk.config.feature_dim), dtype=np.float32), kept
+        return np.zeros((0, describer.columns), dtype=np.float32), kept
+    assert pixels.decoded is not None
     lost = set(pixels.left_out)
     kept[[i for i, name in enumerate(images.ids) if name not in lost]] = True
-    batches = list(feature_batches(trunk, pixels, range(len(pixels)), FEATURE_BATCH))
-    return torch.cat(batches).numpy(), kept
+    pixels = replace(pixels, resize=describer.resize, decoded=smaller(pixels.decoded, describer.resize))
+    return describer.make(pixels).numpy(), kept
 
 
 def _space_of(home: Path, trunk: Trunk, pool: str, report: Callable[[str], None]) -> Space | None:
     run = read_run(home)
     for folder in dict.fromkeys((home, run.folder)):
-        if space := read_space(folder / CENTROIDS, trunk.config.feature_dim):
+        if space := read_space(folder / CENTROIDS, describer_of(home, trunk).columns):
             return space
     space, why = make_space(run, trunk, pool, report)
     if why:
@@ -246,14 +284,15 @@ def _write_answers(
     """Neighbours, then the table of all."""
     features = np.load(target / FEATURES, mmap_mode="r")
     count = min(neighbours, len(features) - 1)
-    found = {NEW: _neighbours(target / NEW, features, None, count, report)}
+    points = space.points if space is not None and is_exploration(home) else F.normalize
+    found = {NEW: _neighbours(target / NEW, features, None, count, points, report)}
     lost = set(progress.left_out)
     names = [printable(images.ids[row]) for row in range(len(images)) if row not in lost]
     listed: dict[str, Sequence[str]] = {NEW: names}
     explored = explored_features(home)
     if explored is not None and neighbours:
         found[EXPLORED] = _neighbours(
-            target / EXPLORED, features, explored[0], min(neighbours, len(explored[0])), report
+            target / EXPLORED, features, explored[0], min(neighbours, len(explored[0])), points, report
         )
         listed[EXPLORED] = explored[1]
     _write_table(target / PHOTOGRAPHS, names, features, space, found, listed)
@@ -262,7 +301,12 @@ def _write_answers(
 
 
 def _neighbours(
-    path: Path, features: NDArray[Any], others: NDArray[Any] | None, count: int, report: Callable[[str], None]
+    path: Path,
+    features: NDArray[Any],
+    others: NDArray[Any] | None,
+    count: int,
+    points: Callable[[Tensor], Tensor],
+    report: Callable[[str], None],
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Rows (n, count) of the nearest and the cosine (n,) of the first; a killed call looks for all again."""
     numbers = np.full((len(features), count), -1, dtype=np.int32)
@@ -270,7 +314,7 @@ def _neighbours(
     began = time.monotonic()
     for start in range(0, len(features) if count else 0, QUERIES):
         block = range(start, min(start + QUERIES, len(features)))
-        rows, cosines = nearest_rows(features, block, others, count)
+        rows, cosines = nearest_rows(features, block, others, count, points)
         numbers[start : block.stop], first[start : block.stop] = rows, cosines[:, 0]
         if block.stop > QUERIES:
             left = (time.monotonic() - began) / block.stop * (len(features) - block.stop)

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from dclib.config import MethodConfig, TrainConfig
 from dclib.data.images import UnreadableImageError, printable
 from dclib.data.photographs import Photographs, open_photographs
+from dclib.distributed import leave_if_requested
 from dclib.explore.answering import Answering, Explored
 from dclib.explore.answers import NONE
 from dclib.explore.clock import Clock
 from dclib.explore.duplicates import Duplicates, find_duplicates
-from dclib.explore.learn import Network, begin_round, finish_round
+from dclib.explore.learn import GROWN, Network, begin_round, finish_round
 from dclib.explore.look import SIDE, look_at, look_into
 from dclib.explore.settings import BATCH, ENOUGH, LEAST, Settings, as_preset, choose, model_for
 from dclib.explore.write import SORTS
@@ -169,6 +170,13 @@ def _outset(
         )
     looking = f"looking at them takes about {duration(seconds)}"
     after, settings = after_seconds(n), None
+    if network.finished >= 0 and clock.minutes <= network.rounds[network.finished].minutes:
+        yield (
+            f"{looking} where they are new; a network is there, which learns on from {GROWN:.0%} of new ones "
+            "or with more --minutes"
+        )
+        yield f"answers go to {place}: open {Path('explorer', 'index.html')} there"
+        return
     left = clock.left * (1 - SPARE) - seconds - after
     if n >= LEAST and left > 0:
         settings = choose(n, model_for(side), left, hardware(), goes_on=network.finished >= 0)
@@ -224,6 +232,7 @@ def _progress(clock: Clock, report: Callable[[str], None]) -> Callable[[int, int
     def told(done: int, of: int) -> None:
         if done == of or time.monotonic() - last[0] >= SAY_EVERY:
             last[0] = time.monotonic()
+            leave_if_requested()
             clock.say(f"looked at {done:,} of {of:,}", report)
 
     return told

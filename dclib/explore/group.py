@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,10 +10,10 @@ from torch import Tensor
 from dclib.cluster.kmeans import kmeans
 from dclib.cluster.nearest import import_faiss
 from dclib.cluster.whitening import PcaWhitening, fit_pca_whitening, l2_normalise
-from dclib.explore.answers import NONE, Grouping
+from dclib.explore.answers import Grouping
+from dclib.explore.space import Space
 from dclib.machine import count_cores
 from dclib.randomness import derive_seed, generator
-from dclib.records import replacing
 
 PER_CLUSTER = 100  # photographs of a cluster, on average: what somebody looks through
 MOST_CLUSTERS = 300
@@ -28,44 +25,12 @@ MAPPED = 20_000  # photographs that the map is made of; the others are put among
 PERPLEXITY = 30
 
 
-@dataclass(frozen=True, eq=False)
-class Centres:
-    """How a feature becomes a point, and the clusters' centroids among these.
-
-    A point is ``(feature - mean) @ projection``, scaled to unit length.
-
-    Attributes:
-        mean: (d,).
-        projection: (d, p).
-        centroids: (k, p).
-    """
-
-    mean: Tensor
-    projection: Tensor
-    centroids: Tensor
-
-    def points(self, features: Tensor) -> Tensor:
-        """(n, d) to (n, p), of unit length."""
-        return l2_normalise((features - self.mean) @ self.projection)
-
-    def save(self, path: Path) -> None:
-        """Write the three as arrays of one ``.npz``."""
-        with replacing(path) as file:
-            np.savez(file, mean=self.mean.numpy(), projection=self.projection.numpy(), centroids=self.centroids.numpy())
-
-    @classmethod
-    def load(cls, path: Path) -> Centres:
-        """What :meth:`save` has written. Raises OSError or ValueError where that is not there."""
-        with np.load(path) as saved:
-            return cls(*(torch.from_numpy(saved[name]) for name in ("mean", "projection", "centroids")))
-
-
 def clusters_for(n: int) -> int:
     """How many clusters so many photographs are shown in: one for each hundred, two at least."""
     return min(MOST_CLUSTERS, max(2, round(n / PER_CLUSTER)))
 
 
-def find_centres(features: Tensor, k: int, scale: Tensor, *, seed: int = 0) -> Centres:
+def find_space(features: Tensor, k: int, scale: Tensor, *, seed: int = 0) -> Space:
     """Whiten features (n, d), their columns multiplied by ``scale`` (d,), and cluster them into ``k``.
 
     Each photograph is expected to show something else: no duplicates.
@@ -75,35 +40,31 @@ def find_centres(features: Tensor, k: int, scale: Tensor, *, seed: int = 0) -> C
     points = l2_normalise(whitening.transform(features))
     found = kmeans(points, min(k, len(points)), generator=generator(seed, "explore"), n_iter=ROUNDS)
     filled = found.counts > 0
-    return Centres(whitening.mean, whitening.projection, found.centroids[filled])
+    return Space(whitening.mean, whitening.projection, found.centroids[filled])
 
 
-def group(name: str, features: Tensor, centres: Centres, *, seed: int = 0) -> Grouping:
+def group(name: str, features: Tensor, space: Space, *, seed: int = 0) -> Grouping:
     """Clusters, neighbours and places of all photographs.
 
     Args:
         features: (n, d) float32.
-        centres: Found among these, or among some of them.
+        space: Found among these, or among some of them.
     """
-    points = torch.cat([centres.points(block) for block in features.split(BLOCK)])
-    cluster, distance, second, sharpness = _memberships(points, centres.centroids)
+    points = torch.cat([space.points(block) for block in features.split(BLOCK)])
+    placed = {name: values.numpy() for name, values in space.place(features).items()}
     neighbours, similarity = nearest(points, NEIGHBOURS)
     place, map_name = draw_map(points, seed=seed)
-    return Grouping(name, cluster, distance, second, sharpness, place, neighbours, similarity, map_name)
-
-
-def _memberships(
-    points: Tensor, centroids: Tensor
-) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
-    """Nearest centroid, distance to it, the next one, and by how much nearer the first is."""
-    two = min(2, len(centroids))
-    found = [torch.cdist(block, centroids).topk(two, largest=False) for block in points.split(BLOCK)]
-    values, order = torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
-    if two == 1:
-        none = np.full(len(points), NONE, dtype=np.int32)
-        return order[:, 0].int().numpy(), values[:, 0].numpy(), none, np.ones(len(points), dtype=np.float32)
-    sharpness = 1 - values[:, 0] / values[:, 1].clamp(min=1e-12)
-    return order[:, 0].int().numpy(), values[:, 0].numpy(), order[:, 1].int().numpy(), sharpness.numpy()
+    return Grouping(
+        name,
+        placed["cluster"].astype(np.int32),
+        placed["distance"],
+        placed["second"].astype(np.int32),
+        placed["sharpness"],
+        place,
+        neighbours,
+        similarity,
+        map_name,
+    )
 
 
 def nearest(points: Tensor, m: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

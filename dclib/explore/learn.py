@@ -18,6 +18,7 @@ from torch import Tensor
 from dclib.config import ClusterConfig, MethodConfig, ModelConfig, TrainConfig, config_hash
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels
+from dclib.explore.found import load_network
 from dclib.explore.look import Squares
 from dclib.explore.settings import START, choose, kept_side
 from dclib.models.vgg import Trunk
@@ -117,7 +118,7 @@ class Network:
         number = self.finished
         if number < 0:
             return None
-        return read_trunk(self.place(number, "deepercluster") / "checkpoint.pt", self.rounds[number].model)
+        return load_network(self.place(number, "deepercluster"))
 
     def history(self) -> list[dict[str, float]]:
         """Epochs and clusterings of the last round that has ended, RotNet's first."""
@@ -136,19 +137,6 @@ class Network:
             return 0.0
         state = torch.load(path, map_location="cpu", weights_only=True)["state"]
         return float(state["seconds"]) / max(1, int(state["epoch"]))
-
-
-def read_trunk(path: Path, model: ModelConfig) -> Trunk:
-    """A checkpoint's network in evaluation mode. Raises ValueError where the file is not one."""
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)["state"]["trunk"]
-    except Exception as error:  # broken bytes raise nearly anything
-        raise ValueError(
-            f"{path} is not a readable checkpoint; delete the folder {path.parent} to train anew"
-        ) from error
-    trunk = Trunk(model, torch.Generator())
-    trunk.load_state_dict(saved)
-    return trunk.to(memory_format=torch.channels_last).eval()
 
 
 def shrink(squares: Squares, order: Any, model: ModelConfig, images: ImageSet, content: str, folder: Path) -> Pixels:
@@ -170,13 +158,14 @@ def shrink(squares: Squares, order: Any, model: ModelConfig, images: ImageSet, c
             target = np.memmap(temporary, dtype=np.uint8, mode="w+", shape=shape)
             for start in range(0, len(order), BLOCK):
                 block = torch.from_numpy(squares[order[start : start + BLOCK]])
-                target[start : start + BLOCK] = _smaller(block, side).numpy()
+                target[start : start + BLOCK] = smaller(block, side).numpy()
             target.flush()
     kept = torch.from_numpy(np.memmap(path, dtype=np.uint8, mode="c", shape=shape))
     return Pixels(images, (), model.image_size, side, kept, content=content)
 
 
-def _smaller(block: Tensor, side: int) -> Tensor:
+def smaller(block: Tensor, side: int) -> Tensor:
+    """Squares (n, 3, s, s) uint8 made smaller, each point the mean of what it covers."""
     if block.shape[-1] == side:
         return block
     return F.interpolate(block.float(), (side, side), mode="bilinear", antialias=True).round().clamp(0, 255).byte()

@@ -44,13 +44,22 @@ class Space:
     projection: Tensor
     centroids: Tensor
 
+    def points(self, features: Tensor) -> Tensor:
+        """(n, d) to (n, p), of unit length."""
+        return l2_normalise((features - self.mean) @ self.projection)
+
+    def save(self, path: Path) -> None:
+        """Keep it in a ``.npz``."""
+        with replacing(path) as file:
+            np.savez(file, mean=self.mean.numpy(), projection=self.projection.numpy(), centroids=self.centroids.numpy())
+
     def place(self, features: Tensor) -> dict[str, Tensor]:
         """Cluster, second choice, distance and sharpness (n,) of features (n, d); see ``Grouping``."""
         there = (~self.centroids.isnan().any(dim=1)).nonzero().squeeze(1)
         centroids = self.centroids[there]
         found: dict[str, list[Tensor]] = {"cluster": [], "distance": [], "second": [], "sharpness": []}
         for block in features.split(BLOCK):
-            points = l2_normalise((block - self.mean) @ self.projection)
+            points = self.points(block)
             nearest = torch.cdist(points, centroids).topk(min(2, len(there)), largest=False).indices
             distance = (points[:, None] - centroids[nearest]).norm(dim=2)
             nearest = there[nearest]
@@ -108,10 +117,7 @@ def make_space(
         store_features(trunk, pixels, stored)
         space = space_of(stored, numbers, dim)
     try:
-        with replacing(run.folder / CENTROIDS) as file:
-            np.savez(
-                file, mean=space.mean.numpy(), projection=space.projection.numpy(), centroids=space.centroids.numpy()
-            )
+        space.save(run.folder / CENTROIDS)
     except OSError as error:
         report(f"the centroids are not kept: {error}")
     return space, ""
