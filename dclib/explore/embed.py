@@ -114,7 +114,7 @@ def embed(
         raise ValueError(f"need a number of neighbours, 0 for none; got {neighbours}")
     run, shown = Path(run).expanduser(), Path(photographs).expanduser()
     trunk = load_network(run).to(torch.device(default_device()))
-    images = open_photographs(shown)
+    images = open_new(shown)
     home = run.parent if run.is_file() else run
     target = Path(out).expanduser() if out else home / "embedded" / (shown.resolve().stem or "photographs")
     _check_target(target, shown, home)
@@ -134,7 +134,7 @@ def embed(
     return target
 
 
-def open_photographs(path: Path) -> ImageSet:
+def open_new(path: Path) -> ImageSet:
     """The one place where new photographs are opened."""
     return open_images(path)
 
