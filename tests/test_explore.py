@@ -129,7 +129,7 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda folder: folder.mkdir(), "no photograph"),
+        (lambda folder: folder.mkdir(), "need a folder with photographs"),
         (lambda folder: draw(folder / "one.jpg", 1), ""),
         (lambda folder: [draw(folder / f"{i}.jpg", 7) for i in range(60)], ""),
         (lambda folder: (folder.mkdir(), (folder / "a.jpg").write_bytes(b"<html>")), "cannot be read"),

@@ -28,7 +28,7 @@ from torch import Tensor
 from dclib.config import DataConfig
 from dclib.data.images import ImageSet, name_some, printable
 from dclib.data.layouts import open_images
-from dclib.data.photographs import open_photographs as data_photographs
+from dclib.data.photographs import open_photographs
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.yfcc import is_yfcc
 from dclib.explore.describe import describe_images, part_sizes
@@ -122,7 +122,7 @@ def embed(
         raise ValueError(f"need a number of neighbours, 0 for none; got {neighbours}")
     run, shown = Path(run).expanduser(), Path(photographs).expanduser()
     trunk = load_network(run).to(torch.device(default_device()))
-    images = open_photographs(shown)
+    images = open_new(shown)
     home = run.parent if run.is_file() else run
     target = Path(out).expanduser() if out else home / "embedded" / (shown.resolve().stem or "photographs")
     _check_target(target, shown, home)
@@ -142,9 +142,9 @@ def embed(
     return target
 
 
-def open_photographs(path: Path) -> ImageSet:
+def open_new(path: Path) -> ImageSet:
     """New photographs: a folder as one's own, upright; else what there is to open."""
-    return data_photographs(path).images if path.is_dir() and not is_yfcc(path) else open_images(path)
+    return open_photographs(path).images if path.is_dir() and not is_yfcc(path) else open_images(path)
 
 
 def _check_target(target: Path, shown: Path, home: Path) -> None:
@@ -250,7 +250,7 @@ def chunk_features(describer: Describer, images: ImageSet) -> tuple[NDArray[Any]
     """Features (m, d) of the photographs that can be read, and which of them can (n,)."""
     kept = np.zeros(len(images), dtype=bool)
     try:
-        data = DataConfig(resize=describer.side, memory_gb=2.0, max_unreadable=1.0)
+        data = DataConfig(resize=describer.side, memory_gb=2.0, max_unreadable=MOST)
         pixels = load_pixels(images, data, describer.size)
     except ValueError:  # not one can be read
         return np.zeros((0, describer.columns), dtype=np.float32), kept
