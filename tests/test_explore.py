@@ -115,7 +115,7 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
     assert summary["different"] == n - 1 + 30
     assert summary["verdict"]["word"]
     # the second call had nothing to learn, and says so; the same answers came out
-    assert any("has had its 1.5 minutes" in line for line in lines), "\n".join(lines)
+    assert any("Learned no further" in line and "1.5 minutes" in line for line in lines), "\n".join(lines)
     assert np.array_equal(found.answers.groupings[0].cluster, again.answers.groupings[0].cluster)
     network = Network.at(found.folder / "network")
     assert [one.start is None for one in network.rounds] == [False, True]
