@@ -109,6 +109,11 @@ class Network:
             self.rounds.pop()
 
     @property
+    def last(self) -> Round | None:
+        """The last round, ended or not; None where there is none."""
+        return self.rounds[-1] if self.rounds else None
+
+    @property
     def finished(self) -> int:
         """Number of the last round that has ended; -1 where there is none."""
         return max((number for number, one in enumerate(self.rounds) if one.done), default=-1)
@@ -192,13 +197,13 @@ def begin_round(
     Returns:
         Why there is none; empty where there is.
     """
-    last, known = (network.rounds or [None])[-1], network.finished >= 0
+    last = network.last
     photographs = pixels.identity
     if last and not last.done:
         if last.photographs == photographs:
             return ""
         network.give_up()  # for the photographs are not these any more
-        last = (network.rounds or [None])[-1]
+        last = network.last
     if last and last.photographs == photographs and minutes <= last.minutes:
         return (
             f"the network has learned from these for its {last.minutes:g} minutes; more, with --minutes, go on from it"
@@ -210,6 +215,7 @@ def begin_round(
                 f"{new:.1%} of the photographs are new, and below {GROWN:.0%} the network is taken as it is; "
                 "a larger --minutes lets it learn from them"
             )
+    known = network.finished >= 0
     model = network.rounds[-1].model if known else model
     settings = choose(len(pixels), model, seconds, hardware(), goes_on=known)
     if settings is None:
