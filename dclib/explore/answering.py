@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from dclib.explore.write import sort_into_folders, write_summary, write_tables
 from dclib.models.vgg import Trunk
 from dclib.records import installed_versions, source_commit
 
+STILL = "still learning"
 COLOURS = "colours and layout, without a network"
 GRID = 8  # squares a side whose mean colours stand for a photograph where there is no network
 BLOCK = 1024
@@ -100,13 +102,16 @@ class Answering:
         grouping = group("DeeperCluster", features, space)
         clock.say("clusters, neighbours and a map", report)
         verdict = judged(trunk, learned, network)
-        return self._write(grouping, features.numpy(), verdict, why, clock, report)
+        if verdict["word"] == STILL:
+            more = math.ceil(network.rounds[-1].minutes + network.rounds[-1].seconds / 60)
+            verdict["advice"] = f"The same command with --minutes {more} goes on from here."
+        return self._write(grouping, features.numpy(), verdict, why, clock, report, network)
 
     def answer_without(self, why: str, clock: Clock, report: Callable[[str], None]) -> Explored:
         """Answers without a network: duplicates, and likeness in colours."""
         features = colour_features(self.looked)
         grouping = by_colours(features) if self.distinct > 2 else None
-        verdict = {"word": "not learned", "lines": [f"Nothing was learned: {why}."] if why else []}
+        verdict = {"word": "not learned", "sentence": why, "advice": "", "measured": []}
         return self._write(grouping, features.numpy(), verdict, "", clock, report)
 
     def _write(
@@ -117,6 +122,7 @@ class Answering:
         why: str,
         clock: Clock,
         report: Callable[[str], None],
+        network: Network | None = None,
     ) -> Explored:
         answers = self._answers(grouping)
         write_tables(self.place, answers, features)
@@ -124,16 +130,21 @@ class Answering:
             reader: Any = self.looked.images.reader
             sort_into_folders(self.place, answers, reader.path, self.sort)
         notes = [line for line in self.notes if line]
+        said = [
+            f"{verdict['word']}: {verdict['sentence']}",
+            verdict["advice"],
+            f"Learned no further: {why}." if why else "",
+        ]
+        said = [line for line in said if line]
         page = write_explorer(
             self.place / "explorer",
             answers,
             self.looked.squares,
             title=self.root.resolve().name,
-            verdict=verdict["lines"],
-            notes=notes,
+            verdict=said,
+            notes=[*verdict["measured"], *notes],
         )
-        short = verdict["lines"][:2]  # the verdict and what to do; what was measured is in the files
-        lines = [*short, *([f"Learned no further: {why}."] if why else []), f"open {page}"]
+        lines = [*said, f"open {page}"]
         summary = {
             "photographs": len(answers),
             "different": self.distinct,
@@ -141,12 +152,13 @@ class Answering:
             "notes": notes,
             "minutes": round(clock.spent / 60, 2),
             "verdict": verdict,
+            "settings": asdict(network.rounds[-1].main) if network else {},
             "clusters": 0 if grouping is None else int(grouping.cluster.max(initial=NONE)) + 1,
             "map": grouping.map_name if grouping else "",
             "versions": dict(installed_versions()),
             "commit": source_commit(),
         }
-        write_summary(self.place, summary, [*contents_of(answers), "", *lines, *verdict["lines"][2:]])
+        write_summary(self.place, summary, [*contents_of(answers), "", *lines, "", *verdict["measured"]])
         for line in lines:
             clock.say(line, report)
         return Explored(self.place, answers, lines)
@@ -187,7 +199,7 @@ def judged(trunk: Trunk, pixels: Pixels, network: Network) -> dict[str, Any]:
     from dclib.analysis.judge import judge
 
     verdict = judge(trunk, pixels, network.history(), seconds_per_epoch=network.seconds_per_epoch())
-    return {**asdict(verdict), "lines": list(verdict.lines)}
+    return {**asdict(verdict), "measured": verdict.lines[2:]}
 
 
 def contents_of(answers: Answers) -> list[str]:
