@@ -257,17 +257,19 @@ def test_one_image_of_each_group_is_looked_at():
     assert len(sample(np.full(5000, -1, dtype=np.int32))) == SAMPLE
 
 
-def row(epoch: int, turn: float, sub: float) -> dict[str, float]:
+def row(epoch: int, turn: float, sub: float, lr: float = 0.1) -> dict[str, float]:
     asked = {"turn_accuracy": turn, "turn_chance": 25.0, "sub_accuracy": sub, "sub_chance": 10.0}
-    return {"epoch": epoch, "loss": 1.0, **asked}
+    return {"epoch": epoch, "loss": 1.0, "lr": lr, **asked}
 
 
-def test_rise_is_of_the_last_half_and_of_the_task_that_rose_most():
-    curve = [row(1, 30, 10), row(2, 50, 20), row(3, 60, 20), row(4, 75, 20)]
-    assert rise(curve) == pytest.approx((75 - 50) / (100 - 50))
-    assert rise(curve[:1]) == pytest.approx((30 - 25) / 75)
+def test_rise_is_that_of_a_doubling_before_the_rate_falls_and_of_the_task_that_rose_most():
+    curve = [row(1, 30, 10), row(2, 50, 20), row(3, 60, 20), row(4, 63, 35), row(5, 99, 99, lr=0.01)]
+    assert rise(curve) == 35 - 20  # from two epochs to four
+    assert rise(curve[:2]) == 50 - 30
+    assert rise(curve[:1]) == 30 - 25  # from chance
+    assert rise([row(1, 30, 50), row(2, 20, 40)]) == 0.0
     assert rise([]) == 0.0
-    assert rise([{"assignment": 0, "nmi_previous": 0.3}, *curve[-1:]]) == pytest.approx(50 / 75)
+    assert rise([{"assignment": 0, "nmi_previous": 0.3}, *curve[:2]]) == 50 - 30
 
 
 def test_time_that_is_missing_is_as_long_again():
