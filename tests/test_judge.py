@@ -79,6 +79,8 @@ def test_share_explained_is_0_by_chance_and_1_of_the_groups_themselves():
     draws = np.random.default_rng(0)
     colours, groups = draws.normal(size=(3000, 3)), draws.integers(0, 10, 3000)
     assert abs(share_explained(colours, groups)) < 0.01  # its deviation is near sqrt(2 * 9 / 3) / 3000
+    many = np.arange(200) % 50  # unadjusted they would explain a quarter; the deviation is near sqrt(2 * 49 / 3) / 150
+    assert abs(share_explained(colours[:200], many)) < 0.12
     assert share_explained(np.eye(10)[groups], groups) == pytest.approx(1)
     assert share_explained(colours[:5], np.arange(5)) == 0.0  # as many clusters as images
 

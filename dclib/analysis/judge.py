@@ -125,9 +125,7 @@ def verdict_of(measures: Mapping[str, float], idle: Sequence[str], risen: float,
         advice = "Leave all but one of each group of copies out, and train again."
         return Verdict("collapsed to duplicates", f"{said}; {how}{also}", advice, score, measures)
     if risen > RISE:
-        said = (
-            f"{minutes} more {'minute' if minutes == 1 else 'minutes'}; what it is asked it answers better each epoch"
-        )
+        said = f"{minutes} more {'minute' if minutes == 1 else 'minutes'}; its answers were still getting better"
         advice = f"Give it as long again, {minutes} min, and judge again."
         return Verdict("still learning", f"{said}; {how}{also}", advice, score, measures)
     if learned:
@@ -135,7 +133,11 @@ def verdict_of(measures: Mapping[str, float], idle: Sequence[str], risen: float,
         return Verdict("learned", f"its clusters hold; {how}{also}", advice, score, measures)
     advice = "Train longer or on more images; if that changes nothing, lower train.lr, or ask for fewer clusters."
     return Verdict(
-        "nothing learned", f"its clusters hold no better than chance makes them; {how}{also}", advice, score, measures
+        "nothing learned",
+        f"its clusters hold hardly better than those of a network that was only drawn; {how}{also}",
+        advice,
+        score,
+        measures,
     )
 
 
