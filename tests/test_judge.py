@@ -197,6 +197,13 @@ def test_clusters_of_colour_are_told_though_they_hold():
     assert verdict.score == 0.0
 
 
+def test_features_along_one_line_are_nothing_learned():
+    verdict = judged(lambda images: directions(images)[:, :1] * torch.tensor([1.0, 2.0, 3.0]), history=[row(1, 50, 50)])
+    assert verdict.word == "nothing learned"
+    assert "one line" in verdict.sentence
+    assert verdict.measures["effective_rank"] == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "function",
     [
