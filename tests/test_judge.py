@@ -105,10 +105,11 @@ def test_few_images_are_no_error(n):
 
 
 def test_score_is_what_holds_less_what_colour_explains():
-    assert score_of(0.6, 0.0) == pytest.approx(0.6)
-    assert score_of(0.6, 0.2) == pytest.approx(0.36)
-    assert [score_of(0.6, 0.5), score_of(0.6, 0.9), score_of(-0.1, 0.1)] == [0, 0, 0]
-    assert score_of(0.6, -0.01) == pytest.approx(0.6)  # less than chance is no merit
+    assert score_of(0.6, 0.0, 2.0) == pytest.approx(0.6)
+    assert score_of(0.6, 0.2, 2.0) == pytest.approx(0.36)
+    assert [score_of(0.6, 0.5, 2.0), score_of(0.6, 0.9, 2.0), score_of(-0.1, 0.1, 2.0)] == [0, 0, 0]
+    assert score_of(0.6, 0.0, 1.1) == 0  # along one line
+    assert score_of(0.6, -0.01, 2.0) == pytest.approx(0.6)  # less than chance is no merit
 
 
 def test_dead_features_are_told():

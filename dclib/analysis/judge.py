@@ -14,12 +14,12 @@ from dclib.analysis.measures import measure_network, sample, share_of_copies
 from dclib.data.pixels import Pixels
 from dclib.models.vgg import Trunk
 from dclib.train.chance import TASKS, tasks_at_chance
+from dclib.train.quality import FEWEST_AXES
 
 Word = Literal["learned", "still learning", "nothing learned", "collapsed to colour", "collapsed to duplicates"]
 FEWEST = 30  # images below which there is nothing to say
 LEARNED = 0.03  # by which a score has to be above that of a network that was only drawn
 COLOUR = 0.4  # share of the images' mean colours that clusters explain, from which they are clusters of colour
-AXES = 1.2  # effective rank of features below which they lie along one line
 COPIES = 0.5  # share of images that are copies of others, from which a failure is put down to them
 RISE = 5.0  # points by which accuracy rises with a doubling of the epochs, in a training that should go on
 
@@ -113,7 +113,7 @@ def verdict_of(measures: Mapping[str, float], idle: Sequence[str], risen: float,
     if "score" not in measures:
         return nothing_told(measures, "its features are not finite, or the same for every image")
     score = measures["score"]
-    learned = score - measures["drawn"] > LEARNED and measures["effective_rank"] >= AXES
+    learned = score - measures["drawn"] > LEARNED
     minutes = max(1, math.ceil(seconds / 60))
     how = f"its score is {score:.2f}, and that of a network that was only drawn {measures['drawn']:.2f}"
     also = f"; at chance: {' and '.join(idle)}" if idle else ""
@@ -125,7 +125,7 @@ def verdict_of(measures: Mapping[str, float], idle: Sequence[str], risen: float,
         said = f"{measures['copies']:.0%} of the images are copies of others, and of the rest it knows little"
         advice = "Leave all but one of each group of copies out, and train again."
         return Verdict("collapsed to duplicates", f"{said}; {how}{also}", advice, score, measures)
-    if measures["effective_rank"] < AXES:
+    if measures["effective_rank"] < FEWEST_AXES:
         said = f"its features lie along one line ({measures['effective_rank']:.1f} axes), on which few kinds can be told apart"
         advice = "Lower train.lr, and train again from the start."
         return Verdict("nothing learned", f"{said}; {how}{also}", advice, score, measures)
