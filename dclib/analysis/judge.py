@@ -126,7 +126,7 @@ def verdict_of(measures: Mapping[str, float], idle: Sequence[str], risen: float,
         advice = "Leave all but one of each group of copies out, and train again."
         return Verdict("collapsed to duplicates", f"{said}; {how}{also}", advice, score, measures)
     if measures["effective_rank"] < FEWEST_AXES:
-        said = f"its features lie along one line ({measures['effective_rank']:.1f} axes), on which few kinds can be told apart"
+        said = f"its features lie along one line ({measures['effective_rank']:.1f} axes), which tells few kinds apart"
         advice = "Lower train.lr, and train again from the start."
         return Verdict("nothing learned", f"{said}; {how}{also}", advice, score, measures)
     if risen > RISE:
