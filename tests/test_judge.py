@@ -79,6 +79,8 @@ def test_share_explained_is_0_by_chance_and_1_of_the_groups_themselves():
     draws = np.random.default_rng(0)
     colours, groups = draws.normal(size=(3000, 3)), draws.integers(0, 10, 3000)
     assert abs(share_explained(colours, groups)) < 0.01  # its deviation is near sqrt(2 * 9 / 3) / 3000
+    many = np.arange(200) % 50  # unadjusted they would explain a quarter; the deviation is near sqrt(2 * 49 / 3) / 150
+    assert abs(share_explained(colours[:200], many)) < 0.12
     assert share_explained(np.eye(10)[groups], groups) == pytest.approx(1)
     assert share_explained(colours[:5], np.arange(5)) == 0.0  # as many clusters as images
 
@@ -103,10 +105,11 @@ def test_few_images_are_no_error(n):
 
 
 def test_score_is_what_holds_less_what_colour_explains():
-    assert score_of(0.6, 0.0) == pytest.approx(0.6)
-    assert score_of(0.6, 0.2) == pytest.approx(0.36)
-    assert [score_of(0.6, 0.5), score_of(0.6, 0.9), score_of(-0.1, 0.1)] == [0, 0, 0]
-    assert score_of(0.6, -0.01) == pytest.approx(0.6)  # less than chance is no merit
+    assert score_of(0.6, 0.0, 2.0) == pytest.approx(0.6)
+    assert score_of(0.6, 0.2, 2.0) == pytest.approx(0.36)
+    assert [score_of(0.6, 0.5, 2.0), score_of(0.6, 0.9, 2.0), score_of(-0.1, 0.1, 2.0)] == [0, 0, 0]
+    assert score_of(0.6, 0.0, 1.1) == 0  # along one line
+    assert score_of(0.6, -0.01, 2.0) == pytest.approx(0.6)  # less than chance is no merit
 
 
 def test_dead_features_are_told():
@@ -195,6 +198,13 @@ def test_clusters_of_colour_are_told_though_they_hold():
     assert verdict.score == 0.0
 
 
+def test_features_along_one_line_are_nothing_learned():
+    verdict = judged(lambda images: directions(images)[:, :1] * torch.tensor([1.0, 2.0, 3.0]), history=[row(1, 50, 50)])
+    assert verdict.word == "nothing learned"
+    assert "one line" in verdict.sentence
+    assert verdict.measures["effective_rank"] == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -257,17 +267,19 @@ def test_one_image_of_each_group_is_looked_at():
     assert len(sample(np.full(5000, -1, dtype=np.int32))) == SAMPLE
 
 
-def row(epoch: int, turn: float, sub: float) -> dict[str, float]:
+def row(epoch: int, turn: float, sub: float, lr: float = 0.1) -> dict[str, float]:
     asked = {"turn_accuracy": turn, "turn_chance": 25.0, "sub_accuracy": sub, "sub_chance": 10.0}
-    return {"epoch": epoch, "loss": 1.0, **asked}
+    return {"epoch": epoch, "loss": 1.0, "lr": lr, **asked}
 
 
-def test_rise_is_of_the_last_half_and_of_the_task_that_rose_most():
-    curve = [row(1, 30, 10), row(2, 50, 20), row(3, 60, 20), row(4, 75, 20)]
-    assert rise(curve) == pytest.approx((75 - 50) / (100 - 50))
-    assert rise(curve[:1]) == pytest.approx((30 - 25) / 75)
+def test_rise_is_that_of_a_doubling_before_the_rate_falls_and_of_the_task_that_rose_most():
+    curve = [row(1, 30, 10), row(2, 50, 20), row(3, 60, 20), row(4, 63, 35), row(5, 99, 99, lr=0.01)]
+    assert rise(curve) == 35 - 20  # from two epochs to four
+    assert rise(curve[:2]) == 50 - 30
+    assert rise(curve[:1]) == 30 - 25  # from chance
+    assert rise([row(1, 30, 50), row(2, 20, 40)]) == 0.0
     assert rise([]) == 0.0
-    assert rise([{"assignment": 0, "nmi_previous": 0.3}, *curve[-1:]]) == pytest.approx(50 / 75)
+    assert rise([{"assignment": 0, "nmi_previous": 0.3}, *curve[:2]]) == 50 - 30
 
 
 def test_time_that_is_missing_is_as_long_again():

@@ -14,13 +14,14 @@ from dclib.analysis.measures import measure_network, sample, share_of_copies
 from dclib.data.pixels import Pixels
 from dclib.models.vgg import Trunk
 from dclib.train.chance import TASKS, tasks_at_chance
+from dclib.train.quality import FEWEST_AXES
 
 Word = Literal["learned", "still learning", "nothing learned", "collapsed to colour", "collapsed to duplicates"]
 FEWEST = 30  # images below which there is nothing to say
 LEARNED = 0.03  # by which a score has to be above that of a network that was only drawn
 COLOUR = 0.4  # share of the images' mean colours that clusters explain, from which they are clusters of colour
 COPIES = 0.5  # share of images that are copies of others, from which a failure is put down to them
-RISE = 0.1  # by which accuracy, of what was left to learn, rises in the last half of a training that should go on
+RISE = 5.0  # points by which accuracy rises with a doubling of the epochs, in a training that should go on
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,12 @@ def verdict_of(measures: Mapping[str, float], idle: Sequence[str], risen: float,
         said = f"{measures['copies']:.0%} of the images are copies of others, and of the rest it knows little"
         advice = "Leave all but one of each group of copies out, and train again."
         return Verdict("collapsed to duplicates", f"{said}; {how}{also}", advice, score, measures)
+    if measures["effective_rank"] < FEWEST_AXES:
+        said = f"its features lie along one line ({measures['effective_rank']:.1f} axes), which tells few kinds apart"
+        advice = "Lower train.lr, and train again from the start."
+        return Verdict("nothing learned", f"{said}; {how}{also}", advice, score, measures)
     if risen > RISE:
-        said = (
-            f"{minutes} more {'minute' if minutes == 1 else 'minutes'}; what it is asked it answers better each epoch"
-        )
+        said = f"{minutes} more {'minute' if minutes == 1 else 'minutes'}; its answers were still getting better"
         advice = f"Give it as long again, {minutes} min, and judge again."
         return Verdict("still learning", f"{said}; {how}{also}", advice, score, measures)
     if learned:
@@ -135,7 +138,11 @@ def verdict_of(measures: Mapping[str, float], idle: Sequence[str], risen: float,
         return Verdict("learned", f"its clusters hold; {how}{also}", advice, score, measures)
     advice = "Train longer or on more images; if that changes nothing, lower train.lr, or ask for fewer clusters."
     return Verdict(
-        "nothing learned", f"its clusters hold no better than chance makes them; {how}{also}", advice, score, measures
+        "nothing learned",
+        f"its clusters hold hardly better than those of a network that was only drawn; {how}{also}",
+        advice,
+        score,
+        measures,
     )
 
 
@@ -146,18 +153,19 @@ def nothing_told(measures: Mapping[str, float], why: str) -> Verdict:
 
 
 def rise(history: Sequence[Mapping[str, float]]) -> float:
-    """By how much accuracy rose in the last half of the epochs, of what was left to learn: of the task that rose most.
+    """By how many points of 100 accuracy rose when the epochs doubled: of the task that rose most.
 
-    Of one epoch, what it rose from chance. 0 where nothing was asked.
+    Only epochs before the learning rate falls count, for accuracy always rises with its fall. Of one epoch, what it
+    rose from chance. 0 where nothing was asked.
     """
     epochs = _epochs(history)
+    highest = max((row.get("lr", 0.0) for row in epochs), default=0.0)
     risen = [0.0]
     for task in TASKS:
-        asked = [row for row in epochs if f"{task}_accuracy" in row]
+        asked = [row for row in epochs if f"{task}_accuracy" in row and row.get("lr", 0.0) == highest]
         if asked:
-            end, half = asked[-1], asked[(len(asked) - 1) // 2]
-            before = half[f"{task}_accuracy"] if len(asked) > 1 else end[f"{task}_chance"]
-            risen.append((end[f"{task}_accuracy"] - before) / max(100 - before, 1e-9))
+            before = asked[len(asked) // 2 - 1][f"{task}_accuracy"] if len(asked) > 1 else asked[0][f"{task}_chance"]
+            risen.append(asked[-1][f"{task}_accuracy"] - before)
     return max(risen)
 
 

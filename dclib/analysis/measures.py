@@ -68,12 +68,12 @@ def measure(trunk: Trunk, squares: Tensor, side: int) -> dict[str, float]:
     cropped, starts = steadiness(whole, views)
     clusters = cluster_views(whole, [], min(COARSE, len(whole) // 4), 0)[0]
     colours = centre(squares, side).double().mean(dim=(2, 3)).numpy()
-    colour = share_explained(colours, clusters)
+    colour, rank = share_explained(colours, clusters), effective_rank(spectrum(whole))
     return {
-        "score": score_of(cropped, colour),
+        "score": score_of(cropped, colour, rank),
         "cropped": cropped,
         "starts": starts,
-        "effective_rank": effective_rank(spectrum(whole)),
+        "effective_rank": rank,
         "found_again": found_again(whole, views[0]),
         "largest": float(np.bincount(clusters).max() / len(clusters)),
         "colour": colour,

@@ -14,13 +14,12 @@ from tqdm import tqdm
 
 from dclib.cluster.pseudo_labels import Clustering, PseudoLabels
 from dclib.train.chance import TASKS, tasks_at_chance
-from dclib.train.quality import effective_rank
+from dclib.train.quality import FEWEST_AXES, effective_rank
 
 T = TypeVar("T")
 
 STUCK = 0.98  # a loss above this share of chance after an epoch is called stuck
 LONG_WAIT = 0.1  # a share of an epoch that is worth telling when its steps waited for images
-FEWEST_AXES = 1.2  # effective rank of features below which they are called collapsed
 LARGEST_SHARE = 0.5  # one cluster holding more than this share of the images is called a collapse
 
 

@@ -22,6 +22,7 @@ from dclib.randomness import generator
 AXES = 32  # principal axes that are whitened
 KINDS = (5, 10)  # clusters: coarse ones
 STARTS = 4  # of k-means
+FEWEST_AXES = 1.2  # effective rank below which features lie along one line
 SAME = 1e-5  # spread of features, as a share of their size, below which they are one and the same
 
 
@@ -92,16 +93,17 @@ def steadiness(features: Tensor, views: Sequence[Tensor]) -> tuple[float, float]
     return mean(cropped), mean(started)
 
 
-def score_of(cropped: float, colour: float) -> float:
+def score_of(cropped: float, colour: float, rank: float) -> float:
     """One number, in [0, 1], the higher the better: how well clusters hold under crops, and not by colour.
 
-    Clusters that explain half of the images' colours count for nothing.
+    Clusters that explain half of the images' colours count for nothing, and so do features along one line.
 
     Args:
         cropped: Of :func:`steadiness`.
         colour: Share of the images' mean colours that clusters explain.
+        rank: Of :func:`effective_rank`.
     """
-    return max(cropped, 0.0) * min(max(1 - 2 * colour, 0.0), 1.0)
+    return (rank >= FEWEST_AXES) * max(cropped, 0.0) * min(max(1 - 2 * colour, 0.0), 1.0)
 
 
 def found_again(features: Tensor, view: Tensor) -> float:
