@@ -16,6 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dclib.data.images import ImageSet
+from dclib.data.photographs import open_photographs
+from dclib.data.pixels import Pixels
 from dclib.explore import explore as exploring
 from dclib.explore.answers import NONE
 from dclib.explore.describe import balanced, describe_images, part_sizes
@@ -24,7 +27,9 @@ from dclib.explore.group import clusters_for, draw_map, find_space, group, neare
 from dclib.explore.learn import Network
 from dclib.explore.look import Looked, look_at
 from dclib.explore.settings import LEAST, as_preset, choose, model_for
+from dclib.models.vgg import Trunk
 from dclib.planner.hardware import CPU
+from dclib.planner.plan import make_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -183,17 +188,13 @@ def test_names_survive_to_the_table(tmp_path):
 # looking
 
 
-def test_a_look_opens_new_and_changed_photographs_alone_and_forgets_none(photographs, tmp_path, monkeypatch):
-    from dclib.data.photographs import open_photographs
-
+def test_a_look_opens_new_and_changed_photographs_alone_and_forgets_none(photographs, tmp_path):
     opened: list[str] = []
-    read = exploring.Photographs
 
     def look() -> Looked:
         opened.clear()
         return look_at(open_photographs(photographs), tmp_path / "look", lambda done, of: opened.append(f"{done}/{of}"))
 
-    assert read is not None
     first = look()
     assert opened[-1] == "12/12"
     assert look().squares[:].tobytes() == first.squares[:].tobytes()
@@ -211,8 +212,6 @@ def test_a_look_opens_new_and_changed_photographs_alone_and_forgets_none(photogr
 
 
 def test_a_look_that_is_killed_goes_on_to_the_same(photographs, tmp_path):
-    from dclib.data.photographs import open_photographs
-
     class Killed(Exception):
         pass
 
@@ -287,10 +286,6 @@ def test_clusters_are_of_a_size_that_somebody_looks_through(n, k):
 
 
 def test_a_descriptor_is_the_mean_of_each_map_and_colours():
-    from dclib.data.images import ImageSet
-    from dclib.data.pixels import Pixels
-    from dclib.models.vgg import Trunk
-
     trunk = Trunk(replace(model_for(30), width=1 / 16), torch.Generator().manual_seed(0)).eval()
     decoded = torch.randint(0, 256, (3, 3, 37, 37), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     pixels = Pixels(ImageSet("made", ["a", "b", "c"], reader=None), (), 32, 37, decoded)
@@ -315,8 +310,6 @@ def test_a_descriptor_is_the_mean_of_each_map_and_colours():
 @pytest.mark.parametrize("n", [LEAST, 1_000, 10_000, 100_000])
 @pytest.mark.parametrize("seconds", [20, 300, 1_500, 20_000])
 def test_settings_fit_into_the_time_and_the_planner_agrees(n, seconds):
-    from dclib.planner.plan import make_plan
-
     found = choose(n, model_for(500), seconds, CPU)
     if found is None:
         return

@@ -169,8 +169,11 @@ def read_run(path: str | Path) -> Run:
     folder = path / NETWORK if exploration == path and (path / NETWORK / CHECKPOINT).is_file() else path
     named = RUN_NAME.fullmatch(folder.name)
     preset = folder.parent.parent.name if named and folder.parent.name == "runs" else ""
-    method, seed = (named["method"], int(named["seed"])) if named else (folder.name, -1)
     summary = read_json(exploration / SUMMARY) if exploration else {}
+    told = summary.get("settings")
+    method, seed = str(told.get("method", folder.name)) if isinstance(told, Mapping) else folder.name, -1
+    if named:
+        method, seed = named["method"], int(named["seed"])
     saved: Mapping[str, Any] = {}
     fault = ""
     if (folder / CHECKPOINT).is_file():
