@@ -176,6 +176,20 @@ def test_no_room_is_told_before_anything_is_done(photographs, monkeypatch):
         explore(photographs, report=quiet)
 
 
+def test_too_little_time_is_told_with_the_minutes_that_would_do(tmp_path):
+    folder = tmp_path / "many"
+    for i in range(LEAST):
+        draw(folder / f"p{i:03d}.png", i)
+    lines: list[str] = []
+    explore(folder, minutes=0.01, report=lines.append)
+    (told,) = (line for line in lines if "too little to learn" in line and "--minutes" in line)
+    wanted = int(told.split("--minutes ")[1].split(",")[0])
+    after = exploring.after_seconds(LEAST)
+    found = choose(LEAST, model_for(40), 60 * wanted * 0.9 - after - 5, CPU)
+    assert found is not None
+    assert found.passes >= 0.8 * exploring.ENOUGH  # up to whole epochs and minutes
+
+
 def test_names_survive_to_the_table(tmp_path):
     folder = tmp_path / "names"
     names = ["new\nline.jpg", 'quo"te, comma.jpg', "Ünïcode ねこ.jpg", "=1+1.jpg"]

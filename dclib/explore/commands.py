@@ -54,7 +54,7 @@ def _explore(options: argparse.Namespace) -> int:
         with heed_signals(), logging_runs(network, options.tensorboard):
             explore(options.photographs, out=options.out, minutes=options.minutes, sort=options.sort, report=say)
     except PreemptedError as error:
-        print(f"dclib: {error}; the same command goes on", file=sys.stderr)
+        print(f"dclib: {error}", file=sys.stderr)
         return EXIT_STATUS
     return 0
 

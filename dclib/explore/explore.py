@@ -44,6 +44,7 @@ AFTER = 40.0, 0.012  # seconds that answers take, in all and for each photograph
 SPARE = 0.1  # share of the time that is kept for what goes slower than told
 ROOM = 45_000  # bytes for each photograph: squares, features and the page's pictures
 NETWORK_ROOM = 2e8  # bytes
+AMPLE = 86_400.0  # seconds in which a machine learns from any folder; what it needs of them is told
 SAY_EVERY = 10.0  # seconds between two lines while photographs are looked at
 
 
@@ -186,9 +187,11 @@ def _outset(
         if settings.passes < ENOUGH:
             yield f"that is little for so many; --minutes {_wanted(settings, seconds, after)} would be enough"
     elif n >= LEAST:
+        ample = choose(n, model_for(side), AMPLE, hardware())
+        assert ample is not None
         yield (
-            f"{looking}, and {clock.minutes:g} minutes leave too little to learn anything; duplicates and likeness in "
-            "colours are told. Called again with more --minutes, it goes on"
+            f"{looking}, and {clock.minutes:g} minutes leave too little to learn anything: duplicates and likeness in "
+            f"colours are told. Called again with --minutes {_wanted(ample, seconds, after)}, it goes on"
         )
     else:
         yield f"{looking}; it takes {LEAST} photographs to learn from, so duplicates and likeness in colours are told"
