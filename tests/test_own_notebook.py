@@ -91,7 +91,7 @@ def test_duplicates_begin_with_the_largest(answers):
     table = duplicates_table(answers)
     (row,) = table.groups[0].rows
     assert (row.label, row.cells[0].text, row.cells[1].text) == ("<1>.png", "<0>.png", "near")
-    assert "1 photograph more" in table.notes[0]
+    assert "1 photograph too many" in table.notes[0]
 
 
 def test_what_was_told_is_shown_with_a_link(answers, tmp_path, monkeypatch):

@@ -141,7 +141,5 @@ def duplicates_table(answers: Answers, most: int = LISTED) -> Table | Fragment:
         caption="Photographs that show the same",
         columns=("the largest", "others", "kind"),
         groups=(Group("", tuple(listed)),),
-        notes=(
-            f"{plural(len(groups), 'group')}; {plural(extra, 'photograph')} more than needed. All are in duplicates.csv.",
-        ),
+        notes=(f"{plural(len(groups), 'group')}, {plural(extra, 'photograph')} too many; duplicates.csv has all.",),
     )
