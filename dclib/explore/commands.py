@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dclib.preemption import EXIT_STATUS
@@ -21,6 +22,7 @@ def add_commands(commands: Any) -> None:
         "--out", default="", metavar="FOLDER", help="for the answers (default: explored/NAME with the runs)"
     )
     explore.add_argument("--sort", choices=("link", "copy"), default="", help="also into a folder for each cluster")
+    explore.add_argument("--tensorboard", action="store_true", help="log the training for TensorBoard as well")
     explore.set_defaults(command=_explore)
     export = commands.add_parser("export", help="write a trained network for others: safetensors, ONNX, a card")
     export.add_argument("run", help="folder of a training run or of an exploration, or a checkpoint.pt")
@@ -42,11 +44,14 @@ def add_commands(commands: Any) -> None:
 
 
 def _explore(options: argparse.Namespace) -> int:
-    from dclib.explore.explore import explore
+    from dclib.explore.explore import answers_folder, explore
+    from dclib.explore.found import NETWORK
+    from dclib.explore.tensorboard import logging_runs
     from dclib.preemption import PreemptedError, heed_signals
 
     try:
-        with heed_signals():
+        network = answers_folder(Path(options.photographs).expanduser(), options.out) / NETWORK
+        with heed_signals(), logging_runs(network, options.tensorboard):
             explore(options.photographs, out=options.out, minutes=options.minutes, sort=options.sort, report=say)
     except PreemptedError as error:
         print(f"dclib: {error}; the same command goes on", file=sys.stderr)

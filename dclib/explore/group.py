@@ -124,4 +124,5 @@ def _among_neighbours(drawn: NDArray[np.float64], chosen: NDArray[np.int64], poi
 
 def _to_unit(place: NDArray[np.float64]) -> NDArray[np.float32]:
     low, high = place.min(axis=0), place.max(axis=0)
-    return ((place - low) / np.maximum((high - low).max(), 1e-12)).astype(np.float32)
+    unit: NDArray[np.float32] = ((place - low) / np.maximum((high - low).max(), 1e-12)).astype(np.float32)
+    return unit

@@ -26,6 +26,7 @@ from dclib.planner.hardware import Hardware
 from dclib.planner.words import duration
 from dclib.records import make_folder, replacing, temporary_for, write_atomically
 from dclib.train.pretrain import pretrain
+from dclib.train.runs import default_device
 
 BLOCK = 512  # squares that are made smaller at once
 _CONTENTS = "contents-{}.npy"
@@ -109,6 +110,11 @@ class Network:
             self.rounds.pop()
 
     @property
+    def last(self) -> Round | None:
+        """The last round, ended or not; None where there is none."""
+        return self.rounds[-1] if self.rounds else None
+
+    @property
     def finished(self) -> int:
         """Number of the last round that has ended; -1 where there is none."""
         return max((number for number, one in enumerate(self.rounds) if one.done), default=-1)
@@ -118,7 +124,7 @@ class Network:
         number = self.finished
         if number < 0:
             return None
-        return load_network(self.place(number, "deepercluster"))
+        return load_network(self.place(number, "deepercluster")).to(torch.device(default_device()))
 
     def history(self) -> list[dict[str, float]]:
         """Epochs and clusterings of the last round that has ended, RotNet's first."""
@@ -192,13 +198,13 @@ def begin_round(
     Returns:
         Why there is none; empty where there is.
     """
-    last, known = (network.rounds or [None])[-1], network.finished >= 0
+    last = network.last
     photographs = pixels.identity
     if last and not last.done:
         if last.photographs == photographs:
             return ""
         network.give_up()  # for the photographs are not these any more
-        last = (network.rounds or [None])[-1]
+        last = network.last
     if last and last.photographs == photographs and minutes <= last.minutes:
         return (
             f"the network has learned from these for its {last.minutes:g} minutes; more, with --minutes, go on from it"
@@ -210,6 +216,7 @@ def begin_round(
                 f"{new:.1%} of the photographs are new, and below {GROWN:.0%} the network is taken as it is; "
                 "a larger --minutes lets it learn from them"
             )
+    known = network.finished >= 0
     model = network.rounds[-1].model if known else model
     settings = choose(len(pixels), model, seconds, hardware(), goes_on=known)
     if settings is None:
@@ -227,24 +234,26 @@ def finish_round(
 ) -> None:
     """Train what the last round has settled, or go on with it.
 
-    DeeperCluster's epochs are settled anew once RotNet has shown how quick this machine is, if it has not begun.
+    DeeperCluster's epochs are settled anew once RotNet has shown how quick this machine is, if it has not begun: they
+    were planned for its processor, and a graphics card is taken where there is one.
 
     Args:
         deadline: Until when it may take, as ``time.monotonic`` counts.
     """
     number, began = len(network.rounds) - 1, time.monotonic()
     one, initial = network.rounds[number], network.trunk()
+    given: dict[str, Any] = {"device": default_device(), "report": report}
     if one.start:
         planned = one.seconds * START
         resumed = (network.place(number, "rotnet") / "checkpoint.pt").exists()
-        initial = pretrain(pixels, one.start, folder=network.place(number, "rotnet"), report=report).trunk
+        initial = pretrain(pixels, one.start, folder=network.place(number, "rotnet"), **given).trunk
         if not resumed and not network.place(number, "deepercluster").exists():
             slower = (time.monotonic() - began) / planned
             left = max(deadline - time.monotonic(), planned / 4)
             if settings := choose(len(pixels), one.model, left / slower, hardware(), goes_on=True):
                 one.main = settings.main
                 network.save()
-    pretrain(pixels, one.main, folder=network.place(number, "deepercluster"), initial=initial, report=report)
+    pretrain(pixels, one.main, folder=network.place(number, "deepercluster"), initial=initial, **given)
     network.end(time.monotonic() - began)
 
 

@@ -56,7 +56,8 @@ class Squares:
         return len(self._rows)
 
     def __getitem__(self, index: Any) -> NDArray[np.uint8]:
-        return self._kept[self._rows[index]]
+        picked: NDArray[np.uint8] = self._kept[self._rows[index]]
+        return picked
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +198,7 @@ def _write_seen(path: Path, names: Sequence[str], seen: Sequence[Seen], descript
     columns = [*zip(*seen, strict=True)] or [()] * len(Seen._fields)
     table = {name: np.array(column) for name, column in zip(Seen._fields, columns, strict=True)}
     with replacing(path) as file:
-        np.savez(file, names=np.array(names, dtype=str), descriptors=descriptors, **table)
+        np.savez(file, **{"names": np.array(names, dtype=str), "descriptors": descriptors, **table})  # type: ignore[arg-type]
 
 
 def _read_known(folder: Path) -> dict[str, tuple[Seen, NDArray[np.uint8]]]:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,20 @@ QUALITY = 82  # of the JPEG sheets
 STATIC = ("style.css", "store.js", "grid.js", "map.js", "clusters.js", "photographs.js", "duplicates.js", "explorer.js")
 
 
+class Thumbnails(Protocol):
+    """An array of pictures, or what gives rows of one as they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    def __getitem__(self, index: Any, /) -> NDArray[np.uint8]: ...
+
+
 def write_explorer(
     folder: Path,
     answers: Answers,
-    thumbs: NDArray[np.uint8],
+    thumbs: Thumbnails,
     *,
     title: str,
     verdict: Sequence[str] = (),
@@ -116,7 +126,7 @@ def _place_in(group: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[n
     return place
 
 
-def _check(answers: Answers, thumbs: NDArray[np.uint8]) -> None:
+def _check(answers: Answers, thumbs: Thumbnails) -> None:
     n, t = len(answers), thumbs.shape[-1]
     if thumbs.shape != (n, 3, t, t) or thumbs.dtype != np.uint8:
         raise ValueError(
@@ -195,7 +205,7 @@ def _neighbours(grouping: Grouping, order: NDArray[np.int64]) -> list[dict[str, 
     return parts
 
 
-def _write_sheets(folder: Path, thumbs: NDArray[np.uint8], order: NDArray[np.int64]) -> None:
+def _write_sheets(folder: Path, thumbs: Thumbnails, order: NDArray[np.int64]) -> None:
     t, per_sheet = thumbs.shape[-1], SHEET * SHEET
     subsampling = 2 if t % 16 == 0 else 0  # else a colour would reach into the next thumbnail
     for number, start in enumerate(range(0, len(order), per_sheet)):

@@ -97,7 +97,7 @@ def choose(n: int, model: ModelConfig, seconds: float, hardware: Hardware, *, go
         rotnet = replace(base, method="rotnet", train=_train(TRIED, n, LR))
         start, start_seconds, start_passes = _fit(rotnet, n, seconds * START, hardware)
     passes = main_passes + start_passes
-    return Settings(start, main, main_seconds + start_seconds, passes) if passes >= min(WORTH_IT, 20 * n) else None
+    return Settings(start, main, main_seconds + start_seconds, passes) if passes >= min(WORTH_IT, 10 * n) else None
 
 
 def _train(epochs: int, shown: int, lr: float) -> TrainConfig:

@@ -74,7 +74,7 @@ def log_runs(folder: str | Path = "", report: Callable[[str], None] = print) -> 
 
 @contextmanager
 def logging_runs(folder: Path, wanted: bool = True, every: float = LOOK_EVERY) -> Iterator[None]:
-    """While this lasts, the runs below ``folder`` (its ``*/``, or itself) that change are logged, as they go on.
+    """While this lasts, the runs in ``folder`` and below it that change are logged, as they go on.
 
     Raises:
         ValueError: TensorBoard is not installed, said before anything is trained.
@@ -87,7 +87,7 @@ def logging_runs(folder: Path, wanted: bool = True, every: float = LOOK_EVERY) -
     began, ended = time.time(), threading.Event()
 
     def look() -> None:
-        for path in (folder / CHECKPOINT, *folder.glob(f"*/{CHECKPOINT}")):
+        for path in folder.rglob(CHECKPOINT):
             if path.is_file() and path.stat().st_mtime >= began - 1:
                 logs.setdefault(path, Log(path.parent)).catch_up()
 

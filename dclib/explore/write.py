@@ -79,8 +79,8 @@ def duplicates_of(answers: Answers) -> pd.DataFrame:
         {
             "group": groups,
             "keep": np.where(first, "yes", ""),
-            "path": [answers.paths[i] for i in rows],
-            "kind": [answers.duplicate_kind[i] for i in rows],
+            "path": [answers.paths[i] for i in rows.tolist()],
+            "kind": [answers.duplicate_kind[i] for i in rows.tolist()],
             "width": answers.size[rows, 0],
             "height": answers.size[rows, 1],
             "bytes": answers.bytes[rows],
