@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from dclib.presets import load_preset
 from dclib.press.notebooks import read_notebook
 from dclib.press.site import STATUS_PAGE, toc_pages
-from dclib.press.stages import EVALUATIONS, ON_REQUEST, SUMMARIES
+from dclib.press.stages import ALONE, EVALUATIONS, ON_REQUEST, SUMMARIES
 from dclib.press.status import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +40,7 @@ FLOORS = {
     "launch": 4,
     "analysis": 4,  # it groups the features of networks that evaluate stops by VOC2007
     "report": 5,  # what is shown
-    "explore": 6,  # one's own photographs: a folder in, answers out, and the network to take away
+    "explore": 5.5,  # one's own photographs: a folder in, answers out, and the network to take away
     "press": 6,  # running notebooks and printing the book: it knows pages, and no page knows it
     "__main__": 7,
 }
@@ -274,7 +274,7 @@ def test_a_preset_is_valid_and_says_what_it_is(path):
 
 def test_the_presets_and_notebooks_are_there():
     assert {path.stem for path in PRESETS} >= {"smoke", "pocket", "cifar10", "stl10", "imagenette", "folder"}
-    stages = {"01_data", "02_pretraining", *EVALUATIONS.values(), *ON_REQUEST.values(), *SUMMARIES.values()}
+    stages = {"01_data", "02_pretraining", *EVALUATIONS.values(), *ON_REQUEST.values(), *SUMMARIES.values(), *ALONE}
     assert {path.stem for path in NOTEBOOKS} == stages
 
 

@@ -23,6 +23,7 @@ from dclib.counted import counted
 from dclib.presets import project_root
 from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
+from dclib.press.explorer import Kept, kept_clusterings, links, write_book_explorer
 from dclib.press.front import FRONT, front_html
 from dclib.press.part import Part
 from dclib.press.progress import edition_html
@@ -93,13 +94,16 @@ def build_book(
         shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
         (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
-        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part)
+        kept = _kept_clusterings(preset, edition, folder)
+        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, kept)
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
         if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
         new.rmdir()
         (work / "_build" / "html").rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
+        if kept:
+            write_book_explorer(new, preset, kept)
         listed = toc_pages(toc)
         if missing := [page for page in listed if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
@@ -116,7 +120,8 @@ def book_folder(out: str | Path = "") -> Path:
 def _stamp(root: Path, parts: Mapping[str, Mapping[str, str]], sources: Sequence[Path]) -> str:
     """Hash of all that a book is made of: equal stamps, equal books."""
     read = [root / "_config.yml", *(path for path in sorted((root / "book").rglob("*")) if path.is_file())]
-    read += [path for folder in sources for kind in ("pages", "records") for path in sorted((folder / kind).rglob("*"))]
+    kinds = ("pages", "records", "pictures")
+    read += [path for folder in sources for kind in kinds for path in sorted((folder / kind).rglob("*"))]
     states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in read if path.is_file()]
     return config_hash(states, code_hash(), {page: dict(own) for page, own in parts.items()})
 
@@ -157,6 +162,14 @@ def _copy_part(edition: Edition, target: Path) -> Part | None:
     return part if part.is_made else None
 
 
+def _kept_clusterings(preset: Preset, edition: Edition | None, folder: Path) -> list[Kept]:
+    """The clusterings that the book's explorer shows; none of images that are not drawn, for it could not hold them."""
+    if not preset.data.is_drawn:
+        return []
+    same = edition is not None and edition.preset.data == preset.data
+    return kept_clusterings(preset, folder / "pictures", edition.results / "pictures" if edition and same else None)
+
+
 def _write_data(preset: Preset, edition: Edition | None, part: Part | None, data: Path) -> None:
     """The records behind the pages, as files to download where their links lead; of the rates of the scorecard too."""
     others = [r for r in spread_records() if r.card and r.card.preset != preset.name]
@@ -176,10 +189,14 @@ def _write_pages(
     listed: Sequence[str],
     edition: Edition | None,
     part: Part | None,
+    kept: Sequence[Kept],
 ) -> None:
     """Put the executed pages, what stands in for others, and the page of what ran into the book's source."""
     folder, book = work / "run", work / "book"
-    _copy_pages(stages, folder, book / STAGES, notices(stages, parts, folder))
+    said = notices(stages, parts, folder)
+    for page, link in links(kept).items():
+        said[page] = "\n\n".join(filter(None, (said.get(page), link)))
+    _copy_pages(stages, folder, book / STAGES, said)
     for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
         if page.startswith(f"{STAGES}/"):
             write_atomically(book / f"{page}.md", absent_page(page, preset, left_out).encode())
@@ -273,8 +290,8 @@ def _copy_pages(stages: Sequence[Stage], folder: Path, book_stages: Path, said: 
     for stage in stages:
         if read_card(folder, stage.page):
             shutil.copyfile(folder / "pages" / f"{stage.page}.ipynb", book_stages / f"{stage.page}.ipynb")
-        if stage.page in said:
-            _put_notice(book_stages / f"{stage.page}.ipynb", said[stage.page])
+            if stage.page in said:
+                _put_notice(book_stages / f"{stage.page}.ipynb", said[stage.page])
 
 
 def _put_notice(path: Path, notice: str) -> None:

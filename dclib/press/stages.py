@@ -51,6 +51,7 @@ SUMMARIES: Mapping[str, str] = {
     "scorecard": "12_scorecard",
     "performance": "15_performance",
 }  # of all other pages
+ALONE = ("21_own_photographs",)  # notebooks that are run by themselves, and make no page
 SET_NAMES = (
     "pool",
     "objects_train",

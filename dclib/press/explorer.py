@@ -1,0 +1,199 @@
+"""The drawn images of a book in the explorer of one's own photographs: one clustering of them for each network.
+
+What a run keeps of its last clustering is the cluster of every image. How sure an image is of it follows from that too:
+where there are several seeds, from whether it stays with the same images in the clusters of the others. No torch here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dclib.config import DataConfig, Preset
+from dclib.explore.answers import NONE, Answers, Grouping
+from dclib.explore.page import write_explorer
+from dclib.paper import task_of
+from dclib.pocket.outline import PoolDrawer
+from dclib.pocket.people import Photo
+from dclib.pocket.world import VERSION
+from dclib.presets import runs_folder
+from dclib.records import replacing
+from dclib.report.series import order_methods, plural, title_of
+
+FOLDER = "explorer"  # below a book
+FIRST = "deepercluster"  # by whose clusters the page is ordered
+SHOWN = 2500  # images: to draw all would take as long as the rest of a book
+SIDE = 64  # pixels
+GRID = 8  # mean colours of GRID x GRID squares, by which images lie on the map and are neighbours
+NEIGHBOURS = 6
+MAP = "PCA of colours and layout"
+ABOUT = (
+    "Each network's last features were clustered in the same way, and this shows which images came together. The "
+    "network that was trained with labels is left out.",
+    "An image is the nearer to the middle of its cluster, the more of that cluster's images are with it in the "
+    "clusters of the same method from other seeds; with one seed all are equally far, and clusters come as numbered.",
+    "Places on the map, and neighbours, go by the colours and the layout of the images, and are the same for all "
+    "networks: features are not kept with the results.",
+    "Names begin with what was drawn. No network has seen them.",
+)
+
+Clusters = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of one method: the cluster of every image, of each seed."""
+
+    method: str
+    clusterings: Sequence[Clusters]
+    is_published: bool
+
+
+def kept_clusterings(preset: Preset, own: Path, published: Path | None) -> list[Kept]:
+    """What is kept of the methods that saw no labels: of this machine's runs, else of published ones.
+
+    Args:
+        own: The folder of pictures of the preset's runs.
+        published: The same of published results of the same images.
+    """
+    methods = [name for name in preset.methods if task_of(name) != "supervised"]
+    found = []
+    for method in sorted(order_methods(methods), key=lambda name: name != FIRST):
+        for folder in filter(None, (own, published)):
+            files = sorted(folder.glob(f"assignments-{method}-s[0-9]*.npy"))
+            clusterings = [one for file in files if len(one := np.load(file)) == preset.data.pocket_images]
+            if clusterings:
+                found.append(Kept(method, clusterings, folder == published))
+                break
+    return found
+
+
+def write_book_explorer(html: Path, preset: Preset, kept: Sequence[Kept]) -> Path:
+    """Write the explorer of a drawn pool into a book; returns its page.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    data = preset.data
+    drawer = PoolDrawer(Path(), data.pocket_images, data.pocket_seed)
+    numbers = sorted(drawer.photos)
+    rows = shown_rows(len(numbers))
+    thumbs = _thumbnails(data, drawer, [numbers[i] for i in rows])
+    answers = book_answers([drawer.photos[numbers[i]] for i in rows], thumbs, rows, kept)
+    return write_explorer(
+        html / FOLDER,
+        answers,
+        thumbs,
+        title="The images of this book",
+        verdict=[f"{len(rows):,} of {len(numbers):,} drawn images, by the clusters of {plural(len(kept), 'network')}."],
+        notes=ABOUT,
+    )
+
+
+def shown_rows(n: int, most: int = SHOWN) -> NDArray[np.int64]:
+    """Which of ``n`` images are shown, in their order: all, or ``most`` at random."""
+    return np.sort(np.random.default_rng(0).permutation(n)[:most])
+
+
+def book_answers(
+    photos: Sequence[Photo], thumbs: NDArray[np.uint8], rows: NDArray[np.int64], kept: Sequence[Kept]
+) -> Answers:
+    """What is known of the images ``rows`` of a pool, whose pictures are ``thumbs`` (n, 3, t, t)."""
+    place, neighbours, similarity = by_colours(thumbs)
+    groupings = []
+    for one in kept:
+        sharpness, second = steadiness(one.clusterings)
+        published = " (published)" if one.is_published and not all(other.is_published for other in kept) else ""
+        groupings.append(
+            Grouping(
+                title_of(one.method) + published,
+                one.clusterings[0].astype(np.int32)[rows],
+                1 - sharpness[rows],
+                second[rows],
+                sharpness[rows],
+                place,
+                neighbours,
+                similarity,
+                MAP,
+            )
+        )
+    n = len(photos)
+    return Answers(
+        root="",
+        paths=[f"{photo.class_name}/{photo.number:08d}.jpg" for photo in photos],
+        size=np.full((n, 2), 128, np.int32),
+        taken=[photo.taken[:19].replace(" ", "T") for photo in photos],
+        bytes=np.zeros(n, np.int64),
+        duplicate=np.full(n, NONE, np.int32),
+        duplicate_kind=[""] * n,
+        groupings=tuple(groupings),
+    )
+
+
+def steadiness(clusterings: Sequence[Clusters]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """How far the others bear out the first of some clusterings of the same n images.
+
+    Returns:
+        (n,) float32 in [0, 1], of the other images in an image's cluster the share that is with it in another
+        clustering too, mean over these; 0 where there is no other clustering or no other image. And (n,) int32, the
+        cluster of the first that most others of those with it elsewhere are in; NONE where they are nowhere else.
+    """
+    first = np.asarray(clusterings[0], np.int64)
+    n, k = len(first), int(first.max(initial=0)) + 1
+    shares, elsewhere = np.zeros(n), np.zeros((n, k))
+    for other in clusterings[1:]:
+        other = np.asarray(other, np.int64)
+        together = np.zeros((k, int(other.max(initial=0)) + 1))
+        np.add.at(together, (first, other), 1)
+        size = together.sum(axis=1)
+        shares += (together[first, other] - 1) / np.maximum(size[first] - 1, 1) / (len(clusterings) - 1)
+        elsewhere += (together / together.sum(axis=0).clip(min=1))[:, other].T
+    elsewhere[np.arange(n), first] = 0
+    second = np.where(elsewhere.any(axis=1), elsewhere.argmax(axis=1), NONE)
+    return shares.astype(np.float32), second.astype(np.int32)
+
+
+def by_colours(thumbs: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+    """Places (n, 2) in [0, 1], neighbours (n, m) and their cosines, by mean colours of a grid less those of all."""
+    n, _, side, _ = thumbs.shape
+    means = thumbs.reshape(n, 3, GRID, side // GRID, GRID, side // GRID).mean(axis=(3, 5), dtype=np.float32)
+    points = means.reshape(n, -1) - means.reshape(n, -1).mean(axis=0)
+    _, axes = np.linalg.eigh(points.T @ points)
+    flat = points @ axes[:, :-3:-1]
+    flat -= flat.min(axis=0)
+    points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    cosines = points @ points.T
+    np.fill_diagonal(cosines, -np.inf)
+    m = min(NEIGHBOURS, n - 1)
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :m]
+    return flat / max(float(flat.max()), 1e-12), nearest.astype(np.int32), np.take_along_axis(cosines, nearest, axis=1)
+
+
+def _thumbnails(data: DataConfig, drawer: PoolDrawer, numbers: Sequence[int]) -> NDArray[np.uint8]:
+    """(n, 3, SIDE, SIDE) of some pictures, drawn once and kept with the runs."""
+    name = f"thumbnails-v{VERSION}-{data.pocket_images}-s{data.pocket_seed}-{len(numbers)}-{SIDE}.npy"
+    kept = runs_folder() / "drawn" / name
+    if not kept.is_file():
+        drawn = [Image.open(io.BytesIO(drawer.read(str(number)))).convert("RGB") for number in numbers]
+        small = np.stack([np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX)) for picture in drawn])
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(kept) as file:
+            np.save(file, small.transpose(0, 3, 1, 2))
+    thumbs: NDArray[np.uint8] = np.load(kept)
+    return thumbs
+
+
+def links(kept: Sequence[Kept]) -> Mapping[str, str]:
+    """For each page about these images or one of their clusterings, a sentence that leads to the explorer."""
+    if not kept:
+        return {}
+    link = f'<a href="../{FOLDER}/index.html">look through the images</a>'
+    own = f"Its clusters, beside those of other networks: {link}."
+    return {"data": f"By the clusters of each network: {link}.", **{f"pretraining_{one.method}": own for one in kept}}
