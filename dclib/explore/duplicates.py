@@ -9,7 +9,7 @@ one photograph to the next (a burst, a panorama) cannot join pictures that do no
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import imagehash
@@ -21,25 +21,18 @@ from PIL import Image
 from torch import Tensor
 
 from dclib.cluster.nearest import import_faiss
+from dclib.explore.alike import CHROMA, COARSE, MIDDLE, SIDE, blurred, correlation, fit, likeness
 from dclib.explore.answers import NONE
 
-HASH, SIDE, CHROMA = 8, 48, 12  # bytes of a hash; sides of the grey thumbnail and of the two of colour, in points
+HASH = 8  # bytes of a hash
 DESCRIPTOR = 2 * HASH + SIDE**2 + 2 * CHROMA**2  # bytes
 PLAIN = 4  # levels between the darkest and the lightest point of a picture that shows nothing: it is hashed as even
 CANDIDATES = 14  # of each photograph, by each hash and by features
 FARTHEST = 22  # of 64 bits that may differ between candidates
 BLOCK = 2048  # pairs that are compared at a time
-COARSE = 12  # side of the thumbnails at which most candidates end
-LIKELY, ALIKE_COARSE = 0.5, 0.85  # their correlation before and after they are aligned
-COARSE_STEPS, FINE_STEPS = {COARSE: 8}, {24: 8, SIDE: 6}  # of the alignment, by the side of the thumbnails
-ALIKE, DETAIL, OVERLAP, TINT = 0.9, 0.77, 0.55, 20.0  # what the same pictures keep (see Likeness)
-WORST, WORST_CROP = 0.5, 2.5  # a template with other words differs in place, not all over; a crop is drawn anew
-STRETCH = 1.15  # between width and height
-GREY = 2.0  # levels of colour in a grey picture
+LIKELY = 0.5  # correlation of coarse thumbnails before they are aligned
+COARSE_ALIKE, COARSE_DETAIL, MIDDLE_DETAIL = 0.8, 0.5, 0.6  # after it, and that of their details
 SAME_LEVELS = 2.0  # between thumbnails, wherever that is all that can be compared
-NOISE = 0.6  # levels of detail that are noise
-SHIFT = 0.015  # of a frame: more is a crop
-WHOLE = (1.0, 1.0, 0.0, 0.0)  # the frame of a whole picture
 ROUNDS = 4  # of joining groups whose middles are alike
 
 
@@ -58,39 +51,6 @@ class Duplicates:
     kind: tuple[str, ...]
     middle: NDArray[np.int32]
     how: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Likeness:
-    """How alike the pictures of some pairs are where one lies upon the other, each (m,).
-
-    Attributes:
-        correlation: Of grey levels.
-        detail: Correlation of what remains without the coarse forms; small where there is little.
-        worst: Mean square of the difference of the details in the worst window, in that of the picture's details.
-        colour: Root mean square of the difference of the colour planes, in levels; 0 where one picture is grey.
-        overlap: Share of the picture that both show, the smaller of the two.
-        frame: (m, 4) the second one's width, height and centre, in the frame of the first (see ``align``).
-    """
-
-    correlation: Tensor
-    detail: Tensor
-    worst: Tensor
-    colour: Tensor
-    overlap: Tensor
-    frame: Tensor
-
-    def whole(self) -> Tensor:
-        """(m,) bool, whether neither picture is a part of the other."""
-        off: Tensor = (self.frame - torch.tensor(WHOLE)).abs().amax(1)
-        return off <= SHIFT
-
-    def same(self) -> Tensor:
-        """(m,) bool, whether the pictures are the same."""
-        worst = torch.where(self.whole(), WORST, WORST_CROP)
-        alike = (self.correlation >= ALIKE) & (self.detail >= DETAIL) & (self.worst <= worst)
-        stretch = (self.frame[:, 0] / self.frame[:, 1]).log().abs() <= float(np.log(STRETCH))
-        return alike & stretch & (self.colour <= TINT) & (self.overlap >= OVERLAP)
 
 
 def describe(image: Image.Image) -> NDArray[np.uint8]:
@@ -201,16 +161,18 @@ class _Comparison:
         turned = torch.from_numpy(pairs[:, 2] == 1)
         first, second = (_turned(self.coarse[pairs[:, side]], turned & (side == 1)) for side in (0, 1))
         blank = (first - second).abs().flatten(1).amax(1) <= SAME_LEVELS
-        a, b = _blurred(first), _blurred(second)
-        numbers = ((_correlation(a, b, torch.ones_like(b)) >= LIKELY) | blank).nonzero()[:, 0]
-        frame = align(first[numbers], second[numbers], COARSE_STEPS)
-        laid, inside = lay(a[numbers], frame, COARSE)
-        alike = (_correlation(laid, b[numbers], inside) >= ALIKE_COARSE) | blank[numbers]
+        a, b = blurred(first), blurred(second)
+        numbers = ((correlation(a, b, torch.ones_like(b)) >= LIKELY) | blank).nonzero()[:, 0]
+        frame, grey, detail = fit(first[numbers], second[numbers], COARSE)
+        alike = (grey >= COARSE_ALIKE) & (detail >= COARSE_DETAIL) | blank[numbers]
         numbers, frame = numbers[alike], frame[alike]
-        if not len(numbers):
-            return set()
         first, second = (_pictures(self.descriptors[pairs[numbers.numpy(), side]]) for side in (0, 1))
         second = _turned(second, turned[numbers])
+        frame, _, detail = fit(first[:, :1], second[:, :1], MIDDLE, frame)
+        alike = (detail >= MIDDLE_DETAIL) | blank[numbers]
+        numbers, frame, first, second = numbers[alike], frame[alike], first[alike], second[alike]
+        if not len(numbers):
+            return set()
         equal = (first - second).abs().flatten(1).amax(1) <= SAME_LEVELS
         found = likeness(first, second, frame)
         whole = equal | found.whole()
@@ -222,77 +184,6 @@ class _Comparison:
             kept[key] = "mirrored" if over and key not in kept else plain
         self.words.update(kept)
         return set(kept)
-
-
-def likeness(first: Tensor, second: Tensor, frame: Tensor) -> Likeness:
-    """Lay one picture of each pair upon the other, and compare.
-
-    Args:
-        first, second: (m, 3, SIDE, SIDE) grey levels and colours.
-        frame: (m, 4) about where they agree, from ``align``.
-    """
-    grey, other = first[:, :1], second[:, :1]
-    tint, other_tint = (F.avg_pool2d(x[:, 1:], SIDE // CHROMA) for x in (first, second))
-    frame = align(grey, other, FINE_STEPS, frame)
-    laid, inside = lay(grey, frame, SIDE)
-    fine = [_detail(x) for x in (laid, other)]
-    power = [_mean(x**2, inside) + NOISE**2 for x in fine]
-    a, b = (x / square.sqrt() for x, square in zip(fine, power, strict=True))
-    windows = F.avg_pool2d(torch.cat([(a - b) ** 2 * inside, inside], 1), 6, 3)
-    laid_tint, seen = lay(tint, frame, CHROMA)
-    colour = _mean(((laid_tint - other_tint) ** 2).mean(1, keepdim=True), seen).sqrt().flatten()
-    grey_ones = [((x - 128) ** 2).flatten(1).mean(1).sqrt() <= GREY for x in (tint, other_tint)]
-    share = inside.flatten(1).mean(1)
-    return Likeness(
-        correlation=_correlation(_blurred(laid), _blurred(other), inside),
-        detail=_mean(a * b, inside).flatten(),
-        worst=(windows[:, 0] / windows[:, 1].clamp(min=0.5)).flatten(1).amax(1),
-        colour=torch.where(grey_ones[0] ^ grey_ones[1], 0.0, colour),
-        overlap=torch.minimum(share, share * frame[:, 0] * frame[:, 1]),
-        frame=frame,
-    )
-
-
-def align(moving: Tensor, fixed: Tensor, steps: Mapping[int, int], frame: Tensor | None = None) -> Tensor:
-    """(m, 4) the part of one picture that lies upon the other: its width, height and centre, of frames from -1 to 1.
-
-    By the inverse compositional method of Baker and Matthews ("Lucas-Kanade 20 years on", IJCV 2004), with a gain and
-    an offset of the grey levels among the unknowns, from coarse thumbnails to fine ones.
-
-    Args:
-        moving, fixed: (m, 1, s, s) grey levels, of a side that all of ``steps`` divide.
-        steps: How many at each side of the thumbnails.
-        frame: Where to begin; by default the whole picture.
-    """
-    frame = torch.tensor(WHOLE).repeat(len(fixed), 1) if frame is None else frame
-    if not len(fixed):
-        return frame
-    for side, count in steps.items():
-        a, b = (_blurred(F.avg_pool2d(x, x.shape[-1] // side)) for x in (moving, fixed))
-        everything = torch.ones_like(b)
-        a, b = (_standardised(x, everything) for x in (a, b))
-        down, right = torch.gradient(b, dim=(2, 3), spacing=2 / side)
-        place = (torch.arange(side) * 2 + 1) / side - 1
-        ways = torch.stack([right * place, down * place[:, None], right, down, b, everything], 1).flatten(2)
-        solution = torch.linalg.solve(ways @ ways.mT + 1e-3 * side**2 * torch.eye(6), ways)
-        for _ in range(count):
-            laid, inside = lay(a, frame, side)
-            step = (solution @ ((laid - b) * inside).flatten(1)[:, :, None])[:, :4, 0].clamp(-0.2, 0.2)
-            size = frame[:, :2] / (1 + step[:, :2])
-            centre = frame[:, 2:] - size * step[:, 2:]
-            frame = torch.cat([size.clamp(0.5, 2), centre.clamp(-0.5, 0.5)], 1)
-    return frame
-
-
-def lay(picture: Tensor, frame: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """The part of each picture within a frame, (m, c, side, side), and where there is any, (m, 1, side, side)."""
-    if not len(frame):
-        return picture, picture[:, :1]
-    zero = torch.zeros(len(frame))
-    theta = torch.stack([frame[:, 0], zero, frame[:, 2], zero, frame[:, 1], frame[:, 3]], 1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, [len(frame), 1, side, side], align_corners=False)
-    inside = (grid.abs().amax(3) <= 1).float()[:, None]
-    return F.grid_sample(picture, grid, padding_mode="border", align_corners=False), inside
 
 
 def _candidates(rows: NDArray[np.int64], numbers: NDArray[np.int64], turned: int) -> NDArray[np.int64]:
@@ -349,27 +240,3 @@ def _coarse(descriptors: NDArray[np.uint8]) -> Tensor:
 
 def _turned(pictures: Tensor, over: Tensor) -> Tensor:
     return torch.where(over[:, None, None, None], pictures.flip(3), pictures)
-
-
-def _blurred(x: Tensor) -> Tensor:
-    return F.avg_pool2d(F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 2, 1), 2, 1)
-
-
-def _detail(x: Tensor) -> Tensor:
-    blurred = _blurred(x)
-    return blurred - F.avg_pool2d(F.pad(blurred, (3, 3, 3, 3), mode="replicate"), 7, 1)
-
-
-def _mean(x: Tensor, inside: Tensor) -> Tensor:
-    """(m, 1, 1, 1) over the points inside."""
-    return (x * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True).clamp(min=1)
-
-
-def _standardised(x: Tensor, inside: Tensor) -> Tensor:
-    """With mean 0 and deviation 1 inside, where it deviates by more than half a level."""
-    centred = x - _mean(x, inside)
-    return centred / _mean(centred**2, inside).sqrt().clamp(min=0.5)
-
-
-def _correlation(a: Tensor, b: Tensor, inside: Tensor) -> Tensor:
-    return _mean(_standardised(a, inside) * _standardised(b, inside), inside).flatten()
