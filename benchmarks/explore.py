@@ -15,7 +15,6 @@ import json
 import resource
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ import torch.nn.functional as F
 from measuring import benchmark_card, record_path
 from sklearn.metrics import normalized_mutual_info_score
 
+from dclib.data.layouts import open_images
 from dclib.data.photographs import open_photographs
 from dclib.explore.describe import balanced, describe_images, part_sizes
 from dclib.explore.group import find_space
@@ -34,7 +34,9 @@ from dclib.explore.learn import Network, shrink
 from dclib.explore.look import look_at
 from dclib.machine import count_cores, cpu_name
 from dclib.models.vgg import Trunk
+from dclib.presets import load_preset
 from dclib.records import Record, write_records
+from dclib.train.runnable import draw_pocket_world
 
 LEAST_OF_CLASS = 50  # photographs of VOC2007 with a class for it to be one of those that are hidden
 
@@ -43,17 +45,14 @@ def hidden(source: Path, folder: Path) -> tuple[Path, dict[str, str]]:
     """Photographs without their classes, and the class of each that has one."""
     if (source / "ImageSets" / "Main").is_dir():
         return source / "JPEGImages", voc_classes(source)
-    classes = {}
-    with tarfile.open(source) as tar:
-        members = [m for m in tar.getmembers() if m.name.lower().endswith((".jpg", ".jpeg"))]
-        order = np.random.default_rng(0).permutation(len(members))  # names say nothing of the class
-        for number, m in enumerate(order.tolist()):
-            name, file = f"{number:05d}.jpg", tar.extractfile(members[m])
-            assert file is not None
-            (folder / name).write_bytes(file.read())
-            parents = Path(members[m].name).parts
-            classes[name] = parents[-2] if len(parents) > 1 else ""
-    return folder, classes if len(set(classes.values())) > 1 else {}
+    images, classes = open_images(source), {}
+    order = np.random.default_rng(0).permutation(len(images))  # names say nothing of the class
+    for number, i in enumerate(order.tolist()):
+        name = f"{number:05d}{Path(images.ids[i]).suffix}"
+        (folder / name).write_bytes(images.read(i, bytes))
+        if images.labels is not None:
+            classes[name] = images.classes[images.labels[i]]
+    return folder, classes
 
 
 def voc_classes(source: Path) -> dict[str, str]:
@@ -136,10 +135,13 @@ def measure(source: Path, minutes: float) -> list[Record]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="+", type=Path, help="tars of class folders, or Pascal VOC 2007's folder")
+    parser.add_argument(
+        "sources", nargs="*", type=Path, help="class folders, tars of them, or Pascal VOC 2007 (default: drawn images)"
+    )
     parser.add_argument("--minutes", type=float, default=30.0, help="that each may take")
     parser.add_argument("--output", type=Path, default=record_path("explore"))
     options = parser.parse_args()
+    options.sources = options.sources or [draw_pocket_world(load_preset("smoke")) / "objects" / "train"]
     began = time.monotonic()
     device = cpu_name(count_cores())
     settings = {"sets": len(options.sources), "minutes": options.minutes}
