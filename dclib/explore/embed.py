@@ -13,7 +13,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from dclib.data.layouts import open_images
 from dclib.data.photographs import open_photographs
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.yfcc import is_yfcc
+from dclib.explore.alone import writing_alone
 from dclib.explore.describe import describe_images, part_sizes
 from dclib.explore.found import is_exploration, load_network, read_json, read_run
 from dclib.explore.learn import smaller
@@ -39,7 +39,7 @@ from dclib.explore.nearest_rows import nearest_rows
 from dclib.explore.settings import kept_side
 from dclib.explore.space import BLOCK, CENTROIDS, Space, make_space, read_space
 from dclib.models.vgg import Trunk
-from dclib.records import lock, make_folder, replacing, write_atomically
+from dclib.records import make_folder, replacing, write_atomically
 from dclib.train.features import FEATURE_BATCH, PAPER_RESIZE, feature_batches
 from dclib.train.runs import default_device
 from dclib.train.start import weights_hash
@@ -127,7 +127,7 @@ def embed(
     target = Path(out).expanduser() if out else home / "embedded" / (shown.resolve().stem or "photographs")
     _check_target(target, shown, home)
     make_folder(target)
-    with _alone(target):
+    with writing_alone(target):
         progress = _begin(target, Progress(weights_hash(trunk), str(shown.resolve()), images.fingerprint), report)
         if progress.finished and progress.neighbours == min(neighbours, progress.rows - 1):
             report(f"all {progress.rows:,} photographs are embedded in {target} already")
@@ -366,16 +366,3 @@ def _write_table(
 
 def _cosine(file: str) -> str:
     return "cosine_explored" if file == EXPLORED else "cosine"
-
-
-@contextmanager
-def _alone(folder: Path) -> Any:
-    """Held while one process writes there. Raises ValueError where another does."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        lock(descriptor, wait=False)
-        yield
-    except BlockingIOError:
-        raise ValueError(f"another process is writing to {folder}; wait for it, or name another with --out") from None
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -23,6 +22,7 @@ from dclib.config import MethodConfig, TrainConfig
 from dclib.data.images import UnreadableImageError, printable
 from dclib.data.photographs import Photographs, open_photographs
 from dclib.distributed import leave_if_requested
+from dclib.explore.alone import writing_alone
 from dclib.explore.answering import Answering, Explored
 from dclib.explore.answers import NONE
 from dclib.explore.clock import Clock
@@ -36,7 +36,7 @@ from dclib.planner.calibration import this_machine
 from dclib.planner.hardware import Hardware
 from dclib.planner.words import duration, gigabytes
 from dclib.presets import runs_folder
-from dclib.records import lock, make_folder
+from dclib.records import make_folder
 
 MINUTES = 30.0
 SAMPLE = 24  # photographs that are opened to tell how long all of them take
@@ -78,7 +78,7 @@ def explore(
     photographs = open_photographs(root)
     place = answers_folder(root, out)
     make_folder(place)
-    with _alone(place):
+    with writing_alone(place):
         return _explore(photographs, root, place, clock, sort, report)
 
 
@@ -96,19 +96,6 @@ def answers_folder(root: Path, out: str | Path | None = None) -> Path:
     if place in here.parents:
         raise ValueError(f"{here} lies in {place}, where answers would go; name another folder with --out")
     return place
-
-
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """While this lasts, no other process explores into the same folder. Raises ValueError where one does."""
-    descriptor = os.open(place, os.O_RDONLY)
-    try:
-        lock(descriptor, wait=False)
-        yield
-    except BlockingIOError:
-        raise ValueError(f"another process is writing to {place}; wait for it, or name another with --out") from None
-    finally:
-        os.close(descriptor)
 
 
 def _explore(

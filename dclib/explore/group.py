@@ -11,6 +11,7 @@ from dclib.cluster.kmeans import kmeans
 from dclib.cluster.nearest import import_faiss
 from dclib.cluster.whitening import PcaWhitening, fit_pca_whitening, l2_normalise
 from dclib.explore.answers import Grouping
+from dclib.explore.nearest_rows import nearest_rows
 from dclib.explore.space import Space
 from dclib.machine import count_cores
 from dclib.randomness import derive_seed, generator
@@ -21,6 +22,7 @@ DIMENSIONS = 64  # of the whitened points that are clustered and compared
 ROUNDS = 20  # updates of k-means
 NEIGHBOURS = 12  # kept of each photograph
 BLOCK = 4096  # rows at once
+QUERIES = 2048  # photographs whose neighbours are looked for at once
 MAPPED = 20_000  # photographs that the map is made of; the others are put among their neighbours
 PERPLEXITY = 30
 
@@ -69,20 +71,13 @@ def group(name: str, features: Tensor, space: Space, *, seed: int = 0) -> Groupi
 
 def nearest(points: Tensor, m: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The ``m`` nearest others of each point of unit length, (n, m), and their cosines; fewer where there are fewer."""
-    n, m = len(points), min(m, len(points) - 1)
-    index = import_faiss().IndexFlatIP(points.shape[1])
-    stored = np.ascontiguousarray(points.numpy())
-    index.add(stored)
-    neighbours, similarity = np.empty((n, m), dtype=np.int32), np.empty((n, m), dtype=np.float32)
-    for start in range(0, n, BLOCK):
-        rows = np.arange(start, min(start + BLOCK, n))
-        cosines, found = index.search(stored[rows], m + 1)
-        own = found == rows[:, None]
-        own[~own.any(axis=1), -1] = True  # among many equal ones it may not have found itself
-        keep = ~own
-        neighbours[rows] = found[keep].reshape(len(rows), m)
-        similarity[rows] = cosines[keep].reshape(len(rows), m)
-    return neighbours, similarity
+    stored, count = points.numpy(), min(m, len(points) - 1)
+    found = [
+        nearest_rows(stored, range(start, min(start + QUERIES, len(points))), None, count, points=lambda rows: rows)
+        for start in range(0, len(points), QUERIES)
+    ]
+    numbers, cosines = zip(*found, strict=True)
+    return np.concatenate(numbers), np.concatenate(cosines)
 
 
 def draw_map(points: Tensor, *, seed: int = 0) -> tuple[NDArray[np.float32], str]:
