@@ -94,7 +94,7 @@ def build_book(
         shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
         (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
-        kept = _kept_clusterings(preset, edition, folder)
+        kept = _kept_clusterings(preset, edition)
         _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, kept)
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
         if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
@@ -102,12 +102,10 @@ def build_book(
         new.rmdir()
         (work / "_build" / "html").rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
-        if kept:
-            write_book_explorer(new, preset, kept)
-        listed = toc_pages(toc)
-        if missing := [page for page in listed if not (new / f"{page}.html").is_file()]:
+        _write_explorer(new, preset, kept)
+        if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
-        write_search_texts(new, listed)
+        write_search_texts(new, toc_pages(toc))
         (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"
 
@@ -162,12 +160,18 @@ def _copy_part(edition: Edition, target: Path) -> Part | None:
     return part if part.is_made else None
 
 
-def _kept_clusterings(preset: Preset, edition: Edition | None, folder: Path) -> list[Kept]:
+def _write_explorer(html: Path, preset: Preset, kept: Sequence[Kept]) -> None:
+    if kept:
+        write_book_explorer(html, preset, kept)
+
+
+def _kept_clusterings(preset: Preset, edition: Edition | None) -> list[Kept]:
     """The clusterings that the book's explorer shows; none of images that are not drawn, for it could not hold them."""
     if not preset.data.is_drawn:
         return []
     same = edition is not None and edition.preset.data == preset.data
-    return kept_clusterings(preset, folder / "pictures", edition.results / "pictures" if edition and same else None)
+    own = workspace(preset) / "pictures"
+    return kept_clusterings(preset, own, edition.results / "pictures" if edition and same else None)
 
 
 def _write_data(preset: Preset, edition: Edition | None, part: Part | None, data: Path) -> None:
