@@ -24,7 +24,7 @@ from dclib.explore.answers import NONE
 from dclib.explore.describe import balanced, describe_images, part_sizes
 from dclib.explore.explore import explore
 from dclib.explore.group import clusters_for, draw_map, find_space, group, nearest
-from dclib.explore.learn import Network
+from dclib.explore.learn import Network, begin_round
 from dclib.explore.look import Looked, look_at
 from dclib.explore.settings import LEAST, as_preset, choose, model_for
 from dclib.models.vgg import Trunk
@@ -347,6 +347,37 @@ def test_more_time_is_more_passes():
 def test_small_photographs_are_seen_small():
     assert model_for(32).image_size == 32
     assert model_for(3000).image_size == 64
+
+
+def test_more_minutes_go_on_for_the_difference_and_new_photographs_only_where_they_are_many(tmp_path):
+    decoded = torch.zeros((LEAST, 3, 37, 37), dtype=torch.uint8)
+    names = [f"{i}.jpg" for i in range(LEAST)]
+    pixels = Pixels(ImageSet("made", names, Sizeless()), (), 32, 37, decoded)
+    contents = [f"{i:016x}" for i in range(LEAST)]
+    network = Network(tmp_path / "network")
+    given = {"hardware": lambda: CPU, "model": model_for(32)}
+    assert begin_round(network, pixels, contents, minutes=30, seconds=1500, **given) == ""
+    assert network.rounds[0].start is not None
+    network.rounds[0].done = True
+    assert "30 minutes" in begin_round(network, pixels, contents, minutes=30, seconds=1500, **given)
+    assert begin_round(network, pixels, contents, minutes=50, seconds=2700, **given) == ""
+    assert network.rounds[1].start is None
+    assert network.rounds[1].seconds <= 2700 - 30 * 60 + 5
+    network.rounds[1].done = True
+    few, many = ([*contents[n:], *(f"{i + 10**9:016x}" for i in range(n))] for n in (5, 50))
+    other = replace(pixels, images=ImageSet("made", [*names[1:], "new.jpg"], Sizeless()))
+    assert "are new" in begin_round(network, other, few, minutes=50, seconds=2700, **given)
+    assert begin_round(network, other, many, minutes=50, seconds=2700, **given) == ""
+
+
+class Sizeless:
+    """A reader of which nothing is read."""
+
+    def read(self, image_id: str) -> bytes:
+        raise AssertionError
+
+    def sizes(self, image_ids):
+        return np.zeros(len(image_ids), dtype=np.int64)
 
 
 # ended at any moment

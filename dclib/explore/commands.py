@@ -17,7 +17,13 @@ def add_commands(commands: Any) -> None:
     """Add the parsers to those of ``python -m dclib``."""
     explore = commands.add_parser("explore", help="a folder of photographs in, a folder of answers out")
     explore.add_argument("photographs", help="their folder, with sub-folders; nothing is written there")
-    explore.add_argument("--minutes", type=float, default=30.0, metavar="N", help="that it may take (default: 30)")
+    explore.add_argument(
+        "--minutes",
+        type=float,
+        default=30.0,
+        metavar="N",
+        help="that it may take in all; more of them, later, go on (default: 30)",
+    )
     explore.add_argument(
         "--out", default="", metavar="FOLDER", help="for the answers (default: explored/NAME with the runs)"
     )

@@ -61,7 +61,7 @@ def explore(
     Args:
         folder: The photographs, with sub-folders. Nothing is written there.
         out: Where the answers go; by default a folder of its name below that of the runs.
-        minutes: That it may take.
+        minutes: That it may take in all: a second call with more of them goes on for the difference.
         sort: ``"link"`` or ``"copy"``: also sort them into a folder for each cluster.
         report: Told what is done, a line at a time.
 
@@ -105,10 +105,14 @@ def _explore(
     network = Network.at(place / "network")
     for line in _outset(photographs, root, place, clock, hardware, network, sort):
         report(line)
-    looked = look_at(photographs, place / "look", _progress(clock, report))
+    seen = _progress(clock, "looked at {:,} of {:,}", report)
+    looked = look_at(photographs, place / "look", lambda done, of: seen(done < of, done, of))
     if not len(looked):
         raise ValueError(f"none of the {len(photographs):,} pictures in {root} can be read; {looked.note}")
-    found = find_duplicates(looked.descriptors, [one.content for one in looked.seen])
+    told = _progress(clock, "looked for duplicates of {:.0%}", report)
+    found = find_duplicates(
+        looked.descriptors, [one.content for one in looked.seen], report=lambda share: told(share < 1, share)
+    )
     order, distinct = _distinct_first(found.group)
     clock.say(_duplicates_line(found, len(looked)), report)
     task = Answering(looked, found, order, distinct, root, place, sort, (*photographs.images.notes, looked.note))
@@ -165,7 +169,9 @@ def _outset(
         )
         yield f"answers go to {place}: open {Path('explorer', 'index.html')} there"
         return
-    left = clock.left * (1 - SPARE) - seconds - after
+    left = (
+        clock.left * (1 - SPARE) - seconds - after - 60 * (network.rounds[-1].minutes if network.finished >= 0 else 0)
+    )
     if n >= LEAST and left > 0:
         settings = choose(n, model_for(side), left, hardware(), goes_on=network.finished >= 0)
     if settings:
@@ -215,15 +221,15 @@ def _measured(report: Callable[[str], None]) -> Hardware:
     return this_machine(as_preset({"network": base}, LEAST), threads=torch.get_num_threads(), report=report)
 
 
-def _progress(clock: Clock, report: Callable[[str], None]) -> Callable[[int, int], None]:
-    """Tells how far looking is, every ten seconds."""
+def _progress(clock: Clock, words: str, report: Callable[[str], None]) -> Callable[..., None]:
+    """Tells how far something is, every ten seconds and at its end; leaves where a signal has asked to."""
     last = [time.monotonic()]
 
-    def told(done: int, of: int) -> None:
-        if done == of or time.monotonic() - last[0] >= SAY_EVERY:
+    def told(goes_on: bool, *numbers: float) -> None:
+        leave_if_requested()
+        if not goes_on or time.monotonic() - last[0] >= SAY_EVERY:
             last[0] = time.monotonic()
-            leave_if_requested()
-            clock.say(f"looked at {done:,} of {of:,}", report)
+            clock.say(words.format(*numbers), report)
 
     return told
 

@@ -191,8 +191,8 @@ def begin_round(
     Args:
         contents: (n,) hashes of the photographs' files.
         model: Of a first round; a later one keeps that of its network.
-        minutes: That the exploration is given.
-        seconds: That there are for training.
+        minutes: That the exploration is given in all; a round on the same photographs gets what is new of them.
+        seconds: That there are for training, were it the first.
         hardware: Measures this machine, where it is asked.
 
     Returns:
@@ -218,6 +218,8 @@ def begin_round(
             )
     known = network.finished >= 0
     model = network.rounds[-1].model if known else model
+    if last and last.photographs == photographs:
+        seconds -= 60 * last.minutes
     settings = choose(len(pixels), model, seconds, hardware(), goes_on=known)
     if settings is None:
         return f"{duration(max(seconds, 0))} are too little to learn anything from {len(pixels):,} photographs"
