@@ -119,16 +119,15 @@ def _explore(
     why = "" if distinct >= LEAST else f"there are {distinct:,} different photographs, and it takes {LEAST}"
     if not why:
         model = model_for(float(np.median([min(one.size) for one in looked.seen])))
-        model = network.rounds[0].model if network.finished >= 0 else model
+        model = network.rounds[0].model if network.rounds else model
         pixels = task.pixels(model)
-        known = network.trunk()
         assert pixels.decoded is not None
         learned = replace(pixels, images=pixels.images[:distinct], decoded=pixels.decoded[:distinct])
         contents = [looked.seen[i].content for i in order[:distinct]]
         deadline = clock.began + 60 * clock.minutes * (1 - SPARE) - after_seconds(len(looked))
         why = begin_round(network, learned, contents, model, clock.minutes, deadline - time.monotonic(), hardware)
         if not why:
-            if known is not None:
+            if (known := network.trunk()) is not None:
                 clock.say("answers by the network there is, before it goes on to learn", report)
                 task.answer(network, known, pixels, learned, "", clock, report)
             clock.say(f"learning: {_round_line(network)}", report)
