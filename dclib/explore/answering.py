@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dclib.analysis.judge import judge
 from dclib.config import ModelConfig, config_hash
 from dclib.data.pixels import Pixels
 from dclib.explore.answers import NONE, Answers, Grouping
@@ -196,8 +197,6 @@ def by_colours(features: Tensor) -> Grouping:
 
 def judged(trunk: Trunk, pixels: Pixels, network: Network) -> dict[str, Any]:
     """The verdict on a network, as the summary keeps it."""
-    from dclib.analysis.judge import judge
-
     verdict = judge(trunk, pixels, network.history(), seconds_per_epoch=network.seconds_per_epoch())
     return {**asdict(verdict), "measured": verdict.lines[2:]}
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from dclib.config import ClusterConfig, MethodConfig, ModelConfig, TrainConfig, config_hash
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels
-from dclib.explore.found import load_network
+from dclib.explore.found import CHECKPOINT, load_network, read_checkpoint
 from dclib.explore.look import Squares
 from dclib.explore.settings import START, choose, kept_side
 from dclib.models.vgg import Trunk
@@ -96,15 +96,15 @@ class Network:
 
     def end(self, seconds: float = 0.0) -> None:
         """The last round has ended: its network is that of the folder."""
-        trained = self.place(len(self.rounds) - 1, "deepercluster") / "checkpoint.pt"
-        with replacing(self.folder / "checkpoint.pt") as file:
+        trained = self.place(len(self.rounds) - 1, "deepercluster") / CHECKPOINT
+        with replacing(self.folder / CHECKPOINT) as file:
             file.write(trained.read_bytes())
         self.rounds[-1].done, self.rounds[-1].spent = True, seconds
         self.save()
 
     def give_up(self) -> None:
         """End the last round where it is: its network is taken as far as it has come, if it has one."""
-        if (self.place(len(self.rounds) - 1, "deepercluster") / "checkpoint.pt").exists():
+        if (self.place(len(self.rounds) - 1, "deepercluster") / CHECKPOINT).exists():
             self.end()
         else:
             self.rounds.pop()
@@ -130,18 +130,18 @@ class Network:
         """Epochs and clusterings of the last round that has ended, RotNet's first."""
         number, rows = self.finished, []
         for stage in ("rotnet", "deepercluster") if number >= 0 else ():
-            path = self.place(number, stage) / "checkpoint.pt"
+            path = self.place(number, stage) / CHECKPOINT
             if path.exists():
-                rows += torch.load(path, map_location="cpu", weights_only=True)["state"]["history"]
+                rows += read_checkpoint(path)["history"]
         return rows
 
     def seconds_per_epoch(self) -> float:
         """Of DeeperCluster in the last round that has ended; 0 where nothing is known."""
         number = self.finished
-        path = self.place(number, "deepercluster") / "checkpoint.pt"
+        path = self.place(number, "deepercluster") / CHECKPOINT
         if number < 0 or not path.exists():
             return 0.0
-        state = torch.load(path, map_location="cpu", weights_only=True)["state"]
+        state = read_checkpoint(path)
         return float(state["seconds"]) / max(1, int(state["epoch"]))
 
 
@@ -247,7 +247,7 @@ def finish_round(
     given: dict[str, Any] = {"device": default_device(), "report": report}
     if one.start:
         planned = one.seconds * START
-        resumed = (network.place(number, "rotnet") / "checkpoint.pt").exists()
+        resumed = (network.place(number, "rotnet") / CHECKPOINT).exists()
         initial = pretrain(pixels, one.start, folder=network.place(number, "rotnet"), **given).trunk
         if not resumed and not network.place(number, "deepercluster").exists():
             slower = (time.monotonic() - began) / planned
