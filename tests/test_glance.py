@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -170,3 +171,25 @@ def test_without_tensorboard_a_sentence_comes_before_the_training(monkeypatch: p
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match=r"pip install '\.\[tensorboard\]'"), logging_runs(tmp_path):
         raise AssertionError("nothing is trained")
+
+
+def test_a_folder_that_goes_while_logs_are_followed_stops_nothing(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "summary_writer", lambda: Written)
+    everything.clear()
+    (tmp_path / "clustering-0" / "points").mkdir(parents=True)
+    shutil.copytree(runs / "smoke" / "runs" / f"deepercluster-s0-{HASH}", tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.pt").touch()
+    scan = os.scandir
+
+    def going(path: Any = ".") -> Any:
+        if not isinstance(path, int) and Path(path).name == "clustering-0":  # rmtree itself scans by number
+            shutil.rmtree(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", going)
+    with logging_runs(tmp_path, every=60):
+        pass
+    monkeypatch.undo()
+    assert sum(row[0] == "loss" for row in everything[-1]) > 0

@@ -260,10 +260,12 @@ def _records_of(
 
 def _changed(folder: Path) -> float:
     """When something in a run's folder last changed; of its clustering too, which may take longer than a minute."""
-    latest = 0.0
-    for place in (folder, *folder.glob("clustering-*/*")):
-        try:
-            latest = max([latest, place.stat().st_mtime, *(entry.stat().st_mtime for entry in os.scandir(place))])
-        except OSError:
-            continue
-    return latest
+    return max(modified(Path(place, name)) for place, _, names in os.walk(folder) for name in ("", *names))
+
+
+def modified(path: Path) -> float:
+    """When a file was last written, seconds since 1970; 0 if it has gone meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dclib.explore.found import CHECKPOINT, read_checkpoint
+from dclib.explore.found import CHECKPOINT, modified, read_checkpoint
 from dclib.explore.glance import runs_below
 
 LOG = "tensorboard"  # folder of a run's log, in its own
@@ -87,8 +88,9 @@ def logging_runs(folder: Path, wanted: bool = True, every: float = LOOK_EVERY) -
     began, ended = time.time(), threading.Event()
 
     def look() -> None:
-        for path in folder.rglob(CHECKPOINT):
-            if path.is_file() and path.stat().st_mtime >= began - 1:
+        for parent, _, names in os.walk(folder):  # passes over folders that go while it walks
+            path = Path(parent, CHECKPOINT)
+            if CHECKPOINT in names and modified(path) >= began - 1:
                 logs.setdefault(path, Log(path.parent)).catch_up()
 
     def keep_looking() -> None:
