@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import numpy as np
@@ -20,6 +21,7 @@ from dclib.data.images import ImageSet
 from dclib.data.photographs import open_photographs
 from dclib.data.pixels import Pixels
 from dclib.explore import explore as exploring
+from dclib.explore import learn as learning
 from dclib.explore.answers import NONE
 from dclib.explore.describe import balanced, describe_images, part_sizes
 from dclib.explore.explore import explore
@@ -364,6 +366,37 @@ def test_more_minutes_go_on_for_the_difference_and_new_photographs_only_where_th
     other = replace(pixels, images=ImageSet("made", [*names[1:], "new.jpg"], Sizeless()))
     assert "are new" in begin_round(network, other, few, minutes=50, seconds=2700, **given)
     assert begin_round(network, other, many, minutes=50, seconds=2700, **given) == ""
+
+
+@pytest.mark.parametrize("quicker", [1.0, 4.0])
+def test_epochs_are_settled_anew_by_how_quick_rotnet_was_in_all_its_sittings(tmp_path, monkeypatch, quicker):
+    pixels = Pixels(
+        ImageSet("made", [f"{i}.jpg" for i in range(LEAST)], Sizeless()),
+        (),
+        32,
+        37,
+        torch.zeros((LEAST, 3, 37, 37), dtype=torch.uint8),
+    )
+    network = Network(tmp_path / "network")
+    contents = [f"{i:016x}" for i in range(LEAST)]
+    assert begin_round(network, pixels, contents, model_for(32), 30, 1500, lambda: CPU) == ""
+    planned = network.rounds[0]
+    epochs = planned.main.train.epochs
+
+    def trained(pixels, config, *, folder, **_):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoint.pt").write_bytes(b"")
+        return SimpleNamespace(trunk=None)
+
+    monkeypatch.setattr(learning, "pretrain", trained)
+    spent = planned.seconds * learning.START / quicker  # by the clock of the run, which goes on with it
+    monkeypatch.setattr(learning, "read_checkpoint", lambda path: {"seconds": spent})
+    network.place(0, "rotnet").mkdir(parents=True)
+    (network.place(0, "rotnet") / "checkpoint.pt").write_bytes(b"")  # an earlier sitting was ended here
+    left = planned.seconds * (1 - learning.START)
+    learning.finish_round(network, pixels, time.monotonic() + left, lambda: CPU, quiet)
+    assert network.rounds[0].main.train.epochs == pytest.approx(quicker * epochs, rel=0.1)  # whole epochs
+    assert Network.at(network.folder).rounds[0].main == network.rounds[0].main
 
 
 class Sizeless:

@@ -44,7 +44,6 @@ class Round:
     main: MethodConfig  # DeeperCluster
     start: MethodConfig | None = None  # RotNet; None where it goes on from the round before
     done: bool = False
-    spent: float = 0.0  # seconds that its last sitting took
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -94,12 +93,12 @@ class Network:
         """The run's folder of a stage (``rotnet`` or ``deepercluster``) of a round, counted from 0."""
         return self.folder / f"round-{number + 1}-{self.rounds[number].photographs[:6]}" / stage
 
-    def end(self, seconds: float = 0.0) -> None:
+    def end(self) -> None:
         """The last round has ended: its network is that of the folder."""
         trained = self.place(len(self.rounds) - 1, "deepercluster") / CHECKPOINT
         with replacing(self.folder / CHECKPOINT) as file:
             file.write(trained.read_bytes())
-        self.rounds[-1].done, self.rounds[-1].spent = True, seconds
+        self.rounds[-1].done = True
         self.save()
 
     def give_up(self) -> None:
@@ -242,21 +241,20 @@ def finish_round(
     Args:
         deadline: Until when it may take, as ``time.monotonic`` counts.
     """
-    number, began = len(network.rounds) - 1, time.monotonic()
+    number = len(network.rounds) - 1
     one, initial = network.rounds[number], network.trunk()
     given: dict[str, Any] = {"device": default_device(), "report": report}
     if one.start:
-        planned = one.seconds * START
-        resumed = (network.place(number, "rotnet") / CHECKPOINT).exists()
-        initial = pretrain(pixels, one.start, folder=network.place(number, "rotnet"), **given).trunk
-        if not resumed and not network.place(number, "deepercluster").exists():
-            slower = (time.monotonic() - began) / planned
+        planned, folder = one.seconds * START, network.place(number, "rotnet")
+        initial = pretrain(pixels, one.start, folder=folder, **given).trunk
+        if not network.place(number, "deepercluster").exists():
+            slower = float(read_checkpoint(folder / CHECKPOINT)["seconds"]) / planned  # of all its sittings
             left = max(deadline - time.monotonic(), planned / 4)
             if settings := choose(len(pixels), one.model, left / slower, hardware(), goes_on=True):
                 one.main = settings.main
                 network.save()
     pretrain(pixels, one.main, folder=network.place(number, "deepercluster"), initial=initial, **given)
-    network.end(time.monotonic() - began)
+    network.end()
 
 
 def _numbers(contents: Sequence[str]) -> NDArray[np.uint64]:
