@@ -16,6 +16,7 @@ import argparse
 import json
 import re
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 from measuring import benchmark_card
 
-from dclib.analysis.judge import judge
+from dclib.analysis.judge import judge, rise, word_of
 from dclib.analysis.measures import centre, features_of
 from dclib.config import MethodConfig, ModelConfig, Preset
 from dclib.data.pixels import Pixels
@@ -257,13 +258,16 @@ def main(collection: str, data: str) -> None:
     drawn_scores: dict[ModelConfig, float] = {}
     done = {record.keys["network"] for record in records}
     for network in networks(collection, preset, data):
-        if network.name in done:
+        if network.name in done:  # by an earlier call, perhaps before this was kept
+            own = [record for record in records if record.keys["network"] == network.name]
+            if not any(record.name == "rise" for record in own):
+                records.append(replace(own[0], name="rise", value=rise(network.history)))
             continue
         form = network.trunk.config
         verdict = judge(network.trunk.eval(), pool, network.history, seconds_per_epoch=60, drawn=drawn_scores.get(form))
         if "drawn" in verdict.measures:
             drawn_scores[form] = verdict.measures["drawn"]
-        keys = {**network.keys, "collection": collection, "verdict": verdict.word}
+        keys = {**network.keys, "collection": collection}
         values = {**verdict.measures, "score": verdict.score}
         records += [Record(name=k, value=v, unit="1", n=int(values["images"]), keys=keys) for k, v in values.items()]
         records += [
@@ -274,7 +278,18 @@ def main(collection: str, data: str) -> None:
         ]
         said = (f"{r.name} {r.value:.3g}" for r in records[-len(values) - 2 :])
         print(collection, network.name, verdict.word, *said, flush=True)
-        write_records(path, replace(card, seconds=round(time.monotonic() - began, 1)), records)
+        write_records(path, replace(card, seconds=round(time.monotonic() - began, 1)), with_words(records))
+    write_records(path, replace(card, seconds=round(time.monotonic() - began, 1)), with_words(records))
+
+
+def with_words(records: Sequence[Record]) -> list[Record]:
+    """Records with the verdict that their network's measures lead to by the rules of now."""
+    measures: dict[Any, dict[str, float]] = defaultdict(dict)
+    for record in records:
+        measures[record.keys["network"]][record.name] = record.value
+    # features that cannot be clustered have no measure but the score, which is 0
+    words = {name: word_of(own if "drawn" in own else {}) for name, own in measures.items()}
+    return [replace(r, keys={**r.keys, "verdict": words[r.keys["network"]]}) for r in records]
 
 
 def _is_of(record: Record, collection: str, card: Any) -> bool:

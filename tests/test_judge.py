@@ -282,13 +282,35 @@ def test_rise_is_that_of_a_doubling_before_the_rate_falls_and_of_the_task_that_r
     assert rise([{"assignment": 0, "nmi_previous": 0.3}, *curve[:2]]) == 50 - 30
 
 
+@pytest.mark.parametrize(
+    ("gain", "rise", "changed", "word", "said"),
+    [
+        (0.3, 0.0, {}, "learned", "Use it; look at the clusters, the steadiest first."),
+        (0.3, 20.0, {}, "learned", "as long again, 3 min"),  # clear, and it may get better
+        (0.06, 20.0, {}, "still learning", "3 more minutes"),
+        (0.06, 0.0, {}, "learned", "the steadiest first."),
+        (0.0, 20.0, {}, "still learning", "3 more minutes"),
+        (0.0, 0.0, {}, "nothing learned", "Train longer"),
+        (-0.07, 20.0, {}, "nothing learned", "take another method"),  # it learns, and nothing about these images
+        (0.3, 20.0, {"colour": 0.5}, "collapsed to colour", "sobel"),
+        (0.0, 20.0, {"copies": 0.6}, "collapsed to duplicates", "60%"),
+        (0.3, 0.0, {"copies": 0.6}, "learned", "the steadiest first."),
+        (0.3, 20.0, {"effective_rank": 1.1}, "nothing learned", "one line"),
+    ],
+)
+def test_the_word_follows_from_the_lead_and_whether_it_would_go_on(gain, rise, changed, word, said):
+    measures = {"score": 0.1 + gain, "drawn": 0.1, "colour": 0.2, "effective_rank": 7.0, "rise": rise, **changed}
+    verdict = verdict_of(measures, [], 150.0)
+    assert verdict.word == word
+    assert said in f"{verdict.sentence} {verdict.advice}"
+
+
 def test_time_that_is_missing_is_as_long_again():
-    history = [row(1, 30, 10), row(2, 60, 30)]
-    verdict = judged(directions, history=history)
-    assert verdict.word == "still learning"
-    assert "3 more minutes" in verdict.sentence  # two epochs of 90 s
+    verdict = judged(directions, history=[row(1, 30, 10), row(2, 60, 30)])
+    assert verdict.measures["rise"] == 30
+    assert "as long again, 3 min" in verdict.advice  # two epochs of 90 s
     assert "at chance" not in verdict.sentence
-    assert judged(directions, history=[row(1, 80, 50), row(2, 80, 50)]).word == "learned"
+    assert "as long again" not in judged(directions, history=[row(1, 80, 50), row(2, 80, 50)]).advice
 
 
 def test_tasks_at_chance_are_named():
@@ -299,7 +321,8 @@ def test_tasks_at_chance_are_named():
 
 def test_each_measure_is_in_words():
     measures = {"score": 0.5, "drawn": 0.1, "colour": 0.2, "images": 100.0, "copies": 0.3, "effective_rank": 7.0}
-    lines = verdict_of(measures, [], 0.0, 0.0).lines
+    measures["rise"] = 2.0
+    lines = verdict_of(measures, [], 0.0).lines
     assert lines[0].startswith("learned: ")
     assert len(lines) == 2 + len(measures)
     assert any("30%" in line for line in lines)

@@ -18,7 +18,8 @@ from dclib.train.quality import FEWEST_AXES
 
 Word = Literal["learned", "still learning", "nothing learned", "collapsed to colour", "collapsed to duplicates"]
 FEWEST = 30  # images below which there is nothing to say
-LEARNED = 0.03  # by which a score has to be above that of a network that was only drawn
+LEARNED = 0.03  # by which a score has to be above that of a network that was only drawn, whose own differ by as much
+CLEAR = 0.1  # by which it is above it without any doubt
 COLOUR = 0.4  # share of the images' mean colours that clusters explain, from which they are clusters of colour
 COPIES = 0.5  # share of images that are copies of others, from which a failure is put down to them
 RISE = 5.0  # points by which accuracy rises with a doubling of the epochs, in a training that should go on
@@ -44,6 +45,11 @@ class Verdict:
     measures: Mapping[str, float]
 
     @property
+    def goes_on(self) -> bool:
+        """Whether a longer training may well make it better."""
+        return self.word in ("learned", "still learning") and self.measures["rise"] > RISE
+
+    @property
     def lines(self) -> list[str]:
         """For people: the verdict, what to do, and each measure in plain words."""
         said = [f"{MEANING[name]}: {_shown(name, self.measures[name])}" for name in MEANING if name in self.measures]
@@ -55,6 +61,7 @@ MEANING: Mapping[str, str] = {
     "cropped": "an image that is cropped stays in its cluster (0: by chance, 1: always)",
     "starts": "two clusterings from different starts agree (0: by chance, 1: fully)",
     "drawn": "the score of a network of this form that was only drawn",
+    "rise": "points of accuracy that its task gained when the epochs doubled",
     "previous": "the last two clusterings of the training agree (0: not at all, 1: fully)",
     "effective_rank": "axes that the features really use",
     "found_again": "images that are recognised in a crop of themselves, among all others",
@@ -64,6 +71,8 @@ MEANING: Mapping[str, str] = {
     "copies_found": "copies whose nearest image is one of their own group",
     "images": "images looked at",
 }
+USE = "Use it; look at the clusters, the steadiest first."  # one that has learned
+DECIMALS = {"images": 0, "effective_rank": 1, "rise": 1}  # two of the others
 SHARES = ("found_again", "largest", "colour", "copies", "copies_found")
 
 
@@ -97,53 +106,68 @@ def judge(
     measures |= measure_network(trunk, pixels, rows, groups, drawn)
     if before := [row["nmi_previous"] for row in history if "nmi_previous" in row]:
         measures["previous"] = before[-1]
+    measures["rise"] = rise(history)
     idle = [TASKS[task] for task, _, _ in tasks_at_chance(_last(history), len(pixels))]
-    return verdict_of(measures, idle, rise(history), seconds_per_epoch * len(_epochs(history)))
+    return verdict_of(measures, idle, seconds_per_epoch * len(_epochs(history)))
 
 
-def verdict_of(measures: Mapping[str, float], idle: Sequence[str], risen: float, seconds: float) -> Verdict:
+def word_of(measures: Mapping[str, float]) -> Word:
+    """The verdict in a word, by what :func:`judge` measured.
+
+    A score far above that of a drawn network has learned, whether or not it would go on; one far below it has not,
+    however well it does its task. In between it depends on whether its answers were still getting better.
+    """
+    if "score" not in measures:
+        return "nothing learned"
+    gain = measures["score"] - measures["drawn"]
+    if measures["colour"] >= COLOUR:
+        return "collapsed to colour"
+    if gain <= LEARNED and measures.get("copies", 0.0) >= COPIES:
+        return "collapsed to duplicates"
+    if measures["effective_rank"] < FEWEST_AXES:
+        return "nothing learned"
+    if -LEARNED < gain <= CLEAR and measures["rise"] > RISE:
+        return "still learning"
+    return "learned" if gain > LEARNED else "nothing learned"
+
+
+def verdict_of(measures: Mapping[str, float], idle: Sequence[str], seconds: float) -> Verdict:
     """The verdict that measures lead to.
 
     Args:
         measures: Of :func:`judge`.
         idle: Tasks at chance at the end of the training, in words.
-        risen: Of :func:`rise`.
         seconds: What as many epochs more would take.
     """
     if "score" not in measures:
         return nothing_told(measures, "its features are not finite, or the same for every image")
-    score = measures["score"]
-    learned = score - measures["drawn"] > LEARNED
+    word, rises = word_of(measures), measures["rise"] > RISE
     minutes = max(1, math.ceil(seconds / 60))
-    how = f"its score is {score:.2f}, and that of a network that was only drawn {measures['drawn']:.2f}"
-    also = f"; at chance: {' and '.join(idle)}" if idle else ""
-    if measures["colour"] >= COLOUR:
+    if word == "collapsed to colour":
         said = f"colours explain its clusters ({measures['colour']:.0%} of the images' mean colours)"
         advice = "Let it see no colour (model.stem: sobel), or start from a network that tells turns, and train again."
-        return Verdict("collapsed to colour", f"{said}; {how}{also}", advice, score, measures)
-    if not learned and measures.get("copies", 0.0) >= COPIES:
+    elif word == "collapsed to duplicates":
         said = f"{measures['copies']:.0%} of the images are copies of others, and of the rest it knows little"
         advice = "Leave all but one of each group of copies out, and train again."
-        return Verdict("collapsed to duplicates", f"{said}; {how}{also}", advice, score, measures)
-    if measures["effective_rank"] < FEWEST_AXES:
-        said = f"its features lie along one line ({measures['effective_rank']:.1f} axes), which tells few kinds apart"
-        advice = "Lower train.lr, and train again from the start."
-        return Verdict("nothing learned", f"{said}; {how}{also}", advice, score, measures)
-    if risen > RISE:
+    elif word == "still learning":
         said = f"{minutes} more {'minute' if minutes == 1 else 'minutes'}; its answers were still getting better"
         advice = f"Give it as long again, {minutes} min, and judge again."
-        return Verdict("still learning", f"{said}; {how}{also}", advice, score, measures)
-    if learned:
-        advice = "Use it; look at the clusters, the steadiest first."
-        return Verdict("learned", f"its clusters hold; {how}{also}", advice, score, measures)
-    advice = "Train longer or on more images; if that changes nothing, lower train.lr, or ask for fewer clusters."
-    return Verdict(
-        "nothing learned",
-        f"its clusters hold hardly better than those of a network that was only drawn; {how}{also}",
-        advice,
-        score,
-        measures,
-    )
+    elif word == "learned":
+        said, advice = "its clusters hold", USE
+        if rises:
+            advice += f" Its answers were still getting better: as long again, {minutes} min, may make it better yet."
+    elif measures["effective_rank"] < FEWEST_AXES:
+        said = f"its features lie along one line ({measures['effective_rank']:.1f} axes), which tells few kinds apart"
+        advice = "Lower train.lr, and train again from the start."
+    elif rises:
+        said = "it gets better at its task, and its clusters are worse than those of a network that was only drawn"
+        advice = "More of the same will hardly help: lower train.lr, or take another method."
+    else:
+        said = "its clusters hold hardly better than those of a network that was only drawn"
+        advice = "Train longer or on more images; if that changes nothing, lower train.lr, or ask for fewer clusters."
+    how = f"its score is {measures['score']:.2f}, and that of a network that was only drawn {measures['drawn']:.2f}"
+    also = f"; at chance: {' and '.join(idle)}" if idle else ""
+    return Verdict(word, f"{said}; {how}{also}", advice, measures["score"], measures)
 
 
 def nothing_told(measures: Mapping[str, float], why: str) -> Verdict:
@@ -181,4 +205,4 @@ def _last(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
 def _shown(name: str, value: float) -> str:
     if name in SHARES:
         return f"{value:.0%}"
-    return f"{value:,.0f}" if name == "images" else f"{value:.1f}" if name == "effective_rank" else f"{value:.2f}"
+    return f"{value:,.{DECIMALS.get(name, 2)}f}"

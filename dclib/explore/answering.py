@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dclib.analysis.judge import judge
+from dclib.analysis.judge import USE, judge
 from dclib.config import ModelConfig, config_hash
 from dclib.data.pixels import Pixels
 from dclib.explore.answers import NONE, Answers, Grouping
@@ -30,7 +30,6 @@ from dclib.explore.write import sort_into_folders, write_summary, write_tables
 from dclib.models.vgg import Trunk
 from dclib.records import installed_versions, source_commit
 
-STILL = "still learning"
 COLOURS = "colours and layout, without a network"
 GRID = 8  # squares a side whose mean colours stand for a photograph where there is no network
 BLOCK = 1024
@@ -103,9 +102,6 @@ class Answering:
         grouping = group("DeeperCluster", features, space)
         clock.say("clusters, neighbours and a map", report)
         verdict = judged(trunk, learned, network)
-        if verdict["word"] == STILL:
-            more = math.ceil(network.rounds[-1].minutes + network.rounds[-1].seconds / 60)
-            verdict["advice"] = f"The same command with --minutes {more} goes on from here."
         return self._write(grouping, features.numpy(), verdict, why, clock, report, network)
 
     def answer_without(self, why: str, clock: Clock, report: Callable[[str], None]) -> Explored:
@@ -198,7 +194,13 @@ def by_colours(features: Tensor) -> Grouping:
 def judged(trunk: Trunk, pixels: Pixels, network: Network) -> dict[str, Any]:
     """The verdict on a network, as the summary keeps it."""
     verdict = judge(trunk, pixels, network.history(), seconds_per_epoch=network.seconds_per_epoch())
-    return {**asdict(verdict), "measured": verdict.lines[2:]}
+    advice = verdict.advice
+    if verdict.goes_on:
+        more = math.ceil(network.rounds[-1].minutes + network.rounds[-1].seconds / 60)
+        again = f"The same command with --minutes {more} goes on"
+        learned = verdict.word == "learned"
+        advice = f"{USE} {again}, and may make it better yet." if learned else f"{again} from here."
+    return {**asdict(verdict), "advice": advice, "measured": verdict.lines[2:]}
 
 
 def contents_of(answers: Answers) -> list[str]:
