@@ -29,6 +29,7 @@ LOOK = 0.2  # seconds between two looks at whether it was asked
 IDLE = 0.02  # share of a core below which a process is taken to wait
 
 _received: list[tuple[str, float]] = []  # signals are a process's own; so is what has come, and when
+_ends: list[float] = []  # moments from which on it is asked, as time.monotonic counts
 _patience = [GRACE]
 
 
@@ -49,8 +50,23 @@ def heed_signals(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[None]:
         _received.clear()
 
 
+@contextmanager
+def leaving_at(moment: float) -> Iterator[None]:
+    """While this lasts, this process is asked to leave from ``moment`` on, as ``time.monotonic`` counts."""
+    _ends.append(moment)
+    try:
+        yield
+    finally:
+        _ends.remove(moment)
+
+
 def is_requested() -> bool:
     """Whether this process has been asked to leave."""
+    return is_signalled() or any(time.monotonic() > moment for moment in _ends)
+
+
+def is_signalled() -> bool:
+    """Whether a signal has asked it."""
     return bool(_received)
 
 

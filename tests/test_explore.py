@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dclib import preemption
 from dclib.data.images import ImageSet
 from dclib.data.photographs import open_photographs
 from dclib.data.pixels import Pixels
@@ -368,35 +370,76 @@ def test_more_minutes_go_on_for_the_difference_and_new_photographs_only_where_th
     assert begin_round(network, other, many, minutes=50, seconds=2700, **given) == ""
 
 
-@pytest.mark.parametrize("quicker", [1.0, 4.0])
-def test_epochs_are_settled_anew_by_how_quick_rotnet_was_in_all_its_sittings(tmp_path, monkeypatch, quicker):
-    pixels = Pixels(
-        ImageSet("made", [f"{i}.jpg" for i in range(LEAST)], Sizeless()),
-        (),
-        32,
-        37,
-        torch.zeros((LEAST, 3, 37, 37), dtype=torch.uint8),
-    )
+@pytest.fixture
+def learner(tmp_path: Path) -> tuple[Network, Pixels]:
+    """A network with a round to be trained, and its photographs."""
+    decoded = torch.zeros((LEAST, 3, 37, 37), dtype=torch.uint8)
+    pixels = Pixels(ImageSet("made", [f"{i}.jpg" for i in range(LEAST)], Sizeless()), (), 32, 37, decoded)
     network = Network(tmp_path / "network")
     contents = [f"{i:016x}" for i in range(LEAST)]
     assert begin_round(network, pixels, contents, model_for(32), 30, 1500, lambda: CPU) == ""
+    return network, pixels
+
+
+@pytest.mark.parametrize("quicker", [1.0, 4.0])
+def test_epochs_are_settled_anew_by_how_quick_rotnet_was_in_all_its_sittings(learner, monkeypatch, quicker):
+    network, pixels = learner
     planned = network.rounds[0]
     epochs = planned.main.train.epochs
 
     def trained(pixels, config, *, folder, **_):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "checkpoint.pt").write_bytes(b"")
-        return SimpleNamespace(trunk=None)
 
     monkeypatch.setattr(learning, "pretrain", trained)
+    monkeypatch.setattr(learning, "load_network", lambda path: None)
+    shown = planned.start.train.epochs
     spent = planned.seconds * learning.START / quicker  # by the clock of the run, which goes on with it
-    monkeypatch.setattr(learning, "read_checkpoint", lambda path: {"seconds": spent})
+    monkeypatch.setattr(learning, "read_checkpoint", lambda path: {"seconds": spent, "epoch": shown})
     network.place(0, "rotnet").mkdir(parents=True)
     (network.place(0, "rotnet") / "checkpoint.pt").write_bytes(b"")  # an earlier sitting was ended here
-    left = planned.seconds * (1 - learning.START)
-    learning.finish_round(network, pixels, time.monotonic() + left, lambda: CPU, quiet)
+    deadline = time.monotonic() + planned.seconds * (1 - learning.START)
+    learning.finish_round(network, pixels, deadline, deadline, lambda: CPU, quiet)
     assert network.rounds[0].main.train.epochs == pytest.approx(quicker * epochs, rel=0.1)  # whole epochs
     assert Network.at(network.folder).rounds[0].main == network.rounds[0].main
+
+
+def test_a_training_that_takes_longer_than_it_may_is_taken_as_far_as_it_is(learner, monkeypatch):
+    network, pixels = learner
+    short = {"epoch_images": 8, "batch_size": 4, "epochs": 40}
+    one = network.rounds[0]
+    assert one.start is not None
+    one.start = replace(one.start, train=replace(one.start.train, **short))
+    one.main = replace(
+        one.main, cluster=replace(one.main.cluster, n_sub=2, pca_dim=2), train=replace(one.main.train, **short)
+    )
+    lines: list[str] = []
+    clock = SimpleNamespace(monotonic=lambda: now)
+    now = 0.0
+
+    def say(line: str) -> None:
+        nonlocal now
+        lines.append(line)
+        now = math.inf if line.startswith("epoch 2/") else 0.0 if line.startswith("time is up") else now
+
+    monkeypatch.setattr(preemption, "time", clock)
+    deadline = time.monotonic() + 600
+    slow = replace(CPU, conv_flops=1.0)  # nothing else would fit: what was settled stays
+    learning.finish_round(network, pixels, deadline, deadline, lambda: slow, say)
+    stopped = [line for line in lines if line.startswith("time is up")]
+    assert [line.rpartition(";")[2].split()[0] for line in stopped] == ["rotnet", "deepercluster"]
+    assert one.done
+    assert Network.at(network.folder).finished == 0
+    assert [row["epoch"] for row in network.history() if "loss" in row] == [1, 2, 1, 2]
+    trunk = network.trunk()
+    assert trunk is not None
+    start = learning.load_network(network.place(0, "rotnet"))
+    assert not all(torch.equal(a, b) for a, b in zip(trunk.parameters(), start.parameters(), strict=True))
+    monkeypatch.undo()
+    learning.finish_round(
+        network, pixels, deadline, time.monotonic(), lambda: slow, quiet
+    )  # killed before its end was written
+    assert all(torch.equal(a, b) for a, b in zip(trunk.parameters(), network.trunk().parameters(), strict=True))
 
 
 class Sizeless:

@@ -131,7 +131,8 @@ def _explore(
                 clock.say("answers by the network there is, before it goes on to learn", report)
                 task.answer(network, known, pixels, learned, "", clock, report)
             clock.say(f"learning: {_round_line(network)}", report)
-            finish_round(network, learned, deadline, hardware, partial(clock.say, report=report))
+            latest = deadline + 60 * clock.minutes * SPARE / 2
+            finish_round(network, learned, deadline, latest, hardware, partial(clock.say, report=report))
         trunk = network.trunk()
         if trunk is not None:
             return task.answer(network, trunk, pixels, learned, why, clock, report)

@@ -24,12 +24,15 @@ from dclib.explore.settings import START, choose, kept_side
 from dclib.models.vgg import Trunk
 from dclib.planner.hardware import Hardware
 from dclib.planner.words import duration
+from dclib.preemption import PreemptedError, is_signalled, leaving_at
 from dclib.records import make_folder, replacing, temporary_for, write_atomically
 from dclib.train.pretrain import pretrain
 from dclib.train.runs import default_device
 
 BLOCK = 512  # squares that are made smaller at once
 _CONTENTS = "contents-{}.npy"
+START_AT_MOST = 0.6  # share of the time after which RotNet is stopped, on a machine that has become slower
+FASTEST = 0.05  # of the time that was planned, what a training is taken to need at the least
 GROWN = 0.1  # share of new photographs from which a network that has not seen them goes on learning
 
 
@@ -231,7 +234,12 @@ def begin_round(
 
 
 def finish_round(
-    network: Network, pixels: Pixels, deadline: float, hardware: Callable[[], Hardware], report: Callable[[str], None]
+    network: Network,
+    pixels: Pixels,
+    deadline: float,
+    latest: float,
+    hardware: Callable[[], Hardware],
+    report: Callable[[str], None],
 ) -> None:
     """Train what the last round has settled, or go on with it.
 
@@ -240,21 +248,45 @@ def finish_round(
 
     Args:
         deadline: Until when it may take, as ``time.monotonic`` counts.
+        latest: When it is stopped, on a machine that has become slower since; the network is taken as it is then.
     """
     number = len(network.rounds) - 1
-    one, initial = network.rounds[number], network.trunk()
-    given: dict[str, Any] = {"device": default_device(), "report": report}
+    one, initial, place = network.rounds[number], network.trunk(), network.place(number, "deepercluster")
     if one.start:
-        planned, folder = one.seconds * START, network.place(number, "rotnet")
-        initial = pretrain(pixels, one.start, folder=folder, **given).trunk
-        if not network.place(number, "deepercluster").exists():
-            slower = float(read_checkpoint(folder / CHECKPOINT)["seconds"]) / planned  # of all its sittings
-            left = max(deadline - time.monotonic(), planned / 4)
+        folder = network.place(number, "rotnet")
+        if not (place / CHECKPOINT).exists():
+            now = time.monotonic()
+            _train(pixels, one.start, folder, None, now + START_AT_MOST * (latest - now), report)
+            saved = read_checkpoint(folder / CHECKPOINT)
+            planned = one.seconds * START * max(saved["epoch"], 1) / one.start.train.epochs
+            slower = max(float(saved["seconds"]) / planned, FASTEST)  # of all its sittings
+            left = max(deadline - time.monotonic(), one.seconds * START / 4)
             if settings := choose(len(pixels), one.model, left / slower, hardware(), goes_on=True):
                 one.main = settings.main
                 network.save()
-    pretrain(pixels, one.main, folder=network.place(number, "deepercluster"), initial=initial, **given)
+        initial = load_network(folder)
+    _train(pixels, one.main, place, initial, latest, report)
     network.end()
+
+
+def _train(
+    pixels: Pixels,
+    config: MethodConfig,
+    folder: Path,
+    initial: Trunk | None,
+    latest: float,
+    report: Callable[[str], None],
+) -> None:
+    """Train to the end, or until ``latest``: what was trained is in the folder's checkpoint."""
+
+    try:
+        with leaving_at(latest):
+            pretrain(pixels, config, folder=folder, initial=initial, device=default_device(), report=report)
+    except PreemptedError:
+        if is_signalled():
+            raise
+        epochs = f"{read_checkpoint(folder / CHECKPOINT)['epoch']} of {config.train.epochs} epochs"
+        report(f"time is up after {epochs}: this machine has become slower; {config.method} is taken as it is")
 
 
 def _numbers(contents: Sequence[str]) -> NDArray[np.uint64]:
