@@ -248,7 +248,9 @@ def _duplicates_line(found: Duplicates, n: int) -> str:
     groups = int(found.group.max(initial=NONE)) + 1
     if not groups:
         return f"no duplicates among {n:,} photographs"
-    return f"{groups:,} groups of duplicates: {exact:,} photographs with the bytes of another, {near:,} nearly the same"
+    told = "one group" if groups == 1 else f"{groups:,} groups"
+    same = f"{exact:,} of {n:,} photographs have the bytes of another, {near:,} are nearly the same"
+    return f"{told} of duplicates: {same}"
 
 
 def _round_line(network: Network) -> str:
