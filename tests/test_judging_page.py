@@ -111,9 +111,10 @@ def test_networks_without_a_measure_are_left_out_of_its_line(networks):
 
 def test_verdicts_are_counted_with_their_accuracies(networks):
     table = words_table(networks)
-    assert rows_of(table)["learned"] == ["2", "65.0", "40.0", "90.0"]
+    assert rows_of(table)["learned"] == ["2", "65.0", "40.0", "90.0", "2 of 2"]
+    assert rows_of(table)["nothing learned"][-1] == "0 of 1"  # it is the best of those that were only drawn
     assert isinstance(table, Table)
-    assert "only drawn: 20.0 %" in table.groups[0].note
+    assert "only drawn: 20.0 %, the best 20.0 %" in table.groups[0].note
 
 
 def test_the_network_that_the_score_is_farthest_off_for_is_named_first(networks):

@@ -215,18 +215,18 @@ def words_table(networks: Sequence[Judged]) -> Table | Fragment:
         return say(ABSENT)
     groups = []
     for collection, own in by_collection(networks).items():
-        rows = []
+        rows, drawn = [], [n.accuracy for n in own if n.method == "random"]
         for word in WORDS:
             found = [n.accuracy for n in own if n.word == word]
             if found:
                 ends = (median(found), min(found), max(found))
-                rows.append(Row(word, (Cell(str(len(found))), *(Cell(f"{value:.1f}") for value in ends))))
-        drawn = [n.accuracy for n in own if n.method == "random"]
-        note = f"Networks that were only drawn: {median(drawn):.1f} %." if drawn else ""
+                above = f"{sum(value > max(drawn) for value in found)} of {len(found)}" if drawn else NO_VALUE
+                rows.append(Row(word, (Cell(str(len(found))), *(Cell(f"{value:.1f}") for value in ends), Cell(above))))
+        note = f"Networks that were only drawn: {median(drawn):.1f} %, the best {max(drawn):.1f} %." if drawn else ""
         groups.append(Group(TITLES[collection], tuple(rows), note))
     return Table(
         caption="What each verdict was worth: accuracy, %",
-        columns=("Verdict", "networks", "median", "lowest", "highest"),
+        columns=("Verdict", "networks", "median", "lowest", "highest", "better than any that was only drawn"),
         groups=tuple(groups),
     )
 
