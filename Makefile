@@ -47,7 +47,7 @@ test: $(STAMP)
 	@echo "== mypy"
 	@$(BIN)/mypy
 	@echo "== pytest"
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --no-loadscope-reorder
 	@echo "== the smoke preset, by the runner"
 	@$(BIN)/python -m dclib run --preset smoke
 	@echo "== nbval: the notebooks by themselves, as their defaults are"

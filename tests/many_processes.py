@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
+import torch._dynamo  # optimisers import it when first made: here, it is there for every process
 from tiny_images import TINY_MODEL, Interruption, decoded_pixels, interrupt_at, method_config, silent, write_pictures
 from torch import Tensor
 

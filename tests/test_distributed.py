@@ -35,6 +35,8 @@ EXACT = {"rtol": 0, "atol": 1e-12}  # float64 sums of some hundred numbers near 
 # only assignments are taken
 ROUNDED = {"rtol": 1e-8, "atol": 1e-9}
 
+pytestmark = pytest.mark.slow
+
 
 def environment(**more: str) -> dict[str, str]:
     paths = os.pathsep.join([str(HERE.parent), str(HERE)])

@@ -51,6 +51,8 @@ METHODS = {
 }
 COMMIT = "0123456789abcdef"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
