@@ -39,6 +39,8 @@ book: $(STAMP)
 fetch: $(STAMP)
 	@$(BIN)/python -m dclib fetch $(SET) $(if $(TO),--to "$(TO)") $(if $(FROM),--from "$(FROM)")
 
+# a thread a process: threads of several processes wait in turn for the one that has no core, thirty times as long
+test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP)
 	@echo "== ruff check"
 	@$(BIN)/ruff check $(CODE)

@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch) -> Path:
     shutil.copytree(ROOT / "notebooks" / "presets", presets)
     whole = yaml.safe_load((presets / "cifar10_gpu.yaml").read_text())
     few = {method: whole["methods"][method] for method in whole["methods"] if method in METHODS}
-    (presets / "cifar10_gpu.yaml").write_text(yaml.safe_dump({**whole, "methods": few}))
+    (presets / "cifar10_gpu.yaml").write_text(yaml.safe_dump({**whole, "methods": few}, sort_keys=False))
     (tmp_path / "project" / "README.md").write_text("")
     monkeypatch.setenv("DCLIB_ROOT", str(tmp_path / "project"))
     monkeypatch.setenv("DCLIB_RUNS", "")  # run sets it; so it is put back
