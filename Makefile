@@ -39,7 +39,7 @@ book: $(STAMP)
 fetch: $(STAMP)
 	@$(BIN)/python -m dclib fetch $(SET) $(if $(TO),--to "$(TO)") $(if $(FROM),--from "$(FROM)")
 
-# a thread a process: threads of several processes wait in turn for the one that has no core, thirty times as long
+# a thread a process: several processes with several threads each wait for each other's cores most of the time
 test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP)
 	@echo "== ruff check"
