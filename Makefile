@@ -39,6 +39,8 @@ book: $(STAMP)
 fetch: $(STAMP)
 	@$(BIN)/python -m dclib fetch $(SET) $(if $(TO),--to "$(TO)") $(if $(FROM),--from "$(FROM)")
 
+# a thread a process: several processes with several threads each wait for each other's cores most of the time
+test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP)
 	@echo "== ruff check"
 	@$(BIN)/ruff check $(CODE)
@@ -47,7 +49,7 @@ test: $(STAMP)
 	@echo "== mypy"
 	@$(BIN)/mypy
 	@echo "== pytest"
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --no-loadscope-reorder
 	@echo "== the smoke preset, by the runner"
 	@$(BIN)/python -m dclib run --preset smoke
 	@echo "== nbval: the notebooks by themselves, as their defaults are"

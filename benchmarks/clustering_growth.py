@@ -32,7 +32,6 @@ from dclib.cluster.stored_rows import StoredRows
 from dclib.config import ClusterConfig
 from dclib.randomness import generator
 from dclib.records import Record, write_records
-from dclib.train.runs import device_name
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 WIDTH = 256
@@ -119,6 +118,8 @@ def main() -> None:
     found = {(n, p): measure_in_child(n, p, options.folder) for p in options.precisions for n in sorted(options.sizes)}
     settings = {**asdict(CONFIG), "width": WIDTH, "middles": MIDDLES, "spread": SPREAD}
     backends = ", ".join(sorted({f["backend"] for f in found.values()}))
+    from dclib.train.runs import device_name  # which loads for seconds that a child need not spend
+
     device = device_name(torch.device("cpu"))
     card = benchmark_card(settings, ("cluster", "records"), start, device=device, kmeans_backend=backends)
     write_records(options.output, card, [r for (n, p), values in found.items() for r in records_of(n, p, values)])

@@ -1,8 +1,9 @@
 """Find planted duplicates among real photographs: recall by what was done to them, and groups of different ones.
 
-    python benchmarks/duplicates.py ../shared/data/VOC2007/JPEGImages
+    python benchmarks/duplicates.py ../shared/data/VOC2007/JPEGImages --crowd ../shared/data/cifar10/train.tar
 
-Photographs are changed by ways that take turns, one copy of each, put beside the originals and looked for.
+Photographs are changed by ways that take turns, one copy of each, put beside the originals and looked for. Of a crowd,
+every picture and one changed copy of it are looked through at once: CPU seconds, and memory above the descriptors.
 The record goes to ``results/benchmarks/duplicates.json``. A group of several originals may be real duplicates: look.
 """
 
@@ -18,13 +19,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from measuring import benchmark_card, record_path
+import torch
+from measuring import benchmark_card, forget_peak, record_path, resident
 from PIL import Image, ImageEnhance, ImageOps
 
 from dclib.explore.duplicates import describe, find_duplicates
 from dclib.machine import cpu_name
 from dclib.records import Record, write_records
 
+JPEGS, PICTURES = (".jpg", ".jpeg"), (".jpg", ".jpeg", ".png")
+CROWD_WAYS = 5  # the first so many of WAYS
 DRAWN = "drawn"  # where no folder or archive is named
 
 
@@ -67,17 +71,17 @@ WAYS: dict[str, Callable[[Image.Image, random.Random], Image.Image]] = {
 }
 
 
-def read(source: str, most: int, rng: random.Random) -> list[bytes]:
+def read(source: str, most: int, rng: random.Random, suffixes: tuple[str, ...] = JPEGS) -> list[bytes]:
     """At most so many photographs of a folder or a tar, at random; drawn ones where neither is named."""
     if source == DRAWN:
         from zip_reading import draw_pictures
 
         return draw_pictures(0)[:most]
     if Path(source).is_dir():
-        paths = sorted(p for p in Path(source).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+        paths = sorted(p for p in Path(source).rglob("*") if p.suffix.lower() in suffixes)
         return [path.read_bytes() for path in rng.sample(paths, min(most, len(paths)))]
     with tarfile.open(source) as tar:
-        members = [m for m in tar.getmembers() if m.name.lower().endswith((".jpg", ".jpeg"))]
+        members = [m for m in tar.getmembers() if m.name.lower().endswith(suffixes)]
         files = [tar.extractfile(m) for m in rng.sample(members, min(most, len(members)))]
         return [file.read() for file in files if file is not None]
 
@@ -114,8 +118,39 @@ def measure(source: str, most: int, copies: int, seed: int) -> list[Record]:
     groups = [{origin[i] for i in np.nonzero(found.group == g)[0]} for g in range(int(found.group.max()) + 1)]
     pure = float(np.mean([len(group) == 1 for group in groups])) if groups else 1.0
     records.append(Record(name="duplicates_pure_groups", value=pure, unit="1", n=max(len(groups), 1), keys=keys))
-    for record in records:
-        print(f"{record.name} {dict(record.keys)}: {record.value:.4g} {record.unit} of {record.n}")
+    return records
+
+
+def crowd(source: str, most: int, seed: int) -> list[Record]:
+    """Of pictures and one changed copy of each: what looking through all takes, and recall by what was done to them."""
+    rng, ways = random.Random(seed), list(WAYS)[:CROWD_WAYS]
+    originals = read(source, most, rng, PICTURES)
+    copies = []
+    for number, original in enumerate(originals):
+        buffer, way = io.BytesIO(), ways[number % len(ways)]
+        WAYS[way](Image.open(io.BytesIO(original)).convert("RGB"), rng).save(
+            buffer, "jpeg", quality=rng.randint(30, 90)
+        )
+        copies.append(described(buffer.getvalue()))
+    descriptors = np.stack([*map(described, originals), *copies])
+    n, half = len(descriptors), len(originals)
+    del originals, copies
+    forget_peak()
+    before, start = resident("VmRSS"), time.process_time()
+    found = find_duplicates(descriptors, [str(i) for i in range(n)])
+    values = [("cpu_seconds", time.process_time() - start, "s"), ("memory", resident("VmHWM") - before, "MB")]
+    keys: dict[str, str | int] = {"set": f"{'/'.join(Path(source).parts[-2:])}, all"}
+    records = [
+        Record(name=f"duplicates_{name}", value=value, unit=unit, n=n, keys=keys) for name, value, unit in values
+    ]
+    right = (found.group[half:] >= 0) & (found.group[half:] == found.group[:half])
+    for place, way in enumerate(ways):
+        own, of_way = {**keys, "way": way}, right[place :: len(ways)]
+        value = float(of_way.mean())
+        records.append(Record(name="duplicates_recall", value=value, unit="1", n=len(of_way), keys=own))
+    groups, members = np.unique(np.stack([found.group, np.arange(n) % half], 1)[found.group >= 0], axis=0).T
+    pure = float(np.mean(np.unique(groups, return_counts=True)[1] == 1))
+    records.append(Record(name="duplicates_pure_groups", value=pure, unit="1", n=len(np.unique(groups)), keys=keys))
     return records
 
 
@@ -124,12 +159,24 @@ def main() -> None:
     parser.add_argument("sources", nargs="*", default=[DRAWN], help="folders of JPEGs or tars of them; default: drawn")
     parser.add_argument("--most", type=int, default=2_000, help="photographs of each")
     parser.add_argument("--copies", type=int, default=40, help="of each way")
+    parser.add_argument("--crowd", default="", help="a folder or a tar of pictures that are all looked through at once")
+    parser.add_argument("--crowd-most", type=int, default=50_000, help="of them, beside which as many copies are put")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=record_path("duplicates"))
     options = parser.parse_args()
     began = time.monotonic()
+    torch.set_num_threads(1)
     records = [r for source in options.sources for r in measure(source, options.most, options.copies, options.seed)]
-    settings = {"sets": len(options.sources), "most": options.most, "copies": options.copies}
+    if options.crowd:
+        records += crowd(options.crowd, options.crowd_most, options.seed)
+    for record in records:
+        print(f"{record.name} {dict(record.keys)}: {record.value:.4g} {record.unit} of {record.n}")
+    settings = {
+        "sets": len(options.sources),
+        "most": options.most,
+        "copies": options.copies,
+        "crowd": options.crowd_most,
+    }
     card = benchmark_card(settings, ("explore",), began, device=cpu_name(1), seed=options.seed)
     write_records(options.output, card, records)
 

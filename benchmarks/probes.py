@@ -28,7 +28,6 @@ from dclib.evaluate.linear_probe import OBJECTS_LR, LinearProbes, pool_activatio
 from dclib.models.vgg import N_CONV, Trunk
 from dclib.randomness import generator
 from dclib.records import Record, write_records
-from dclib.train.runs import device_name
 
 TOGETHER, LAST, APART = "13 in one pass", "conv13 alone", "13 runs"
 FREED, KEPT = "pooled as they are made", "all 13 kept"
@@ -123,6 +122,8 @@ def main() -> None:
     if options.memory:
         print(peak_memory(trunk, options.memory, draw_batches(1, options)[0]))
         return
+    from dclib.train.runs import device_name  # which loads for seconds that a child need not spend
+
     records = measure(trunk, options)
     settings = {name: getattr(options, name) for name in ("width", "size", "classes", "batch", "steps", "repeats")}
     card = benchmark_card(settings, ROOMS, began, device=device_name(torch.device("cpu")))

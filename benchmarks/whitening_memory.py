@@ -30,7 +30,6 @@ from dclib.cluster import stored_rows
 from dclib.cluster.pseudo_labels import whiten
 from dclib.cluster.stored_rows import LARGEST_FILE, StoredRows
 from dclib.records import Record, write_records
-from dclib.train.runs import device_name
 
 SIZES = (8_192, 32_768)
 OURS, PLAIN = WAYS = ("stored, a block at a time", "all in memory")
@@ -93,6 +92,8 @@ def main() -> None:
         *numbers, way, folder = options.measure
         print(json.dumps(measure(*map(int, numbers), way, Path(folder))))
         return
+    from dclib.train.runs import device_name  # which loads for seconds that a child need not spend
+
     began, records = time.monotonic(), []
     for n in options.sizes:
         peaks = {}

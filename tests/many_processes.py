@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
+import torch._dynamo  # optimisers import it when first made: here, it is there for every process
 from tiny_images import TINY_MODEL, Interruption, decoded_pixels, interrupt_at, method_config, silent, write_pictures
 from torch import Tensor
 
@@ -37,6 +38,7 @@ from dclib.train.tasks.classes import Classes
 
 PROCESSES = (1, 2, 4, 8)
 PLACEMENTS = ("replicated", "sharded")
+IN_PARTS = {"replicated": [2], "sharded": [2, 4]}  # processes that take batches in parts, besides one alone
 N, D, K = 400, 6, 12
 LEVELS = ClusterConfig(n_super=3, n_sub=5, pca_dim=5, n_iter=5, backend="torch")
 
@@ -176,14 +178,15 @@ def double_heads(*arguments: object) -> Heads:
     return Heads(*arguments).double()
 
 
-def train(folder: Path, placement: str, **settings: object) -> State:
+def train(folder: Path, placement: str, save_every: float = 60.0, **settings: object) -> State:
+    """A run in float64; ``save_every``: seconds between checkpoints inside an epoch."""
     pixels = decoded_pixels(open_images(next(p for p in folder.parents if (p / "pictures").is_dir()) / "pictures"))
     with (
         mock.patch("dclib.train.state.Trunk", DoubleTrunk),
         mock.patch("dclib.train.tasks.classes.Heads", double_heads),
     ):
         config = pretraining_config(placement, **settings)
-        return loop.pretrain(pixels, config, folder=folder, save_every=0.0, report=silent)
+        return loop.pretrain(pixels, config, folder=folder, save_every=save_every, report=silent)
 
 
 def pretraining(folder: Path, placement: str) -> dict[str, object]:
@@ -192,7 +195,7 @@ def pretraining(folder: Path, placement: str) -> dict[str, object]:
 
 def parts(folder: Path, placement: str) -> dict[str, object]:
     """A batch of 32 in two parts, where each process has some of either."""
-    if placement == "replicated" and world_size() > 2:
+    if world_size() not in (1, *IN_PARTS[placement]):
         return {}
     settings = {"batch_size": 32, "epoch_images": 64, "accumulate": 2}
     return ending(train(folder / f"parts-{placement}", placement, **settings))
@@ -216,7 +219,7 @@ def relay(folder: Path, placement: str) -> dict[str, object]:
     steps = interrupt_at(RELAY[world_size()], loop.train_step)
     with mock.patch.object(loop, "AGREE_EVERY", 1), mock.patch.object(loop, "train_step", steps):
         try:
-            return ending(train(folder.parent / f"relay-{placement}", placement))
+            return ending(train(folder.parent / f"relay-{placement}", placement, 0.0))
         except Interruption:
             return {}
 

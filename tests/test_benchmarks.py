@@ -1,5 +1,7 @@
 """Benchmarks run by one command and record what they say they do; their figures are not looked at here."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -36,24 +38,22 @@ SIDE_BY_SIDE = {  # program -> the ways it compares, ours first
     "whitening_memory": ["stored, a block at a time", "all in memory"],
 }
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory) -> dict[str, list[Record]]:
     """What each program records in its smallest form."""
-    found = {}
-    for name, options in SMALL.items():
-        folder = tmp_path_factory.mktemp(name)
-        command = [
-            sys.executable,
-            ROOT / "benchmarks" / f"{name}.py",
-            *options.split(),
-            "--output",
-            folder / "out.json",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 0, done.stderr
-        found[name] = read_records(folder)
-    return found
+    folders = {name: tmp_path_factory.mktemp(name) for name in SMALL}
+    programs = [
+        [str(ROOT / "benchmarks" / f"{name}.py"), *SMALL[name].split(), "--output", str(folder / "out.json")]
+        for name, folder in folders.items()
+    ]
+    command = [sys.executable, str(ROOT / "tests" / "forked_programs.py"), json.dumps(programs)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return {name: read_records(folder) for name, folder in folders.items()}
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -57,6 +57,7 @@ def test_killed_run_ends_with_the_same_bits(pixels: Pixels, tmp_path: Path) -> N
     task_checks.check_killed_is_left_alone(small_config("rgb"), pixels, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(pixels: Pixels, tmp_path: Path) -> None:
     task_checks.check_processes(small_config("rgb"), pixels, tmp_path)
 

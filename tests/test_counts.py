@@ -386,6 +386,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.slow
 def test_the_page_trains_and_measures_each_network_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {
         **{"data.pocket_images": 120, "counts.images": [60, 120], "counts.clusters": [4], "train.epochs": 1},

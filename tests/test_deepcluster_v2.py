@@ -73,6 +73,7 @@ def test_killed_run_ends_with_the_same_bits(pixels: Pixels, tmp_path: Path) -> N
     task_checks.check_killed_is_left_alone(small_config(), pixels, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(large: Pixels, tmp_path: Path) -> None:
     """With small crops the network is passed twice before its gradients are shared."""
     task_checks.check_processes(small_config(MIXED, 64, epoch_images=80), large, tmp_path)

@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageOps
+import torch
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from dclib.explore.alike import SIDE, align
+from dclib.explore.alike import SIDE, Likeness, align, fit, likeness
 from dclib.explore.duplicates import DESCRIPTOR, describe, find_duplicates
 from dclib.presets import project_root
 
@@ -88,6 +89,22 @@ def test_recall_and_precision_on_real_photographs():
     assert np.mean(right & (found.group[n:] >= 0)) >= 0.95
     own = {g: {i % n for i in np.nonzero(found.group == g)[0].tolist()} for g in range(found.group.max() + 1)}
     assert np.mean([len(members) == 1 for members in own.values()]) >= 0.98
+
+
+FILTERS = {
+    "grey": lambda image: ImageOps.grayscale(image).convert("RGB"),
+    "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.7),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.15),
+    "less contrast": lambda image: ImageEnhance.Contrast(image).enhance(0.6),
+    "a tenth less, off-centre": lambda image: cropped(image, 0.07, 0.03, 0.03, 0.07),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_other_changes_are_found_too(name):
+    originals = [drawn(seed) for seed in range(10)]
+    found = grouped([*originals, *(saved(FILTERS[name](image)) for image in originals)])
+    assert found.group.tolist() == [*range(10), *range(10)]
 
 
 def test_the_same_bytes_are_exact_whatever_they_show():
@@ -176,19 +193,83 @@ def test_a_likeness_is_not_handed_on():
         assert len({int(found.middle[i]) for i in members}) == 1
 
 
-def test_the_frame_of_a_crop_is_found():
-    """Against the crop's own box: half a point of the thumbnail is 1/48 of the frame, of 2 units of width."""
-    image = drawn(8, (400, 400))
-    part = image.crop((20, 8, 380, 372))  # 0.9 by 0.91 around (200, 190)
-    stack = [np.asarray(i.convert("L").resize((SIDE, SIDE)), dtype=np.float32) for i in (image, part)]
-    import torch
+CLOSE = {12: 0.06, 24: 0.015, SIDE: 0.002}  # of a frame's 2 units, by the side: under a point, a fifth, a twentieth
 
-    whole, crop = (torch.from_numpy(a.copy())[None, None] for a in stack)
+
+@pytest.mark.parametrize("box", [(20, 8, 380, 372), (8, 20, 392, 400), (0, 0, 372, 380)])
+def test_the_frame_of_a_crop_is_found_closer_at_each_side(box):
+    """Against the crop's own box, of a picture of 400 by 400."""
+    left, top, right, bottom = (edge / 200 - 1 for edge in box)
+    expected = torch.tensor([(right - left) / 2, (bottom - top) / 2, (left + right) / 2, (top + bottom) / 2])
+    for seed in (8, 9, 10, 11):
+        image = drawn(seed, (400, 400))
+        small = [np.array(i.convert("L").resize((SIDE, SIDE)), dtype=np.float32) for i in (image, image.crop(box))]
+        whole, part = (torch.from_numpy(grey)[None, None] for grey in small)
+        frame = None
+        for side, most in CLOSE.items():
+            frame = align(whole, part, side, frame)
+            assert float((frame - expected).abs().max()) < most, (seed, side)
+
+
+SAME = {
+    **{"correlation": 0.97, "detail": 0.93, "across": 0.9, "worst": 0.1, "colour": 5.0, "overlap": 0.9},
+    "frame": (0.95, 0.95, 0.0, 0.0),
+}
+NOT_SAME = {
+    "other shades": {"correlation": 0.8},
+    "other details": {"detail": 0.6},
+    "lines of other words": {"across": 0.5},
+    "a window of something else": {"worst": 3.0, "detail": 0.8},
+    "other words on the same ground": {"worst": 1.5, "detail": 0.97},
+    "a wide part made square": {"frame": (0.95, 0.75, 0.0, 0.0)},
+    "half of it": {"overlap": 0.45},
+    "other colours": {"colour": 40.0},
+}
+
+
+def likeness_of(**values):
+    return Likeness(**{name: torch.tensor([value]) for name, value in {**SAME, **values}.items()})
+
+
+def test_each_rule_alone_tells_pictures_apart():
+    """Values far on the wrong side of one rule, with all others as of the same picture encoded anew."""
+    assert likeness_of().same().tolist() == [True]
+    assert {name: likeness_of(**values).same().tolist() for name, values in NOT_SAME.items()} == dict.fromkeys(
+        NOT_SAME, [False]
+    )
+
+
+def laid(first: Image.Image, second: Image.Image) -> Likeness:
+    """What two pictures are found to have in common."""
+    pair = [
+        torch.from_numpy(np.stack([np.asarray(plane, dtype=np.float32) for plane in small.split()]))[None]
+        for small in (image.resize((SIDE, SIDE)).convert("YCbCr") for image in (first, second))
+    ]
     frame = None
-    for side in (12, 24, SIDE):
-        frame = align(whole, crop, side, frame)
-    (frame,) = frame.tolist()
-    assert frame == pytest.approx([0.9, 0.91, 0.0, -0.05], abs=0.02)
+    for side in (12, 24):
+        frame, _, _ = fit(pair[0][:, :1], pair[1][:, :1], side, frame)
+    return likeness(*pair, frame)
+
+
+def test_a_likeness_is_measured_as_it_is():
+    """Against what was done: shares by the crop's box, colours by hand, and what no noise may pass for."""
+    image = drawn(8, (400, 400))
+    part = image.crop((40, 20, 360, 380))  # 0.8 by 0.9
+    for found in (laid(image, part), laid(part, image)):
+        # the smaller share, whichever lies upon the other; a point of 48 at each side is 0.04 by 0.04
+        assert float(found.overlap) == pytest.approx(0.8 * 0.9, abs=0.06)
+        assert not found.whole()
+    assert laid(image, saved(image)).whole()
+    assert float(laid(image, saved(image)).colour) < 5
+    red, green = (np.asarray(image.convert("YCbCr")).copy() for _ in range(2))
+    red[..., 1:], green[..., 1:] = (110, 150), (130, 110)
+    tinted = [Image.fromarray(planes, "YCbCr").convert("RGB") for planes in (red, green)]
+    assert float(laid(*tinted).colour) == pytest.approx(((20**2 + 40**2) / 2) ** 0.5, abs=3)  # clipped here and there
+    grey = ImageOps.grayscale(image).convert("RGB")
+    assert float(laid(image, grey).colour) == float(laid(grey, image).colour) == 0.0
+    # half a level of noise, up to which decoders differ, is no detail that two pictures could share
+    shade = Image.fromarray(np.tile(np.linspace(60, 190, 96).astype(np.uint8)[:, None, None], (1, 96, 3)))
+    assert float(laid(shade, shade).detail) < 0.77
 
 
 def test_features_name_candidates_too():

@@ -53,6 +53,8 @@ left = 1
 print("of", edition().name if edition() else "this run", os.getpid())"""
 TOC = "format: jb-book\nroot: index\nchapters:\n" + "".join(f"  - file: stages/{page}\n" for page in PAGES)
 
+pytestmark = pytest.mark.slow
+
 
 def write_notebook(path: Path, *sources: str, parameters: str = PARAMETERS) -> None:
     cells = [new_markdown_cell(f"# {path.stem}"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]

@@ -92,6 +92,7 @@ def test_a_few_photographs_get_duplicates_and_neighbours_and_are_told_why_nothin
     assert {path: path.stat().st_mtime_ns for path in photographs.rglob("*")} == before  # nothing is written there
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_path):
     folder = tmp_path / "many"
     for i in range(LEAST + 10):

@@ -164,6 +164,19 @@ def test_no_modules_import_each_other_in_a_circle():
     assert circle_in(imports) == []
 
 
+def test_a_training_and_a_book_start_without_what_takes_long_to_load_and_may_not_be_needed():
+    """Each takes half as long to load as torch; a page that measures by one of them has to wait for it anyway."""
+    measures = {"analysis/metadata", "analysis/metadata_queries", "evaluate/voc"}
+    for path in modules():
+        at_the_top = [
+            node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        names = {alias.name for node in at_the_top if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in at_the_top if isinstance(node, ast.ImportFrom) and node.module}
+        module = path.relative_to(PACKAGE).with_suffix("").as_posix()
+        assert module in measures or not {name.split(".")[0] for name in names} & {"sklearn", "seaborn"}, module
+
+
 def test_only_distributed_imports_torch_distributed():
     users = {room_of(p) for p in modules() if any(n.startswith("torch.distributed") for n in imports_of(p))}
     assert users <= {"distributed"}

@@ -126,6 +126,7 @@ def article(html: Path, page: str) -> BeautifulSoup:
     return BeautifulSoup((html / f"{page}.html").read_text(), "html.parser").select_one("article")
 
 
+@pytest.mark.slow
 def test_both_editions_stand_in_one_book_and_nothing_of_one_is_the_others(project, capfd):
     """Executed without any image, built by Jupyter Book with warnings as errors, and looked at page by page."""
     (project / "results" / "photos" / PROTOCOL).write_text("# What is measured\n\nAnd what would be a failure.\n")

@@ -19,7 +19,7 @@ from dclib.press.stages import plan_stages
 from dclib.records import read_records, select
 from dclib.report.series import era_of
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 TINY: dict[str, Any] = {
     "data.root": "",

@@ -28,6 +28,7 @@ from dclib.report.replayed import replay_sentence
 from dclib.train import pretrain, replay
 from dclib.train.replay import (
     LOSS_TOLERANCE,
+    FirstSteps,
     difference,
     first_steps,
     other_settings,
@@ -50,6 +51,8 @@ METHODS = {
     "two_levels": {"method": "deepercluster", "init": "rotnet", "cluster": {"n_super": 2, "n_sub": 3}},
 }
 COMMIT = "0123456789abcdef"
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,35 @@ def project(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(replay, "source_commit", lambda: COMMIT)
     yield tiny / "results" / "tiny"
     (tiny / "results" / "tiny" / "replay.json").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def recorded(tiny: Path) -> str:
+    """What a replay of these networks records, taken once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DCLIB_ROOT", str(tiny))
+        patch.setattr(replay, "source_commit", lambda: COMMIT)
+        record(load_preset("tiny"), tiny / "results" / "tiny", silent)
+    path = tiny / "results" / "tiny" / replay.FILE
+    text = path.read_text()
+    path.unlink()
+    return text
+
+
+@pytest.fixture
+def kept(project: Path, recorded: str) -> Path:
+    """The published records with their replay beside them."""
+    (project / replay.FILE).write_text(recorded)
+    return project
+
+
+@pytest.fixture(scope="module")
+def steps_then(tiny: Path) -> FirstSteps:
+    """Steps of the network that has every part of a training, as they were taken before anything changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DCLIB_ROOT", str(tiny))
+        preset = load_preset("tiny")
+        return first_steps(preset, "two_levels", 0, prepare_data(preset))
 
 
 def test_first_steps_are_those_of_the_training(project: Path) -> None:
@@ -141,12 +173,19 @@ def test_recorded_steps_are_taken_again(
     assert path.read_text() == changed  # what does not agree confirms nothing
 
 
-@pytest.mark.parametrize("part", ["crops", "loss", "learning rate", "clustering", "pictures"])
-def test_a_change_of_numbers_is_seen(part: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of a hundredth, or of one update less, in any part of the training."""
+def test_nothing_is_seen_where_nothing_changed(project: Path, steps_then: FirstSteps) -> None:
     preset = load_preset("tiny")
+    now = first_steps(preset, "two_levels", 0, prepare_data(preset), clusters=steps_then.clusters)
+    assert difference(steps_then, now) == ""
+
+
+@pytest.mark.parametrize("part", ["crops", "loss", "learning rate", "clustering", "pictures"])
+def test_a_change_of_numbers_is_seen(
+    part: str, project: Path, steps_then: FirstSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a hundredth, or of one update less, in any part of the training."""
+    preset, then = load_preset("tiny"), steps_then
     data = prepare_data(preset)
-    then = first_steps(preset, "two_levels", 0, data)
     draw, joint, set_rate, group, decode = (
         pixels.draw_crops, classes.joint_loss, pretrain.set_learning_rate, pseudo_labels.kmeans, replay.task_pixels
     )  # fmt: skip
@@ -170,7 +209,6 @@ def test_a_change_of_numbers_is_seen(part: str, project: Path, monkeypatch: pyte
         "clustering": (pseudo_labels, "kmeans", lambda *p, n_iter, **o: group(*p, n_iter=n_iter - 1, **o)),
         "pictures": (replay, "task_pixels", darker),
     }
-    assert difference(then, first_steps(preset, "two_levels", 0, data, clusters=then.clusters)) == ""
     monkeypatch.setattr(*broken[part])
     said = difference(then, first_steps(preset, "two_levels", 0, data, clusters=then.clusters))
     assert ("in another cluster" if part == "clustering" else "from step") in said
@@ -188,21 +226,19 @@ def test_steps_go_on_from_the_recorded_clusters(project: Path) -> None:
 
 
 def test_on_a_cpu_that_rounds_in_another_way_the_first_step_is_compared(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    kept: Path, recorded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There all agrees but for what is rounded in the crops, and the steps after multiply it: nothing is confirmed."""
     preset, said = load_preset("tiny"), list[str]()
-    record(preset, project, silent)
-    before = (project / "replay.json").read_text()
     monkeypatch.setattr(replay, "crop_rounding", lambda: "that of another kind")
     monkeypatch.setattr(replay, "code_hash", lambda *_: "new code")
-    assert take_again(preset, project, said.append)
+    assert take_again(preset, kept, said.append)
     assert said == [f"{name}-s0: the same first step" for name in sorted(METHODS)]
-    assert (project / "replay.json").read_text() == before
+    assert (kept / "replay.json").read_text() == recorded
 
 
 def test_what_cannot_be_recorded_or_replayed_is_refused(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, recorded: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Records without a replay, or with that of others; code and settings that did not make them."""
 
@@ -215,17 +251,15 @@ def test_what_cannot_be_recorded_or_replayed_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr(replay, "pretrain_code", lambda *_: "another")
         assert "was trained by code" in refused("--record")
-    record(load_preset("tiny"), project, silent)
-    content = json.loads((project / "replay.json").read_text())
+    content = json.loads(recorded)
     networks = {name: {**row, "trained_by": "another"} for name, row in content["networks"].items()}
     (project / "replay.json").write_text(json.dumps({**content, "networks": networks}))
     assert "are not: run replay --record" in refused()
 
 
-def test_other_settings_are_told_though_no_step_shows_them(project: Path) -> None:
-    record(load_preset("tiny"), project, silent)
+def test_other_settings_are_told_though_no_step_shows_them(kept: Path) -> None:
     said: list[str] = []
-    assert not take_again(load_preset("tiny", {"train.epochs": 9}), project, said.append)
+    assert not take_again(load_preset("tiny", {"train.epochs": 9}), kept, said.append)
     assert said == [f"{name}-s0: the preset tiny now has another train.epochs" for name in sorted(METHODS)]
 
 
@@ -248,10 +282,10 @@ def test_code_that_is_in_no_commit_is_refused(project: Path, monkeypatch: pytest
     assert not (project / "replay.json").exists()
 
 
-def test_a_page_says_what_the_last_replay_found(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_says_what_the_last_replay_found(project: Path, recorded: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without running anything: code as it was, code that gives the same numbers, and code that was not looked at."""
     assert replay_sentence(project) == ""
-    record(load_preset("tiny"), project, silent)
+    (project / replay.FILE).write_text(recorded)
     trained = "Its networks were trained by the code as it is in commit 0123456"
     assert replay_sentence(project) == f"{trained}, and it has not changed since."
     now = replay.code_hash

@@ -393,6 +393,7 @@ def test_stages_share_a_kernel_without_what_others_left_until_one_fails_or_needs
     assert kernels[2] == kernels[3]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_leaves_nobody_and_the_same_command_goes_on(project, monkeypatch):
     keep_calibration(monkeypatch)
     sleep = "import os, time\nfrom pathlib import Path\nPath('pid').write_text(str(os.getpid()))\ntime.sleep(60)"

@@ -346,6 +346,7 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
+@pytest.mark.slow
 def test_story_pages_build_without_a_warning_and_without_a_fault(stand_in_site: Path) -> None:
     assert missing_pages(stand_in_site, BOOK / "_toc.yml") == []
     assert faults(stand_in_site) == []

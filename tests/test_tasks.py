@@ -280,6 +280,7 @@ def run_copy(folder: Path) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.partition(" ")[0].isupper())
 
 
+@pytest.mark.slow
 def test_a_method_is_two_files_and_no_network_of_others_is_touched(copy: Path) -> None:
     """It is parsed, planned, trained, resumed and described; then its code changes, and only its networks do."""
     said = run_copy(copy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dclib.config import MethodConfig, Preset
-from dclib.evaluate.validation import voc_validator
 from dclib.models.released import load_released
 from dclib.models.vgg import Trunk
 from dclib.train.runnable import runnable_methods
@@ -19,7 +18,11 @@ def trained_network(preset: Preset, method: str, seed: int, *, device: str = "")
     while init := preset.method(chain[-1]).init:
         chain.append(init)
     stops_early = any(preset.method(name).train.patience for name in chain)
-    validator = voc_validator(preset, seed) if stops_early else None
+    validator = None
+    if stops_early:
+        from dclib.evaluate.validation import voc_validator  # it loads scikit-learn, half as long as torch
+
+        validator = voc_validator(preset, seed)
     return pretrain_method(preset, method, seed, device=device, validator=validator)
 
 

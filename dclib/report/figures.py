@@ -13,7 +13,6 @@ from statistics import median
 from typing import Literal
 
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -378,6 +377,8 @@ def _size_line(records: Sequence[Record], which: str, method: str) -> tuple[tupl
 def plot_class_counts(sets: Mapping[str, NDArray[np.int64]], *, ax: Axes | None = None) -> Axes:
     """Images of each class, classes from the most to the least frequent: (name of a set -> labels (n,))."""
     ax = new_axes() if ax is None else ax
+    import seaborn as sns
+
     palette = sns.color_palette("colorblind").as_hex()
     for (name, labels), color, marker in zip(sets.items(), (palette[0], palette[3], palette[2]), "osD", strict=False):
         counts = _sorted_counts(labels)
@@ -431,7 +432,7 @@ def _change_in_words(lines: Mapping[int, Line], step: str, unit: str) -> str:
 
 def finish(ax: Axes) -> Axes:
     """A light grid, no box, and type large enough for a phone."""
-    sns.despine(ax=ax)
+    ax.spines[["top", "right"]].set_visible(False)
     ax.grid(visible=True, color="#dddddd", linewidth=0.7)
     ax.set_axisbelow(True)
     ax.set_facecolor("white")

@@ -7,7 +7,6 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -271,5 +270,5 @@ def bare(ax: Axes) -> Axes:
     """No frame and no ticks: a picture has no axes."""
     ax.set_xticks([])
     ax.set_yticks([])
-    sns.despine(ax=ax, left=True, bottom=True)
+    ax.spines[:].set_visible(False)
     return ax

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import torch
-from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from tqdm import tqdm
 
 from dclib.cluster.pseudo_labels import Clustering, PseudoLabels
@@ -83,6 +82,8 @@ def clustering_values(
     ``nmi_*`` are normalised mutual information (arithmetic mean), ``ami_labels`` is adjusted for chance; all in
     [0, 1] up to sampling. Labels are for display alone: nothing that trains reads this.
     """
+    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score  # half as long as torch
+
     labels = clustering.labels
     counts = labels.counts
     filled = counts[counts > 0].float()

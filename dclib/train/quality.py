@@ -12,7 +12,6 @@ from statistics import mean
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_mutual_info_score
 from torch import Tensor
 
 from dclib.cluster.kmeans import kmeans
@@ -59,6 +58,8 @@ def agreement(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
 
     Where everything is in one cluster nothing is told apart, and agreeing on that is no agreement.
     """
+    from sklearn.metrics import adjusted_mutual_info_score  # half as long as torch
+
     if len(np.unique(one)) < 2 or len(np.unique(other)) < 2:
         return 0.0
     return float(adjusted_mutual_info_score(one, other))
