@@ -1,4 +1,4 @@
-# The book of DeeperCluster, built from its published records; nothing is served. The HTML is in /home/reader/book/_build/published:
+# The book of DeeperCluster, built from its published records; nothing is served. The HTML is in /book/_build/published:
 #
 #   docker build -t deepercluster-book .
 #   docker run --rm -v "$PWD/out:/out" deepercluster-book cp -r _build/published /out
@@ -10,10 +10,10 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends git make \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home reader \
-    && install --directory --owner=reader --group=reader /home/reader/book
+    && install --directory --owner=reader --group=reader /book
 
 USER reader
-WORKDIR /home/reader/book
+WORKDIR /book
 
 ARG TORCH_BACKEND=cpu
 ENV UV_TORCH_BACKEND=$TORCH_BACKEND \
