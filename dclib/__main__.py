@@ -441,7 +441,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_release_notes(command: argparse.ArgumentParser) -> None:
-    command.add_argument("old", nargs="?", default="", help="a tag or commit (default: the last tag before this commit)")
+    command.add_argument("old", nargs="?", default="", help="a tag or commit (default: the last tag there is)")
     command.set_defaults(command=_release_notes)
 
 

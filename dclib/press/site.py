@@ -107,10 +107,15 @@ def build_book(
         _write_explorer(new, preset, kept)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
-        write_search_texts(new, toc_pages(toc))
-        write_linked_data(new, toc_pages(toc))
+        _tell_programs(new, toc_pages(toc))
         (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"
+
+
+def _tell_programs(html: Path, pages: Sequence[str]) -> None:
+    """What a built book says to its own search, and to others."""
+    write_search_texts(html, pages)
+    write_linked_data(html, pages)
 
 
 def book_folder(out: str | Path = "") -> Path:
