@@ -1,7 +1,10 @@
 # make book    run the preset's notebooks and build the book into _build/html
 # make fetch SET=cifar10    get a public set of images, TO=folder, FROM=mirror; without SET, say what there is
+# make published    the published book alone, into _build/published
+# make release    that book as one file, and what has changed since the last tag, into _build/release
 # make test    everything that guards the code
 # make benchmarks    every measurement for a CPU, one after the other; nothing else should be running meanwhile
+# make install    the environment alone
 # All make their own environment in .venv first; python3, pip and make are all they need.
 
 PRESET ?= pocket
@@ -15,11 +18,16 @@ ARGS   ?=
 SET    ?=
 TO     ?=
 FROM   ?=
+# a git tag or commit to tell the changes since, in place of the last tag: make release SINCE=v0.1.0
+SINCE  ?=
 PYTHON ?= python3
 VENV   ?= .venv
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# UV_TORCH_BACKEND=cpu in the environment tells uv to take PyTorch without CUDA: then its libraries are left out too, but
+# for those of CUDA 12, which are FAISS's
+LOCK   := $(if $(filter cpu,$(UV_TORCH_BACKEND)),$(VENV)/cpu.lock,requirements.lock)
 BENCHMARKS := kmeans training_step pipeline probes whitening_memory growth clustering_growth zip_reading duplicates explore metadata_import phases plan_accuracy neighbours kill_test malformed
 CODE   := dclib tests notebooks $(wildcard benchmarks)
 
@@ -31,10 +39,21 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX UV_PROJECT_ENVIRONMENT
 # a page would start by compiling torch's thousand modules, each time
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book fetch test benchmarks format lock clean help
+.PHONY: book published release install fetch test benchmarks format lock clean help
 
 book: $(STAMP)
 	@$(BIN)/python -m dclib book --preset "$(PRESET)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(filter 0,$(TRAIN)),--no-train) $(ARGS)
+
+published: $(STAMP)
+	@$(BIN)/python -m dclib book --no-train --out _build/published
+
+release: published
+	@mkdir -p _build/release
+	@$(BIN)/python -m dclib release-notes $(SINCE) > _build/release/notes.md
+	@$(BIN)/python -c 'import shutil; shutil.make_archive("_build/release/book", "zip", "_build", "published")'
+	@echo "made: _build/release/notes.md _build/release/book.zip"
+
+install: $(STAMP)
 
 fetch: $(STAMP)
 	@$(BIN)/python -m dclib fetch $(SET) $(if $(TO),--to "$(TO)") $(if $(FROM),--from "$(FROM)")
@@ -83,8 +102,9 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "need Python 3.11 or newer, got $$($(BIN)/python --version); remove $(VENV) and run: make PYTHON=python3.12" >&2; exit 1; }
 	@echo "installing into $(VENV)"
+	@sed -E '/^nvidia-[a-z-]+-cu12=/b; /^(cuda|nvidia)-|^triton=/d' requirements.lock > $(VENV)/cpu.lock
 	@if $(BIN)/python -m pip install --quiet uv && \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock -e ".[book,slurm,video,heif,map,export,tensorboard,test]"; then :; else \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python -r $(LOCK) -e ".[book,slurm,video,heif,map,export,tensorboard,test]"; then :; else \
 		echo "uv could not install; trying pip"; \
-		$(BIN)/python -m pip install --quiet -r requirements.lock -e ".[book,slurm,video,heif,map,export,tensorboard,test]"; fi
+		$(BIN)/python -m pip install --quiet -r $(LOCK) -e ".[book,slurm,video,heif,map,export,tensorboard,test]"; fi
 	@touch $@

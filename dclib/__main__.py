@@ -126,6 +126,13 @@ def _publish(options: argparse.Namespace) -> int:
     return 0
 
 
+def _release_notes(options: argparse.Namespace) -> int:
+    from dclib.press.release_notes import notes_since
+
+    print(notes_since(options.old), end="")
+    return 0
+
+
 def _replay(options: argparse.Namespace) -> int:
     from dclib.train.replay import record, replay
 
@@ -394,6 +401,7 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="copy a preset's records and figure to results/")
     _add_preset_options(publish)
     publish.set_defaults(command=_publish)
+    _add_release_notes(commands.add_parser("release-notes", help="what records say otherwise than an older commit's"))
     replay = commands.add_parser("replay", help="see whether the code of now gives the published networks' first steps")
     _add_preset_options(replay)
     replay.add_argument("--record", action="store_true", help="keep them instead, beside the records just published")
@@ -430,6 +438,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan_options(plan)
     plan.set_defaults(command=_plan)
     return parser
+
+
+def _add_release_notes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("old", nargs="?", default="", help="a tag or commit (default: the last tag there is)")
+    command.set_defaults(command=_release_notes)
 
 
 def _add_fetch(command: argparse.ArgumentParser) -> None:

@@ -99,7 +99,7 @@ def imports_of(path: Path) -> set[str]:
 
 def text_files() -> list[Path]:
     """What people read, without generated and installed files, and without the tests that hold bad examples."""
-    folders = ["dclib", "tests", "notebooks", "book", "benchmarks", ".ci"]
+    folders = ["dclib", "tests", "notebooks", "book", "benchmarks", ".ci", ".github"]
     left_out = ("book/stages", "book/_generated", "book/_extra", "tests/test_house.py", "tests/test_site.py")
     found = [p for f in folders for p in (ROOT / f).rglob("*") if p.is_file()]
     found += [p for p in ROOT.iterdir() if p.is_file() and p.name != ".git"]

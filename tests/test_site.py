@@ -33,6 +33,7 @@ from synthetic_records import make_probes
 
 from dclib.paper import CLAIMS
 from dclib.presets import load_preset, parse_preset
+from dclib.press.citation import CITE, bibtex
 from dclib.press.downloads import write_downloads
 from dclib.press.front import FRONT, front_html
 from dclib.press.search import page_words, write_search_texts
@@ -324,6 +325,7 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.with_suffix(".md").write_text(f"# A stand-in for {path.name}\n", encoding="utf-8")
     front = front_html(load_preset("smoke"), make_probes({"rotnet": [40.0] * 13}), [], project / "book" / "stages")
     (project / "book" / FRONT).write_text(front, encoding="utf-8")
+    (project / "book" / CITE).write_text(bibtex(), encoding="utf-8")
     run = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     build = [
         *run,

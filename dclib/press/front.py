@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import yaml
-
 from dclib import __version__
 from dclib.config import Preset
 from dclib.paper import CLAIMS
-from dclib.presets import project_root
+from dclib.press.citation import citation_facts
 from dclib.press.part import ABOUT, Part
 from dclib.records import Record
 from dclib.report.display import say
@@ -107,7 +105,7 @@ def _facts(records: Sequence[Record], published: Sequence[Record], part: Part | 
     """What it took, on what, and what it is: a list of terms."""
     rows = [("This run took", took(records)), ("The published seeds took", took(published))]
     rows += [(f"The {part.name} took", took(part.edition.records))] if part else []
-    rows += [("Version", __version__), *_citation(project_root() / "CITATION.cff")]
+    rows += [("Version", __version__), *citation_facts()]
     listed_rows = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows if value
     )
@@ -131,20 +129,3 @@ def took(records: Sequence[Record]) -> str:
     days = sorted({card.created[:10] for card in cards})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"{listed(parts)}, one after the other, on {devices} ({', '.join(sorted(versions))}), {when}"
-
-
-def _citation(path: Path) -> list[tuple[str, str]]:
-    """Licence, where the source is, and how to cite, from the project's own file; nothing where it is not there."""
-    if not path.is_file():
-        return []
-    cited = yaml.safe_load(path.read_text(encoding="utf-8"))
-    names = listed(author.get("name") or author["family-names"] for author in cited["authors"])
-    work = cited["references"][0]
-    authors = listed(author["family-names"] for author in work["authors"])
-    number = listed(identifier["value"] for identifier in work.get("identifiers", ()))
-    return [
-        ("Licence", f"{cited['license']}, of code and text; the file LICENSE of the project"),
-        ("Source", "the project's folder; each page with results can be downloaded as the notebook that made it"),
-        ("To cite", f"{names}, {cited['title']}, version {cited['version']}"),
-        ("and the paper", f"{authors}, {work['title']}, {work['year']}, {number}"),
-    ]

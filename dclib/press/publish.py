@@ -101,21 +101,27 @@ def renew_block(text: str, preset: str, records: Sequence[Record]) -> str:
 
 
 def results_table(records: Sequence[Record]) -> str:
-    """Accuracy of some layers and agreement of clusters with classes, mean and spread over seeds, in Markdown."""
-    curves = accuracy_by_layer(records, "objects")
-    header = ["network", *(f"conv{layer}" for layer in SHOWN_LAYERS), "cluster NMI, first to last", "final NMI"]
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-    for method in (method for method in order_methods(curves) if not count_of(method)):
-        layers = [_mean([curve[layer - 1] for curve in curves[method].values()], 1) for layer in SHOWN_LAYERS]
-        rises = history(records, "nmi_labels", method, "assignment").values()
-        rise = " to ".join(_mean([line[1][end] for line in rises], 2) for end in (0, -1)) if rises else ""
-        final = _mean(list(final_values(records, "final_nmi_labels", method).values()), 2)
-        lines.append(f"| {' | '.join([title_of(method), *layers, rise, final])} |")
+    """The rows in Markdown, and what they are of."""
+    header, *rows = results_rows(records)
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header), *(f"| {' | '.join(row)} |" for row in rows)]
     probes = [record for record in select(records, "top1", dataset="objects", layer=13) if record.card]
     seeds = len({record.card.seed for record in probes if record.card})
     n_test = f"{probes[0].n:,} test images"
     said = f"Top-1 accuracy of linear probes on {n_test}, %, mean ± standard deviation over {seeds} seeds."
     return "\n".join([*lines, "", said, ""])
+
+
+def results_rows(records: Sequence[Record]) -> list[list[str]]:
+    """Accuracy of some layers and agreement of clusters with classes, mean and spread over seeds, below their names."""
+    curves = accuracy_by_layer(records, "objects")
+    rows = [["network", *(f"conv{layer}" for layer in SHOWN_LAYERS), "cluster NMI, first to last", "final NMI"]]
+    for method in (method for method in order_methods(curves) if not count_of(method)):
+        layers = [_mean([curve[layer - 1] for curve in curves[method].values()], 1) for layer in SHOWN_LAYERS]
+        rises = history(records, "nmi_labels", method, "assignment").values()
+        rise = " to ".join(_mean([line[1][end] for line in rises], 2) for end in (0, -1)) if rises else ""
+        final = _mean(list(final_values(records, "final_nmi_labels", method).values()), 2)
+        rows.append([title_of(method), *layers, rise, final])
+    return rows
 
 
 def _mean(values: Sequence[float], digits: int) -> str:

@@ -21,10 +21,12 @@ import yaml
 from dclib.config import Preset, config_hash
 from dclib.counted import counted
 from dclib.presets import project_root
+from dclib.press.citation import CITE, bibtex
 from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
 from dclib.press.explorer import Kept, kept_clusterings, links, write_book_explorer
 from dclib.press.front import FRONT, front_html
+from dclib.press.linked_data import write_linked_data
 from dclib.press.part import Part
 from dclib.press.progress import edition_html
 from dclib.press.runner import read_card, workspace
@@ -105,9 +107,15 @@ def build_book(
         _write_explorer(new, preset, kept)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
-        write_search_texts(new, toc_pages(toc))
+        _tell_programs(new, toc_pages(toc))
         (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"
+
+
+def _tell_programs(html: Path, pages: Sequence[str]) -> None:
+    """What a built book says to its own search, and to others."""
+    write_search_texts(html, pages)
+    write_linked_data(html, pages)
 
 
 def book_folder(out: str | Path = "") -> Path:
@@ -117,7 +125,11 @@ def book_folder(out: str | Path = "") -> Path:
 
 def _stamp(root: Path, parts: Mapping[str, Mapping[str, str]], sources: Sequence[Path]) -> str:
     """Hash of all that a book is made of: equal stamps, equal books."""
-    read = [root / "_config.yml", *(path for path in sorted((root / "book").rglob("*")) if path.is_file())]
+    read = [
+        root / "_config.yml",
+        root / "CITATION.cff",
+        *(path for path in sorted((root / "book").rglob("*")) if path.is_file()),
+    ]
     kinds = ("pages", "records", "pictures")
     read += [path for folder in sources for kind in kinds for path in sorted((folder / kind).rglob("*"))]
     states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in read if path.is_file()]
@@ -221,6 +233,7 @@ def _write_pages(
         part.write(book)
     front = whose + front_html(preset, records, published, folder / "pages", part)
     write_atomically(book / FRONT, front.encode())
+    write_atomically(book / CITE, bibtex().encode())
 
 
 def asked_toc(toc: Path, stages: Sequence[Stage]) -> str:
