@@ -17,11 +17,11 @@ from dclib.press.explorer import (
     by_colours,
     kept_clusterings,
     links,
-    shown_rows,
     steadiness,
     write_book_explorer,
 )
 from dclib.records import read_records
+from dclib.train.forming import mapped_rows
 
 PICTURES = project_root() / "results" / "pocket" / "pictures"
 
@@ -119,7 +119,7 @@ def test_the_page_has_a_clustering_for_each_network(small):
 
 def test_a_sample_takes_the_clusters_of_its_own_rows():
     photos = PoolDrawer(Path(), 100, 0).photos
-    rows = shown_rows(100, 20)
+    rows = mapped_rows(100, 20)
     assert len(set(rows.tolist())) == 20
     numbers = sorted(photos)
     thumbs = np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), dtype=np.uint8)

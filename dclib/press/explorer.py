@@ -26,10 +26,10 @@ from dclib.pocket.world import VERSION
 from dclib.presets import runs_folder
 from dclib.records import replacing
 from dclib.report.series import order_methods, plural, title_of
+from dclib.train.forming import mapped_rows
 
 FOLDER = "explorer"  # below a book
 FIRST = "deepercluster"  # by whose clusters the page is ordered
-SHOWN = 2500  # images: to draw all would take as long as the rest of a book
 SIDE = 64  # pixels
 GRID = 8  # mean colours of GRID x GRID squares, by which images lie on the map and are neighbours
 NEIGHBOURS = 6
@@ -84,8 +84,7 @@ def write_book_explorer(html: Path, preset: Preset, kept: Sequence[Kept]) -> Pat
     data = preset.data
     drawer = PoolDrawer(Path(), data.pocket_images, data.pocket_seed)
     numbers = sorted(drawer.photos)
-    rows = shown_rows(len(numbers))
-    thumbs = _thumbnails(data, drawer, [numbers[i] for i in rows])
+    rows, thumbs = mapped_rows(len(numbers)), drawn_thumbnails(data)
     answers = book_answers([drawer.photos[numbers[i]] for i in rows], thumbs, rows, kept)
     return write_explorer(
         html / FOLDER,
@@ -95,11 +94,6 @@ def write_book_explorer(html: Path, preset: Preset, kept: Sequence[Kept]) -> Pat
         verdict=[f"{len(rows):,} of {len(numbers):,} drawn images, by the clusters of {plural(len(kept), 'network')}."],
         notes=ABOUT,
     )
-
-
-def shown_rows(n: int, most: int = SHOWN) -> NDArray[np.int64]:
-    """Which of ``n`` images are shown, in their order: all, or ``most`` at random."""
-    return np.sort(np.random.default_rng(0).permutation(n)[:most])
 
 
 def book_answers(
@@ -176,11 +170,14 @@ def by_colours(thumbs: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[
     return flat / max(float(flat.max()), 1e-12), nearest.astype(np.int32), np.take_along_axis(cosines, nearest, axis=1)
 
 
-def _thumbnails(data: DataConfig, drawer: PoolDrawer, numbers: Sequence[int]) -> NDArray[np.uint8]:
-    """(n, 3, SIDE, SIDE) of some pictures, drawn once and kept with the runs."""
-    name = f"thumbnails-v{VERSION}-{data.pocket_images}-s{data.pocket_seed}-{len(numbers)}-{SIDE}.npy"
+def drawn_thumbnails(data: DataConfig) -> NDArray[np.uint8]:
+    """(m, 3, SIDE, SIDE) of the images of a drawn pool that have a place, drawn once and kept with the runs."""
+    name = f"thumbnails-v{VERSION}-{data.pocket_images}-s{data.pocket_seed}-mapped-{SIDE}.npy"
     kept = runs_folder() / "drawn" / name
     if not kept.is_file():
+        drawer = PoolDrawer(Path(), data.pocket_images, data.pocket_seed)
+        every = sorted(drawer.photos)
+        numbers = [every[i] for i in mapped_rows(len(every))]
         drawn = [Image.open(io.BytesIO(drawer.read(str(number)))).convert("RGB") for number in numbers]
         small = np.stack([np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX)) for picture in drawn])
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from dclib.presets import project_root
 from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
 from dclib.press.explorer import Kept, kept_clusterings, links, write_book_explorer
+from dclib.press.forming import write_book_forming
 from dclib.press.front import FRONT, front_html
 from dclib.press.part import Part
 from dclib.press.progress import edition_html
@@ -103,6 +104,7 @@ def build_book(
         (work / "_build" / "html").rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
         _write_explorer(new, preset, kept)
+        write_book_forming(new, preset, workspace(preset), _results_of_same_images(preset, edition))
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         write_search_texts(new, toc_pages(toc))
@@ -169,9 +171,12 @@ def _kept_clusterings(preset: Preset, edition: Edition | None) -> list[Kept]:
     """The clusterings that the book's explorer shows; none of images that are not drawn, for it could not hold them."""
     if not preset.data.is_drawn:
         return []
-    same = edition is not None and edition.preset.data == preset.data
-    own = workspace(preset) / "pictures"
-    return kept_clusterings(preset, own, edition.results / "pictures" if edition and same else None)
+    return kept_clusterings(preset, workspace(preset) / "pictures", _results_of_same_images(preset, edition))
+
+
+def _results_of_same_images(preset: Preset, edition: Edition | None) -> Path | None:
+    """The published pictures, if they are of the images of this book."""
+    return edition.results / "pictures" if edition and edition.preset.data == preset.data else None
 
 
 def _write_data(preset: Preset, edition: Edition | None, part: Part | None, data: Path) -> None:
