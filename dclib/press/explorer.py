@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from dclib.pocket.people import Photo
 from dclib.pocket.world import VERSION
 from dclib.presets import runs_folder
 from dclib.records import replacing
+from dclib.report.forming import Course
 from dclib.report.series import order_methods, plural, title_of
 from dclib.train.forming import mapped_rows
 
@@ -39,9 +40,14 @@ ABOUT = (
     "network that was trained with labels is left out.",
     "An image is the nearer to the middle of its cluster, the more of that cluster's images are with it in the "
     "clusters of the same method from other seeds; with one seed all are equally far, and clusters come as numbered.",
-    "Places on the map, and neighbours, go by the colours and the layout of the images, and are the same for all "
-    "networks: features are not kept with the results.",
+    "Places on the map of a finished network, and all neighbours, go by the colours and the layout of the images: "
+    "features are not kept with the results.",
     "Names begin with what was drawn. No network has seen them.",
+)
+BY_EPOCH = (
+    "Epoch by epoch: what a network in training was asked to tell apart until the next clustering. A cluster has the "
+    "number of the one after it that shares most images with it, its middle is made of those that are together in the "
+    "clusterings before and after too, and the map is that of the features of that moment."
 )
 
 Clusters = NDArray[np.integer[Any]]
@@ -75,8 +81,8 @@ def kept_clusterings(preset: Preset, own: Path, published: Path | None) -> list[
     return found
 
 
-def write_book_explorer(html: Path, preset: Preset, kept: Sequence[Kept]) -> Path:
-    """Write the explorer of a drawn pool into a book; returns its page.
+def write_book_explorer(html: Path, preset: Preset, kept: Sequence[Kept], found: Sequence[Course] = ()) -> Path:
+    """Write the explorer of a drawn pool into a book, by network and, for those of ``found``, by epoch; its page.
 
     Raises:
         OSError: it cannot be written.
@@ -85,19 +91,24 @@ def write_book_explorer(html: Path, preset: Preset, kept: Sequence[Kept]) -> Pat
     drawer = PoolDrawer(Path(), data.pocket_images, data.pocket_seed)
     numbers = sorted(drawer.photos)
     rows, thumbs = mapped_rows(len(numbers)), drawn_thumbnails(data)
-    answers = book_answers([drawer.photos[numbers[i]] for i in rows], thumbs, rows, kept)
+    answers = book_answers([drawer.photos[numbers[i]] for i in rows], thumbs, rows, kept, found)
     return write_explorer(
         html / FOLDER,
         answers,
         thumbs,
         title="The images of this book",
         verdict=[f"{len(rows):,} of {len(numbers):,} drawn images, by the clusters of {plural(len(kept), 'network')}."],
-        notes=ABOUT,
+        notes=(*ABOUT, *([BY_EPOCH] if found else [])),
+        words=("image", "images"),
     )
 
 
 def book_answers(
-    photos: Sequence[Photo], thumbs: NDArray[np.uint8], rows: NDArray[np.int64], kept: Sequence[Kept]
+    photos: Sequence[Photo],
+    thumbs: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    kept: Sequence[Kept],
+    found: Sequence[Course] = (),
 ) -> Answers:
     """What is known of the images ``rows`` of a pool, whose pictures are ``thumbs`` (n, 3, t, t)."""
     place, neighbours, similarity = by_colours(thumbs)
@@ -116,8 +127,11 @@ def book_answers(
                 neighbours,
                 similarity,
                 MAP,
+                "By network",
             )
         )
+    for course in found:
+        groupings += _by_epoch(course, groupings[0])
     n = len(photos)
     return Answers(
         root="",
@@ -129,6 +143,29 @@ def book_answers(
         duplicate_kind=[""] * n,
         groupings=tuple(groupings),
     )
+
+
+def _by_epoch(course: Course, like: Grouping) -> list[Grouping]:
+    """The clusterings of a run, one after the other on maps of their own; neighbours are those of ``like``."""
+    steps, family = course.clusters, f"{title_of(course.method)}, epoch by epoch"
+    groupings = []
+    for number, (clusters, place) in enumerate(zip(steps, course.places, strict=True)):
+        sharpness, second = steadiness([clusters, *steps[max(number - 1, 0) : number], *steps[number + 1 : number + 2]])
+        here, kind = (place, "PCA of its features") if len(place) else (like.place, like.map_name)
+        groupings.append(
+            replace(
+                like,
+                name=f"{title_of(course.method)}, {course.when(number)}",
+                cluster=clusters.astype(np.int32),
+                distance=1 - sharpness,
+                second=second,
+                sharpness=sharpness,
+                place=here,
+                map_name=kind,
+                family=family,
+            )
+        )
+    return groupings
 
 
 def steadiness(clusterings: Sequence[Clusters]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -32,19 +32,22 @@ QUALITY = 78
 MARK = 'class="dclib-forming" data-preset='  # in a page that has a place for the slider
 
 
-def write_book_forming(html: Path, preset: Preset, own: Path, published: Path | None) -> list[Path]:
-    """Write the slider into a book: of the runs of the workspace ``own``, else of ``published`` pictures.
+def courses_of_book(preset: Preset, own: Path, published: Path | None) -> list[Course]:
+    """What is kept of the runs in the workspace ``own``, else in ``published`` pictures, of one set of images."""
+    found = courses(preset, own / "runs", published)
+    n = preset.data.pocket_images if preset.data.is_drawn else (found[0].n if found else 0)
+    return [course for course in found if course.n == n]
 
-    Thumbnails are those of the explorer: none where images are not drawn. Returns the pages that have it.
+
+def write_book_forming(html: Path, preset: Preset, found: Sequence[Course]) -> list[Path]:
+    """Write the slider into a book; with the explorer's thumbnails, where images are drawn. Returns the pages with it.
 
     Raises:
         OSError: it cannot be written.
     """
-    pages = pages_about(html, preset.name)
-    found = courses(preset, own / "runs", published) if pages else []
-    found = [course for course in found if course.n == found[0].n]  # a map has the same images all along
-    drawn = found and preset.data.is_drawn and found[0].n == preset.data.pocket_images
-    return write_forming(html, preset.name, found, drawn_thumbnails(preset.data) if drawn else None)
+    if not found or not pages_about(html, preset.name):
+        return []
+    return write_forming(html, preset.name, found, drawn_thumbnails(preset.data) if preset.data.is_drawn else None)
 
 
 def pages_about(html: Path, preset: str) -> list[Path]:

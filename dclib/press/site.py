@@ -24,7 +24,7 @@ from dclib.presets import project_root
 from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
 from dclib.press.explorer import Kept, kept_clusterings, links, write_book_explorer
-from dclib.press.forming import write_book_forming
+from dclib.press.forming import courses_of_book, write_book_forming
 from dclib.press.front import FRONT, front_html
 from dclib.press.part import Part
 from dclib.press.progress import edition_html
@@ -103,8 +103,10 @@ def build_book(
         new.rmdir()
         (work / "_build" / "html").rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
-        _write_explorer(new, preset, kept)
-        write_book_forming(new, preset, workspace(preset), _results_of_same_images(preset, edition))
+        found = courses_of_book(preset, workspace(preset), _results_of_same_images(preset, edition))
+        if kept:
+            write_book_explorer(new, preset, kept, found if preset.data.is_drawn else ())
+        write_book_forming(new, preset, found)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         write_search_texts(new, toc_pages(toc))
@@ -160,11 +162,6 @@ def _copy_part(edition: Edition, target: Path) -> Part | None:
     _copy_run([edition.folder], target)
     part = Part(edition, target)
     return part if part.is_made else None
-
-
-def _write_explorer(html: Path, preset: Preset, kept: Sequence[Kept]) -> None:
-    if kept:
-        write_book_explorer(html, preset, kept)
 
 
 def _kept_clusterings(preset: Preset, edition: Edition | None) -> list[Kept]:

@@ -22,7 +22,7 @@ from dclib.train.forming import Formed, Places, aligned, formed_by, read_togethe
 
 FORMED = ("deepercluster", "deepercluster_rgb", "deepcluster")  # whose clusterings are shown, in this order
 BESIDE = 2  # of them in the figure: gradients, and raw colours
-STRETCH = 0.99  # share of the images that the map of a clustering is scaled to hold
+STRETCH = 0.995  # quantile along either axis that a map is scaled to end at
 Labels = NDArray[np.int64]
 
 
@@ -123,12 +123,13 @@ def colour_share(clusters: Labels, colours: NDArray[np.uint8]) -> float:
 
 
 def in_unit_square(place: Places) -> Places:
-    """A map in [0, 1]^2, its middle in the middle, one scale for both axes; a few outliers end at the border."""
+    """A map in the middle of [0, 1]^2, one scale for both axes; what lies far outside ends at the border."""
     if not place.size:
         return place
-    centred = place - np.median(place, axis=0)
-    reach = max(float(np.quantile(np.abs(centred).max(axis=1), STRETCH)), 1e-12)
-    return np.clip(0.5 + 0.5 * centred / reach, 0, 1).astype(np.float32)
+    low, high = np.quantile(place, [1 - STRETCH, STRETCH], axis=0)
+    reach = max(float((high - low).max()), 1e-12)
+    inside: Places = np.clip(0.5 + (place - (low + high) / 2) / reach, 0, 1).astype(np.float32)
+    return inside
 
 
 def how_clusters_form(preset: Preset) -> Fragment:

@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dclib.cluster.pseudo_labels import PseudoLabels
 from dclib.cluster.stored_rows import StoredRows
 from dclib.distributed import from_main, is_main, wait_for_all
 from dclib.preemption import while_saving
 from dclib.records import replacing
 from dclib.train import forming
 from dclib.train.state import State
-from dclib.train.tasks.classes import Classes
-from dclib.train.tasks.deepcluster_v2 import DeepClusterV2
 
 
 class Saver:
@@ -95,9 +94,9 @@ def keep_clustering(folder: Path, identity: str, state: State) -> None:
     Some images' features are read back from where the clustering took them. Memory does not grow with the number of
     images, but for a copy of their labels up to ``forming.KEPT_IMAGES``.
     """
-    if not isinstance(state.task, Classes | DeepClusterV2):
+    labels, number = getattr(state.task, "labels", None), state.clusterings - 1
+    if not isinstance(labels, PseudoLabels):
         return
-    labels, number = state.task.labels, state.clusterings - 1
     n = len(labels.super_cluster)
     rows = torch.from_numpy(forming.mapped_rows(n))
     features = _clustered(folder / f"clustering-{identity}-{number}", state, rows)
@@ -110,8 +109,8 @@ def keep_clustering(folder: Path, identity: str, state: State) -> None:
 def _clustered(stored: Path, state: State, rows: Tensor) -> Tensor | None:
     """What of some images was clustered, (m, d) on the CPU; None where it is not there any more."""
     task = state.task
-    if isinstance(task, DeepClusterV2):
-        return task.memory[rows].float()
+    if isinstance(remembered := getattr(task, "memory", None), Tensor):  # as DeepCluster-v2 does
+        return remembered[rows].float()
     if not (stored / "features").is_dir():
         return None
     width, precision = state.trunk.config.feature_dim, task.config.cluster.precision
