@@ -21,6 +21,7 @@ from dclib.presets import load_preset, project_root
 from dclib.press import forming as page
 from dclib.press import publish
 from dclib.press.explorer import Kept, book_answers
+from dclib.press.pool import Pool
 from dclib.records import read_records
 from dclib.report import forming as report
 from dclib.report.forming import Course
@@ -154,9 +155,10 @@ def test_published_clusterings_stay_with_the_records_that_they_belong_to(tmp_pat
 
 
 def test_the_explorer_has_the_clusterings_of_a_run_one_by_one(found, thumbs):
-    photos = [type("Photo", (), {"class_name": "cat", "number": i, "taken": "2019-01-01 10:00:00"})() for i in range(M)]
+    names = [f"cat/{i}.jpg" for i in range(M)]
+    pool = Pool(M, names, [""] * M, np.zeros((M, 2), np.int32), True, lambda: thumbs)
     kept = [Kept("rotnet", [np.arange(M) % 3], is_published=True)]
-    answers = book_answers(photos, thumbs, np.arange(M), kept, found)
+    answers = book_answers(pool, thumbs, kept, found)
     names = [(one.family, one.name) for one in answers.groupings]
     assert names[:3] == [
         ("By network", "RotNet"),

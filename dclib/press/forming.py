@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dclib.config import Preset
-from dclib.press.explorer import drawn_thumbnails
-from dclib.report.forming import Course, colour_share, courses
+from dclib.report.forming import Course, colour_share
 from dclib.report.series import title_of
 from dclib.train.forming import mapped_rows
 
@@ -30,24 +28,6 @@ FOLLOWED = 5  # clusters whose pictures are shown
 PICTURES = 8  # of each
 QUALITY = 78
 MARK = 'class="dclib-forming" data-preset='  # in a page that has a place for the slider
-
-
-def courses_of_book(preset: Preset, own: Path, published: Path | None) -> list[Course]:
-    """What is kept of the runs in the workspace ``own``, else in ``published`` pictures, of one set of images."""
-    found = courses(preset, own / "runs", published)
-    n = preset.data.pocket_images if preset.data.is_drawn else (found[0].n if found else 0)
-    return [course for course in found if course.n == n]
-
-
-def write_book_forming(html: Path, preset: Preset, found: Sequence[Course]) -> list[Path]:
-    """Write the slider into a book; with the explorer's thumbnails, where images are drawn. Returns the pages with it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    if not found or not pages_about(html, preset.name):
-        return []
-    return write_forming(html, preset.name, found, drawn_thumbnails(preset.data) if preset.data.is_drawn else None)
 
 
 def pages_about(html: Path, preset: str) -> list[Path]:

@@ -23,8 +23,7 @@ from dclib.counted import counted
 from dclib.presets import project_root
 from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
-from dclib.press.explorer import Kept, kept_clusterings, links, write_book_explorer
-from dclib.press.forming import courses_of_book, write_book_forming
+from dclib.press.explorer import Kept, links
 from dclib.press.front import FRONT, front_html
 from dclib.press.part import Part
 from dclib.press.progress import edition_html
@@ -95,18 +94,15 @@ def build_book(
         shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
         (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
-        kept = _kept_clusterings(preset, edition)
-        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, kept)
+        clusters = clusters_of_book(preset, workspace(preset), _results_of_same_images(preset, edition))
+        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, clusters.kept)
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
         if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
         new.rmdir()
         (work / "_build" / "html").rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
-        found = courses_of_book(preset, workspace(preset), _results_of_same_images(preset, edition))
-        if kept:
-            write_book_explorer(new, preset, kept, found if preset.data.is_drawn else ())
-        write_book_forming(new, preset, found)
+        clusters.write(new, preset.name)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         write_search_texts(new, toc_pages(toc))
@@ -162,13 +158,6 @@ def _copy_part(edition: Edition, target: Path) -> Part | None:
     _copy_run([edition.folder], target)
     part = Part(edition, target)
     return part if part.is_made else None
-
-
-def _kept_clusterings(preset: Preset, edition: Edition | None) -> list[Kept]:
-    """The clusterings that the book's explorer shows; none of images that are not drawn, for it could not hold them."""
-    if not preset.data.is_drawn:
-        return []
-    return kept_clusterings(preset, workspace(preset) / "pictures", _results_of_same_images(preset, edition))
 
 
 def _results_of_same_images(preset: Preset, edition: Edition | None) -> Path | None:
