@@ -21,6 +21,7 @@ import yaml
 from dclib.config import Preset, config_hash
 from dclib.counted import counted
 from dclib.presets import project_root
+from dclib.press.clusters import clusters_of_book
 from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
 from dclib.press.explorer import Kept, links
