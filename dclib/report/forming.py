@@ -147,7 +147,8 @@ def how_clusters_form(preset: Preset) -> Fragment:
         "that shares most images with it. Below each map the share of all images that changed their cluster, and the "
         "agreement with the clustering before, from 0 to 1."
     )
-    figure = show(draw_courses(shown), alt=describe_courses(shown), caption=caption, name="how-clusters-form")
+    alt = describe_courses(shown)  # a picture, for thousands of dots are four times as large as a drawing
+    figure = show(draw_courses(shown), alt=alt, caption=caption, name="clusterings", pictures=True)
     html = f'<div class="dclib-forming" data-preset="{escape(preset.name)}">{figure.html}</div>'
     return Fragment(html, figure.text)
 
