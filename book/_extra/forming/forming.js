@@ -93,7 +93,7 @@
         this.draw();
         this.rows.children[row].firstChild.focus();
       } }, make("span", { class: "forming-key", style: `background:${colourOf(cluster, isDark())}` }),
-      `${count} images`);
+      count ? `${count} images` : "not yet");
       const pictures = this.data.tiles ? this.network.pictures[this.at][row] : [];
       return make("div", { class: "forming-cluster" }, button,
         make("span", { class: "forming-pictures", role: "img",
