@@ -18,8 +18,8 @@ from screenshots import BROWSERS, VIEWS, Browser, open_browser, open_page, probl
 from sklearn.metrics import normalized_mutual_info_score
 
 from dclib.presets import load_preset, project_root
-from dclib.press import forming as page
 from dclib.press import publish
+from dclib.press import slider as page
 from dclib.press.explorer import Kept, book_answers
 from dclib.press.pool import Pool
 from dclib.records import read_records

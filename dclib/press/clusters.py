@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dclib.config import Preset
 from dclib.press.explorer import Kept, kept_clusterings, write_book_explorer
-from dclib.press.forming import pages_about, write_forming
 from dclib.press.pool import Pool, shown_pool
+from dclib.press.slider import pages_about, write_forming
 from dclib.report.forming import Course, courses
 
 

@@ -136,19 +136,19 @@ def how_clusters_form(preset: Preset) -> Fragment:
     """The maps of some networks' clusterings side by side; a script of the book puts a slider in their place."""
     runs = None if edition() else runs_folder() / preset.name / "runs"
     found = courses(preset, runs, shown_folder(preset.name) / "pictures")
-    shown = [course for course in found if all(place.size for place in course.places)][:BESIDE]
-    if not shown:
+    several = [course for course in found if all(place.size for place in course.places)][:BESIDE]
+    if not several:
         return say("The clusterings of no run were kept, so that it cannot be shown how its clusters form.")
-    networks = listed([title_of(course.method) for course in shown])
+    networks = listed([title_of(course.method) for course in several])
     caption = (
         f"How the clusters of {networks} form, seed {preset.seeds[0]}: a dot for each of "
-        f"{len(shown[0].clusters[0]):,} images of {shown[0].n:,}, where the two directions of largest variance of the "
+        f"{len(several[0].clusters[0]):,} images of {several[0].n:,}, where the two directions of largest variance of the "
         "features put it, in the colour of its cluster. A cluster keeps its colour: it is that of the cluster after it "
         "that shares most images with it. Below each map the share of all images that changed their cluster, and the "
         "agreement with the clustering before, from 0 to 1."
     )
-    alt = describe_courses(shown)  # a picture, for thousands of dots are four times as large as a drawing
-    figure = show(draw_courses(shown), alt=alt, caption=caption, name="clusterings", pictures=True)
+    alt = describe_courses(several)  # a picture, for thousands of dots are four times as large as a drawing
+    figure = show(draw_courses(several), alt=alt, caption=caption, name="clusterings", pictures=True)
     html = f'<div class="dclib-forming" data-preset="{escape(preset.name)}">{figure.html}</div>'
     return Fragment(html, figure.text)
 

@@ -47,20 +47,20 @@ def write_forming(html: Path, preset: str, found: Sequence[Course], thumbs: NDAr
         OSError: it cannot be written.
     """
     pages = pages_about(html, preset)
-    shown = [course for course in found if all(len(one) for one in course.places)]
-    if not shown or not pages:
+    several = [course for course in found if all(len(one) for one in course.places)]
+    if not several or not pages:
         return []
     (html / FOLDER).mkdir(exist_ok=True)
-    chosen = [followed(course) for course in shown]
-    rows = [pictures_of(course, clusters) for course, clusters in zip(shown, chosen, strict=True)]
+    chosen = [followed(course) for course in several]
+    rows = [pictures_of(course, clusters) for course, clusters in zip(several, chosen, strict=True)]
     tiles = sorted({image for run in rows for step in run for cluster in step for image in cluster})
     if thumbs is not None:
         _write_sheet(html / FOLDER / SHEET, thumbs[tiles])
     number = {image: tile for tile, image in enumerate(tiles)}
     colours = None if thumbs is None else np.rint(thumbs.mean(axis=(2, 3))).astype(np.uint8)
     content = {
-        "images": shown[0].n,
-        "mapped": len(mapped_rows(shown[0].n)),
+        "images": several[0].n,
+        "mapped": len(mapped_rows(several[0].n)),
         "side": SIDE,
         "perRow": PER_ROW,
         "tiles": len(tiles) if thumbs is not None else 0,
@@ -71,7 +71,7 @@ def write_forming(html: Path, preset: str, found: Sequence[Course], thumbs: NDAr
                 "followed": clusters,
                 "pictures": [[[number[image] for image in cluster] for cluster in step] for step in own],
             }
-            for course, clusters, own in zip(shown, chosen, rows, strict=True)
+            for course, clusters, own in zip(several, chosen, rows, strict=True)
         ],
     }
     text = f"dclibForming({json.dumps(content, separators=(',', ':'))});\n"
