@@ -143,8 +143,8 @@ def how_clusters_form(preset: Preset) -> Fragment:
     caption = (
         f"How the clusters of {networks} form, seed {preset.seeds[0]}: a dot for each of "
         f"{len(several[0].clusters[0]):,} images of {several[0].n:,}, where the two directions of largest variance of "
-        "the features put it, in the colour of its cluster. A cluster keeps its colour: it has that of the one after it "
-        "that shares most images with it. Below each map the share of all images that changed their cluster, and the "
+        "the features put it, in the colour of its cluster. A cluster keeps its colour: it has that of the one after "
+        "it that shares most images with it. Below each map the share of all images that changed their cluster, and the "
         "agreement with the clustering before, from 0 to 1."
     )
     alt = describe_courses(several)  # a picture, for thousands of dots are four times as large as a drawing
@@ -169,7 +169,7 @@ def draw_courses(shown: Sequence[Course]) -> Figure:
             ax.set(xlim=(-0.02, 1.02), ylim=(-1.02, 0.02), aspect="equal")
             ax.set_title(course.when(number), fontsize=SIZE - 3)
             if number:
-                said = f"{course.changed[number]:.0%} changed\nNMI {course.agreement[number]:.2f}"
+                said = f"{100 * course.changed[number]:.0f} % changed\nNMI {course.agreement[number]:.2f}"
                 ax.set_xlabel(said, fontsize=SIZE - 3)
             bare(ax)
         row[0].set_ylabel(title_of(course.method), fontsize=SIZE - 3)
@@ -186,7 +186,7 @@ def describe_courses(shown: Sequence[Course]) -> str:
     parts = []
     for course in shown:
         steps = [
-            f"{course.when(i)} {course.changed[i]:.0%} of the images had changed their cluster and NMI was "
+            f"{course.when(i)} {100 * course.changed[i]:.0f} % of the images had changed their cluster and NMI was "
             f"{course.agreement[i]:.2f}"
             for i in range(1, len(course.epochs))
         ]
