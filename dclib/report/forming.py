@@ -144,8 +144,8 @@ def how_clusters_form(preset: Preset) -> Fragment:
         f"How the clusters of {networks} form, seed {preset.seeds[0]}: a dot for each of "
         f"{len(several[0].clusters[0]):,} images of {several[0].n:,}, where the two directions of largest variance of "
         "the features put it, in the colour of its cluster. A cluster keeps its colour: it has that of the one after "
-        "it that shares most images with it. Below each map the share of all images that changed their cluster, and the "
-        "agreement with the clustering before, from 0 to 1."
+        "it that shares most images with it. Below each map the share of all images that changed their cluster, and "
+        "the agreement with the clustering before, from 0 to 1."
     )
     alt = describe_courses(several)  # a picture, for thousands of dots are four times as large as a drawing
     figure = show(draw_courses(several), alt=alt, caption=caption, name="clusterings", pictures=True)
