@@ -32,6 +32,7 @@ from dclib.models.batch_norm import BatchNorm2d
 from dclib.models.heads import Heads, joint_loss
 from dclib.models.vgg import Trunk
 from dclib.train import pretrain as loop
+from dclib.train.forming import read_together
 from dclib.train.placement import Placement
 from dclib.train.state import State
 from dclib.train.tasks.classes import Classes
@@ -190,7 +191,9 @@ def train(folder: Path, placement: str, save_every: float = 60.0, **settings: ob
 
 
 def pretraining(folder: Path, placement: str) -> dict[str, object]:
-    return ending(train(folder / f"run-{placement}", placement))
+    ended = ending(train(run := folder / f"run-{placement}", placement))
+    kept = [torch.from_numpy(read_together(path)[0].clusters) for path in sorted((run / "clusterings").iterdir())]
+    return {**ended, "kept": kept}
 
 
 def parts(folder: Path, placement: str) -> dict[str, object]:

@@ -2,26 +2,33 @@
 
 import base64
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
+from tiny_images import write_pictures
 
+from dclib.data.layouts import open_images
 from dclib.explore.answers import NONE
 from dclib.pocket.outline import PoolDrawer
 from dclib.presets import load_preset, project_root
+from dclib.press.clusters import clusters_of_book
 from dclib.press.explorer import (
     Kept,
     book_answers,
     by_colours,
     kept_clusterings,
     links,
-    shown_rows,
     steadiness,
     write_book_explorer,
 )
+from dclib.press.pool import shown_pool
 from dclib.records import read_records
+from dclib.train import forming
 
 PICTURES = project_root() / "results" / "pocket" / "pictures"
 
@@ -104,7 +111,7 @@ def test_own_clusterings_come_before_published_ones_and_those_of_other_images_st
 
 def test_the_page_has_a_clustering_for_each_network(small):
     preset, kept, folder = small
-    page = write_book_explorer(folder / "html", preset, kept)
+    page = write_book_explorer(folder / "html", shown_pool(preset.data), kept)
     assert page == folder / "html" / "explorer" / "index.html"
     about = json.loads((page.parent / "data" / "about.js").read_text().split(",", 1)[1].removesuffix(");\n"))
     assert [one["name"] for one in about["groupings"]] == ["DeeperCluster (published)", "RotNet"]
@@ -113,17 +120,47 @@ def test_the_page_has_a_clustering_for_each_network(small):
     shown = np.frombuffer(base64.b64decode(one["cluster"]), "<i4")
     assert sorted(shown.tolist()) == sorted(kept[1].clusterings[0].tolist())
     before = page.read_bytes(), (page.parent / "sheets" / "0.jpg").read_bytes()
-    assert write_book_explorer(folder / "html", preset, kept) == page  # by the thumbnails that were kept
+    assert (
+        write_book_explorer(folder / "html", shown_pool(preset.data), kept) == page
+    )  # by the thumbnails that were kept
     assert (page.read_bytes(), (page.parent / "sheets" / "0.jpg").read_bytes()) == before
 
 
-def test_a_sample_takes_the_clusters_of_its_own_rows():
-    photos = PoolDrawer(Path(), 100, 0).photos
-    rows = shown_rows(100, 20)
+def test_a_sample_takes_the_clusters_of_its_own_rows(small, monkeypatch):
+    monkeypatch.setattr(forming, "MAPPED", 20)
+    pool = shown_pool(small[0].data)
+    rows, numbers = forming.mapped_rows(100), sorted(PoolDrawer(Path(), 100, small[0].data.pocket_seed).photos)
     assert len(set(rows.tolist())) == 20
-    numbers = sorted(photos)
     thumbs = np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), dtype=np.uint8)
     kept = [Kept("rotnet", [np.arange(100), np.arange(100)], is_published=True)]
-    answers = book_answers([photos[numbers[i]] for i in rows], thumbs, rows, kept)
+    answers = book_answers(pool, thumbs, kept)
     assert answers.groupings[0].cluster.tolist() == rows.tolist()
     assert [int(Path(path).stem) for path in answers.paths] == [numbers[i] for i in rows]
+
+
+def test_a_book_of_ones_own_images_shows_them_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "runs"))
+    write_pictures(tmp_path / "photos" / "pool", 30)
+    preset = load_preset("smoke", {"data.root": str(tmp_path / "photos"), "data.pool": "pool"})
+    (tmp_path / "own" / "pictures").mkdir(parents=True)
+    for method, n in (("deepercluster", 30), ("rotnet", 29)):  # one of them of other images
+        np.save(tmp_path / "own" / "pictures" / f"assignments-{method}-s0.npy", np.arange(n, dtype=np.int16) % 3)
+    shown = clusters_of_book(preset, tmp_path / "own", None)
+    assert [one.method for one in shown.kept] == ["deepercluster"]
+    shown.write(tmp_path / "html", "smoke")
+    explorer = tmp_path / "html" / "explorer"
+    photographs = json.loads((explorer / "data" / "photographs.js").read_text().split(",", 1)[1].removesuffix(");\n"))
+    assert sorted(photographs["paths"]) == sorted(open_images(tmp_path / "photos" / "pool").ids)
+    images, side = open_images(tmp_path / "photos" / "pool"), shown.pool.thumbs().shape[-1]
+    small = [np.asarray(images.open(i).resize((side, side))).astype(float) for i in range(30)]
+    sheet = np.asarray(Image.open(explorer / "sheets" / "0.jpg")).astype(float)
+    for place, name in enumerate(photographs["paths"][:25]):  # 5 x 5 on a sheet
+        y, x = (side * part for part in divmod(place, 5))
+        apart = [np.abs(sheet[y : y + side, x : x + side] - one).mean() for one in small]
+        assert images.ids[int(np.argmin(apart))] == name
+    page = (explorer / "index.html").read_text()
+    assert "photograph" not in re.sub(r"photographs\.js", "", page).lower()
+    (tmp_path / "own" / "pictures" / "assignments-deepercluster-s0.npy").unlink()
+    assert clusters_of_book(preset, tmp_path / "own", None).kept == []  # what is left is of 29 images
+    shutil.rmtree(tmp_path / "photos")
+    assert clusters_of_book(preset, tmp_path / "own", None).pool is None

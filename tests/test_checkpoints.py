@@ -134,7 +134,7 @@ def test_full_disk_inside_a_run_can_be_gone_on_from(pixels, tmp_path, monkeypatc
         patch.setattr(torch, "save", filling)
         with pytest.raises(OSError, match="No space left on device.*the last complete version, if any, is intact"):
             pretrain(pixels, config, folder=tmp_path / "full", save_every=0.0, report=silent)
-    assert listing(tmp_path / "full") == ["checkpoint.pt"]
+    assert listing(tmp_path / "full") == ["checkpoint.pt", "clusterings"]
     resumed = pretrain(pixels, config, folder=tmp_path / "full", save_every=0.0, report=silent)
     assert torch.equal(resumed.trunk.classifier[3].weight, expected.trunk.classifier[3].weight)
 

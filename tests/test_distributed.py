@@ -195,6 +195,9 @@ def test_a_whole_pretraining(found, task, placement):
             torch.testing.assert_close(ranks[0]["trunk"][name], tensor, **ROUNDED)
         assert ranks[0]["losses"] == pytest.approx(one["losses"], rel=1e-6)  # added up in float32
         assert torch.equal(ranks[0]["labels"], one["labels"])
+        if task == "pretraining":
+            assert len(one["kept"]) == 2
+            assert all(map(torch.equal, ranks[0]["kept"], one["kept"]))
         if placement == "sharded":  # each holds its part of the heads only
             assert [rank["rows"] for rank in ranks] == [one["rows"] // processes] * processes
 

@@ -126,8 +126,8 @@ def test_features_left_behind_a_checkpoint_are_removed_by_a_restart(pixels, tmp_
         lambda *a, plan=classes.plan_epoch, **k: (seen.append(listing(tmp_path)), plan(*a, **k))[1],
     )
     pretrain(pixels, config, folder=tmp_path, report=silent)
-    assert seen[0] == ["checkpoint.pt"]  # at once, not at the end
-    assert listing(tmp_path) == ["checkpoint.pt"]
+    assert seen[0] == ["checkpoint.pt", "clusterings"]  # at once, not at the end
+    assert listing(tmp_path) == ["checkpoint.pt", "clusterings"]
 
 
 def listing(folder: Path) -> list[str]:

@@ -25,6 +25,7 @@ class Grouping:
         neighbours: (n, m) int32, the nearest photographs by cosine, nearest first, itself not among them.
         similarity: (n, m) float32, their cosines.
         map_name: How the map was made: "PCA", "t-SNE".
+        family: Under which heading it is listed, where there are several.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Grouping:
     neighbours: NDArray[np.int32]
     similarity: NDArray[np.float32]
     map_name: str = "PCA"
+    family: str = ""
 
     def coherence(self) -> NDArray[np.float32]:
         """Mean sharpness of each cluster, (clusters,); by it they are ordered. 0 for an empty one."""

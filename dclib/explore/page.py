@@ -52,6 +52,7 @@ def write_explorer(
     title: str,
     verdict: Sequence[str] = (),
     notes: Sequence[str] = (),
+    words: tuple[str, str] = ("photograph", "photographs"),
 ) -> Path:
     """Write the explorer of ``answers`` and return its ``index.html``; what was in ``folder`` is replaced as a whole.
 
@@ -62,6 +63,7 @@ def write_explorer(
         title: Of the collection, plain text like the other two.
         verdict: Sentences on how good the clusters are, shown first.
         notes: Sentences that a reader can open.
+        words: What one of them is called on the page, and several.
 
     Raises:
         ValueError: ``thumbs`` has another shape, or a clustering another number of photographs.
@@ -73,7 +75,7 @@ def write_explorer(
         (new / "sheets").mkdir()
         (new / "data").mkdir()
         _write_sheets(new / "sheets", thumbs, order)
-        about = _about(answers, thumbs.shape[-1], title)
+        about = {**_about(answers, thumbs.shape[-1], title), "words": words}
         _write_part(new, "about", about)
         _write_part(new, "photographs", _photographs(answers, order))
         for g, grouping in enumerate(answers.groupings):
@@ -85,6 +87,9 @@ def write_explorer(
             (new / name).write_bytes((static / name).read_bytes())
         page = Template((static / "index.html").read_text(encoding="utf-8"))
         text = page.substitute(
+            one=words[0],
+            many=words[1],
+            Many=words[1].capitalize(),
             title=html.escape(_printable(title)),
             verdict="".join(f"<p>{html.escape(_printable(line))}</p>" for line in verdict),
             notes="".join(f"<li>{html.escape(_printable(line))}</li>" for line in notes),
@@ -158,6 +163,7 @@ def _about(answers: Answers, thumb: int, title: str) -> dict[str, Any]:
         "groupings": [
             {
                 "name": grouping.name,
+                "family": grouping.family,
                 "clusters": int(grouping.cluster.max(initial=NONE)) + 1,
                 "map": grouping.map_name,
                 "neighbours": int(grouping.neighbours.shape[1]),

@@ -1,4 +1,4 @@
-"""The drawn images of a book in the explorer of one's own photographs: one clustering of them for each network.
+"""The images of a book in the explorer of one's own photographs: a clustering of them for each network and epoch.
 
 What a run keeps of its last clustering is the cluster of every image. How sure an image is of it follows from that too:
 where there are several seeds, from whether it stays with the same images in the clusters of the others. No torch here.
@@ -6,31 +6,24 @@ where there are several seeds, from whether it stays with the same images in the
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from dclib.config import DataConfig, Preset
+from dclib.config import Preset
 from dclib.explore.answers import NONE, Answers, Grouping
 from dclib.explore.page import write_explorer
 from dclib.paper import task_of
-from dclib.pocket.outline import PoolDrawer
-from dclib.pocket.people import Photo
-from dclib.pocket.world import VERSION
-from dclib.presets import runs_folder
-from dclib.records import replacing
+from dclib.press.pool import Pool
+from dclib.report.forming import Course
 from dclib.report.series import order_methods, plural, title_of
 
 FOLDER = "explorer"  # below a book
 FIRST = "deepercluster"  # by whose clusters the page is ordered
-SHOWN = 2500  # images: to draw all would take as long as the rest of a book
-SIDE = 64  # pixels
 GRID = 8  # mean colours of GRID x GRID squares, by which images lie on the map and are neighbours
 NEIGHBOURS = 6
 MAP = "PCA of colours and layout"
@@ -39,9 +32,14 @@ ABOUT = (
     "network that was trained with labels is left out.",
     "An image is the nearer to the middle of its cluster, the more of that cluster's images are with it in the "
     "clusters of the same method from other seeds; with one seed all are equally far, and clusters come as numbered.",
-    "Places on the map, and neighbours, go by the colours and the layout of the images, and are the same for all "
-    "networks: features are not kept with the results.",
-    "Names begin with what was drawn. No network has seen them.",
+    "Places on the map of a finished network, and all neighbours, go by the colours and the layout of the images: "
+    "features are not kept with the results.",
+)
+OF_DRAWN = "Names begin with what was drawn. No network has seen them."
+BY_EPOCH = (
+    "Epoch by epoch: what a network in training was asked to tell apart until the next clustering. A cluster has the "
+    "number of the one after it that shares most images with it, its middle is made of those that are together in the "
+    "clusterings before and after too, and the map is that of the features of that moment."
 )
 
 Clusters = NDArray[np.integer[Any]]
@@ -59,82 +57,100 @@ class Kept:
 def kept_clusterings(preset: Preset, own: Path, published: Path | None) -> list[Kept]:
     """What is kept of the methods that saw no labels: of this machine's runs, else of published ones.
 
+    All are of as many images: of a drawn pool's, else of as many as the first.
+
     Args:
         own: The folder of pictures of the preset's runs.
         published: The same of published results of the same images.
     """
+    n = preset.data.pocket_images if preset.data.is_drawn else 0
     methods = [name for name in preset.methods if task_of(name) != "supervised"]
     found = []
     for method in sorted(order_methods(methods), key=lambda name: name != FIRST):
         for folder in filter(None, (own, published)):
             files = sorted(folder.glob(f"assignments-{method}-s[0-9]*.npy"))
-            clusterings = [one for file in files if len(one := np.load(file)) == preset.data.pocket_images]
+            clusterings = [one for file in files if len(one := np.load(file)) == n or not n]
             if clusterings:
+                n = n or len(clusterings[0])
                 found.append(Kept(method, clusterings, folder == published))
                 break
     return found
 
 
-def write_book_explorer(html: Path, preset: Preset, kept: Sequence[Kept]) -> Path:
-    """Write the explorer of a drawn pool into a book; returns its page.
+def write_book_explorer(html: Path, pool: Pool, kept: Sequence[Kept], found: Sequence[Course] = ()) -> Path:
+    """Write the explorer of a pool into a book, by network and, for those of ``found``, by epoch; returns its page.
 
     Raises:
         OSError: it cannot be written.
     """
-    data = preset.data
-    drawer = PoolDrawer(Path(), data.pocket_images, data.pocket_seed)
-    numbers = sorted(drawer.photos)
-    rows = shown_rows(len(numbers))
-    thumbs = _thumbnails(data, drawer, [numbers[i] for i in rows])
-    answers = book_answers([drawer.photos[numbers[i]] for i in rows], thumbs, rows, kept)
+    thumbs, drawn = pool.thumbs(), "drawn " if pool.is_drawn else ""
+    networks = plural(len({*(one.method for one in kept), *(course.method for course in found)}), "network")
+    notes = [*(ABOUT if kept else ()), *([BY_EPOCH] if found else ()), *([OF_DRAWN] if pool.is_drawn else ())]
     return write_explorer(
         html / FOLDER,
-        answers,
+        book_answers(pool, thumbs, kept, found),
         thumbs,
         title="The images of this book",
-        verdict=[f"{len(rows):,} of {len(numbers):,} drawn images, by the clusters of {plural(len(kept), 'network')}."],
-        notes=ABOUT,
+        verdict=[f"{len(pool.names):,} of {pool.n:,} {drawn}images, by the clusters of {networks}."],
+        notes=notes,
+        words=("image", "images"),
     )
 
 
-def shown_rows(n: int, most: int = SHOWN) -> NDArray[np.int64]:
-    """Which of ``n`` images are shown, in their order: all, or ``most`` at random."""
-    return np.sort(np.random.default_rng(0).permutation(n)[:most])
-
-
-def book_answers(
-    photos: Sequence[Photo], thumbs: NDArray[np.uint8], rows: NDArray[np.int64], kept: Sequence[Kept]
-) -> Answers:
-    """What is known of the images ``rows`` of a pool, whose pictures are ``thumbs`` (n, 3, t, t)."""
-    place, neighbours, similarity = by_colours(thumbs)
+def book_answers(pool: Pool, thumbs: NDArray[np.uint8], kept: Sequence[Kept], found: Sequence[Course] = ()) -> Answers:
+    """What is known of some images of a pool, whose pictures are ``thumbs`` (n, 3, t, t)."""
+    n, rows = len(pool.names), pool.rows
+    none, zero = np.full(n, NONE, np.int32), np.zeros(n, np.float32)
+    like = Grouping("", none, zero, none, zero, *by_colours(thumbs), MAP, "By network")
     groupings = []
     for one in kept:
         sharpness, second = steadiness(one.clusterings)
         published = " (published)" if one.is_published and not all(other.is_published for other in kept) else ""
         groupings.append(
-            Grouping(
-                title_of(one.method) + published,
-                one.clusterings[0].astype(np.int32)[rows],
-                1 - sharpness[rows],
-                second[rows],
-                sharpness[rows],
-                place,
-                neighbours,
-                similarity,
-                MAP,
+            replace(
+                like,
+                name=title_of(one.method) + published,
+                cluster=one.clusterings[0].astype(np.int32)[rows],
+                distance=1 - sharpness[rows],
+                second=second[rows],
+                sharpness=sharpness[rows],
             )
         )
-    n = len(photos)
+    for course in found:
+        groupings += _by_epoch(course, like)
     return Answers(
         root="",
-        paths=[f"{photo.class_name}/{photo.number:08d}.jpg" for photo in photos],
-        size=np.full((n, 2), 128, np.int32),
-        taken=[photo.taken[:19].replace(" ", "T") for photo in photos],
+        paths=list(pool.names),
+        size=pool.size,
+        taken=list(pool.taken),
         bytes=np.zeros(n, np.int64),
         duplicate=np.full(n, NONE, np.int32),
         duplicate_kind=[""] * n,
         groupings=tuple(groupings),
     )
+
+
+def _by_epoch(course: Course, like: Grouping) -> list[Grouping]:
+    """The clusterings of a run, one after the other on maps of their own; neighbours are those of ``like``."""
+    steps, family = course.clusters, f"{title_of(course.method)}, epoch by epoch"
+    groupings = []
+    for number, (clusters, place) in enumerate(zip(steps, course.places, strict=True)):
+        sharpness, second = steadiness([clusters, *steps[max(number - 1, 0) : number], *steps[number + 1 : number + 2]])
+        here, kind = (place, "PCA of its features") if len(place) else (like.place, like.map_name)
+        groupings.append(
+            replace(
+                like,
+                name=f"{title_of(course.method)}, {course.when(number)}",
+                cluster=clusters.astype(np.int32),
+                distance=1 - sharpness,
+                second=second,
+                sharpness=sharpness,
+                place=here,
+                map_name=kind,
+                family=family,
+            )
+        )
+    return groupings
 
 
 def steadiness(clusterings: Sequence[Clusters]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -174,20 +190,6 @@ def by_colours(thumbs: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[
     m = min(NEIGHBOURS, n - 1)
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :m]
     return flat / max(float(flat.max()), 1e-12), nearest.astype(np.int32), np.take_along_axis(cosines, nearest, axis=1)
-
-
-def _thumbnails(data: DataConfig, drawer: PoolDrawer, numbers: Sequence[int]) -> NDArray[np.uint8]:
-    """(n, 3, SIDE, SIDE) of some pictures, drawn once and kept with the runs."""
-    name = f"thumbnails-v{VERSION}-{data.pocket_images}-s{data.pocket_seed}-{len(numbers)}-{SIDE}.npy"
-    kept = runs_folder() / "drawn" / name
-    if not kept.is_file():
-        drawn = [Image.open(io.BytesIO(drawer.read(str(number)))).convert("RGB") for number in numbers]
-        small = np.stack([np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX)) for picture in drawn])
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(kept) as file:
-            np.save(file, small.transpose(0, 3, 1, 2))
-    thumbs: NDArray[np.uint8] = np.load(kept)
-    return thumbs
 
 
 def links(kept: Sequence[Kept]) -> Mapping[str, str]:

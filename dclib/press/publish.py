@@ -1,7 +1,7 @@
 """Put a run among the published results: all that its pages show, and, where README asks for it, a table. No torch.
 
 That is its records, the small arrays and names of images behind its pictures, the cluster of every image of its pool,
-and one figure.
+for some runs at every clustering, and one figure.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from dclib.presets import project_root, runs_folder
 from dclib.records import Record, read_records, replacing, replacing_folder, select, write_atomically
 from dclib.report.counts import variants_in
 from dclib.report.figures import plot_accuracy_against_depth, plot_published_accuracy
+from dclib.report.forming import FORMED, published_name
 from dclib.report.provenance import find_mismatches, load_records
 from dclib.report.series import accuracy_by_layer, final_values, history, order_methods, spread, title_of
+from dclib.train.forming import formed_by, keep_together
 
 SHOWN_LAYERS = (5, 11, 12, 13)  # one early layer, and the last three, where the methods differ
 FIGURE = "accuracy.png"
@@ -56,6 +58,7 @@ def publish(preset: Preset) -> Path:
             write_atomically(new / "records" / path.parent.name / path.name, path.read_bytes())
         for path in picture_files(preset):
             write_atomically(new / "pictures" / path.name, path.read_bytes())
+        publish_formed(preset, folder, new)
         draw(records).savefig(new / FIGURE, dpi=120)
         table.write(renew_block(text, preset.name, read_records(new / "records")).encode())
         table.flush()
@@ -83,6 +86,24 @@ def picture_files(preset: Preset) -> list[Path]:
     folder = runs_folder() / preset.name / "pictures"
     found = [path for path in sorted(folder.glob("*.*")) if path.stem.endswith(known)]
     return [path for path in found if preset.data.is_drawn or not path.name.startswith(OF_IMAGES)]
+
+
+def publish_formed(preset: Preset, before: Path, new: Path) -> None:
+    """Put the clusterings of some runs among the pictures: those that the runs have kept.
+
+    Of a run that kept none, those that were published ``before``, if its records are still the same file.
+    """
+    for method in (method for method in FORMED if method in preset.methods):
+        seed = preset.seeds[0]
+        picture, record = f"pictures/{published_name(method, seed)}", f"records/pretrain/{method}-s{seed}.json"
+        if formed := formed_by(runs_folder() / preset.name / "runs", method, seed):
+            keep_together(new / picture, formed)
+        elif (before / picture).is_file() and _same(before / record, new / record):
+            write_atomically(new / picture, (before / picture).read_bytes())
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def draw(records: Sequence[Record]) -> Figure:

@@ -22,9 +22,10 @@ from dclib.config import Preset, config_hash
 from dclib.counted import counted
 from dclib.presets import project_root
 from dclib.press.citation import CITE, bibtex
+from dclib.press.clusters import clusters_of_book
 from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
-from dclib.press.explorer import Kept, kept_clusterings, links, write_book_explorer
+from dclib.press.explorer import Kept, links
 from dclib.press.front import FRONT, front_html
 from dclib.press.linked_data import write_linked_data
 from dclib.press.part import Part
@@ -96,15 +97,15 @@ def build_book(
         shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
         (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
-        kept = _kept_clusterings(preset, edition)
-        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, kept)
+        clusters = clusters_of_book(preset, workspace(preset), _results_of_same_images(preset, edition))
+        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, clusters.kept)
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
         if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
         new.rmdir()
         (work / "_build" / "html").rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
-        _write_explorer(new, preset, kept)
+        clusters.write(new, preset.name)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         _tell_programs(new, toc_pages(toc))
@@ -172,18 +173,9 @@ def _copy_part(edition: Edition, target: Path) -> Part | None:
     return part if part.is_made else None
 
 
-def _write_explorer(html: Path, preset: Preset, kept: Sequence[Kept]) -> None:
-    if kept:
-        write_book_explorer(html, preset, kept)
-
-
-def _kept_clusterings(preset: Preset, edition: Edition | None) -> list[Kept]:
-    """The clusterings that the book's explorer shows; none of images that are not drawn, for it could not hold them."""
-    if not preset.data.is_drawn:
-        return []
-    same = edition is not None and edition.preset.data == preset.data
-    own = workspace(preset) / "pictures"
-    return kept_clusterings(preset, own, edition.results / "pictures" if edition and same else None)
+def _results_of_same_images(preset: Preset, edition: Edition | None) -> Path | None:
+    """The published pictures, if they are of the images of this book."""
+    return edition.results / "pictures" if edition and edition.preset.data == preset.data else None
 
 
 def _write_data(preset: Preset, edition: Edition | None, part: Part | None, data: Path) -> None:

@@ -28,7 +28,7 @@ function nameField(grouping, c, className) {
 function coherenceMeter(value) {
   const bar = h("span", { class: "meter", "aria-hidden": "true" }, h("span"));
   bar.firstChild.style.width = `${Math.round(Math.max(0, Math.min(1, value)) * 100)}%`;
-  return h("span", { class: "coherence", title: "1: no photograph could as well be in another cluster" },
+  return h("span", { class: "coherence", title: `1: no ${thing()} could as well be in another cluster` },
     bar, `coherence ${value.toFixed(2)}`);
 }
 
@@ -157,7 +157,7 @@ function clusterView(main, route, remembered) {
     host,
   );
   return { list: photoGrid(host, sorted(members, by, grouping),
-    { label: `Photographs of ${nameOf(grouping, c)}`, active: remembered?.active, list: true }) };
+    { label: `${capital(things())} of ${nameOf(grouping, c)}`, active: remembered?.active, list: true }) };
 }
 
 /* Where photographs of a cluster would go if it did not exist. */

@@ -8,7 +8,7 @@ function duplicatesView(main, route, remembered) {
   const groups = Store.groups;
   const n = groups.reduce((sum, group) => sum + group.length, 0);
   if (!groups.length) {
-    fill(main, heading("Duplicates"), h("p", { class: "lead" }, "No two photographs show the same."));
+    fill(main, heading("Duplicates"), h("p", { class: "lead" }, `No two ${things()} show the same.`));
     return {};
   }
   const host = h("div");

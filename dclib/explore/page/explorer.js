@@ -9,7 +9,7 @@ let turn = 0;                   // counts renderings: a late one gives way
 const VIEWS = {
   clusters: { title: "Clusters", draw: clustersView, sorted: true },
   map: { title: "Map", draw: mapView, sorted: true },
-  photographs: { title: "Photographs", draw: searchView },
+  photographs: { get title() { return capital(things()); }, draw: searchView },
   duplicates: { title: "Duplicates", draw: duplicatesView },
   cluster: { tab: "clusters", draw: clusterView, sorted: true },
   photo: { draw: photoView },
@@ -141,7 +141,7 @@ function groupingControls(groupings) {
     go(view === "cluster" ? { view: "clusters", g } : { ...State.route, g }, true);
   };
   const select = h("select", { id: "grouping-choice", onchange: event => choose(Number(event.target.value)) },
-    groupings.map(({ name }, g) => h("option", { value: g }, shownName(name))));
+    families(groupings.map(({ name, family }, g) => [family, h("option", { value: g }, shownName(name))])));
   const label = h("label", { for: "grouping-choice" }, "Clusters");
   if (groupings.length < 3) return [label, select];
   const step = (by, word, name) => h("button", { type: "button", class: "quiet", "aria-label": name,
@@ -149,6 +149,13 @@ function groupingControls(groupings) {
   return [label, select, step(-1, "‹", "The clustering before"), h("input", {
     type: "range", min: 0, max: groupings.length - 1, step: 1, "aria-label": "Step through the clusterings",
     oninput: event => choose(Number(event.target.value)) }), step(1, "›", "The clustering after")];
+}
+
+/* Options under a heading for each family, or as they are where there is one family. */
+function families(options) {
+  const names = [...new Set(options.map(([family]) => family))];
+  const of = name => options.filter(([family]) => family === name).map(([, option]) => option);
+  return names.length < 2 ? of(names[0]) : names.map(name => h("optgroup", { label: shownName(name) }, of(name)));
 }
 
 function showStorage() {

@@ -281,8 +281,8 @@ class PhotoMap {
 
 function mapView(main, route) {
   const canvas = h("canvas", { id: "map", tabindex: 0, role: "img",
-    "aria-label": "Map of all photographs. Arrows move it, plus and minus zoom, Enter shows the photograph in the " +
-      "middle. The clusters, with all photographs, are also in the view Clusters." });
+    "aria-label": `Map of all ${things()}. Arrows move it, plus and minus zoom, Enter shows the ${thing()} in the ` +
+      `middle. The clusters, with all ${things()}, are also in the view Clusters.` });
   const card = h("div", { class: "map-card", hidden: true });
   const words = h("p", { class: "lead" });
   const chooser = h("select", { "aria-label": "Show one cluster", onchange: event => {
@@ -295,7 +295,7 @@ function mapView(main, route) {
   fill(main, heading("Map"), words,
     h("div", { class: "map-box" }, canvas, card, h("div", { class: "map-tools" }, chooser,
       button("+", "Nearer", () => map.zoom(1.5)), button("−", "Farther", () => map.zoom(1 / 1.5)),
-      button("⤢", "All photographs", () => map.all()))));
+      button("⤢", `All ${things()}`, () => map.all()))));
   const onHover = (p, x, y, kind) => {
     card.hidden = p === undefined;
     if (p === undefined) return;
@@ -312,7 +312,7 @@ function mapView(main, route) {
   State.mapView = map.view;
   const describe = () => {
     const { order, map: kind } = map.grouping;
-    words.textContent = `Each dot is a photograph, coloured by its cluster; like lies near like (${kind}). ` +
+    words.textContent = `Each dot is ${aThing()}, coloured by its cluster; like lies near like (${kind}). ` +
       "Zoom in until the dots turn into pictures.";
     map.chosen = null;
     chooser.replaceChildren(h("option", { value: "" }, "all clusters"),

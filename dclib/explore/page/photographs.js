@@ -25,12 +25,12 @@ function photographsView(main, route, remembered, near) {
   const show = () => {
     const found = foundPhotographs(now, near);
     told.textContent = found.length ? photographs(found.length)
-      : "No photograph fits. Try fewer words or a longer time.";
+      : `No ${thing()} fits. Try fewer words or a longer time.`;
     view.list?.destroy();
     host.replaceChildren();
     host.style.height = "0";
     view.list = photoGrid(host, found,
-      { label: "Photographs", words: shortName, active: remembered?.active, list: true });
+      { label: capital(things()), words: shortName, active: remembered?.active, list: true });
   };
   const changed = (key, value) => {
     if (value) now[key] = value; else delete now[key];
@@ -45,13 +45,13 @@ function photographsView(main, route, remembered, near) {
   }));
   const like = route.near === undefined ? null : Number(route.near);
   fill(main,
-    heading(like === null ? "Photographs" : "More like this"),
+    heading(like === null ? capital(things()) : "More like this"),
     ...(State.grouping ? [] : verdictAndNotes()),
     like === null ? null : h("p", { class: "row" },
       h("a", { class: "photo small", href: linkTo({ view: "photo", p: like }), "aria-label": fileName(like) },
         thumb(like)),
-      h("span", {}, `The photographs most like ${fileName(like)}, and those like them. `,
-        h("a", { href: linkTo({ view: "photographs" }) }, "Show all photographs"))),
+      h("span", {}, `The ${things()} most like ${fileName(like)}, and those like them. `,
+        h("a", { href: linkTo({ view: "photographs" }) }, `Show all ${things()}`))),
     h("form", { class: "row search", role: "search", onsubmit: event => event.preventDefault() },
       field("q", "File or folder name", { type: "search", id: "search", placeholder: "for example 2019 beach" }),
       Store.photos.dated ? [field("from", "Taken from", { type: "date" }), field("to", "to", { type: "date" }),
@@ -85,11 +85,11 @@ async function photoView(main, route, remembered) {
   }, word));
   const host = h("div");
   fill(main,
-    h("nav", { class: "row spread", "aria-label": "Photographs" },
+    h("nav", { class: "row spread", "aria-label": capital(things()) },
       h("button", { type: "button", onclick: back }, "← Back"),
-      at < 0 ? null : h("span", { class: "row" }, turn(-1, "‹", "The photograph before"),
+      at < 0 ? null : h("span", { class: "row" }, turn(-1, "‹", `The ${thing()} before`),
         h("span", { class: "muted" }, `${(at + 1).toLocaleString("en")} of ${State.list.length.toLocaleString("en")}`),
-        turn(1, "›", "The photograph after"))),
+        turn(1, "›", `The ${thing()} after`))),
     heading(fileName(p)),
     h("div", { class: "sheet" }, largeView(p), facts(grouping, p)),
   );

@@ -153,7 +153,11 @@ function duplicateGroups() {
 /* Words. */
 
 const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
-const photographs = n => count(n, "photograph", "photographs");
+const thing = () => Store.about?.words[0] ?? "photograph";   // what each of them is called
+const things = () => Store.about?.words[1] ?? "photographs";
+const aThing = () => `${/^[aeiou]/.test(thing()) ? "an" : "a"} ${thing()}`;
+const capital = text => text[0].toUpperCase() + text.slice(1);
+const photographs = n => count(n, thing(), things());
 
 /* A name as it can be shown: a line break or another control character as its sign, a byte that is no text as a box. */
 function shownName(text) {
