@@ -195,7 +195,7 @@ def _fit_table(table: Tag) -> None:
             column += span
     needed = sum(min(width, 24) + 2 for width in widths.values())
     kind = next(name for limit, name in TABLE_SIZES if needed <= limit)
-    _mark(table, *(f"fit-{name}" for name in kind.split))
+    _mark(table, *(f"fit-{name}" for name in kind.split()))
     if "wide" in kind.split() and isinstance(table.parent, Tag):
         _mark(table.parent, "sheet-wide")
 
