@@ -19,16 +19,17 @@ from dclib.press.print_pages import read_chapters, read_contents
 
 MATHJAX = project_root() / "book" / "_extra" / "mathjax" / "tex-svg.js"
 POINTS = 72 / 25.4  # in a millimetre
-NAV = """<nav class="bd-links"><ul><li class="toctree-l1"><a class="reference internal" href="#">The small book</a></li></ul>
-<p class="caption"><span>First part</span></p>
-<ul><li class="toctree-l1"><a class="reference internal" href="method.html">Method</a>
-<ul><li class="toctree-l2"><a class="reference internal" href="stages/wide.html">Wide tables</a></li></ul></li></ul></nav>"""
+LISTED = '<li class="toctree-l{}"><a class="reference internal" href="{}">{}</a>'
+NAV = f"""<nav class="bd-links"><ul>{LISTED.format(1, "#", "The small book")}</li></ul>
+<p class="caption"><span>First part</span></p><ul>{LISTED.format(1, "method.html", "Method")}
+<ul>{LISTED.format(2, "stages/wide.html", "Wide tables")}</li></ul></li></ul></nav>"""
 PAGES = {
     "index.html": """<h1>The small book<a class="headerlink" href="#x">#</a></h1><p>Words of the front.</p>
 <p>See <a href="stages/wide.html#far">the far place</a> and <a href="https://example.org/a/long/address">a site</a>.</p>
 <p>And <a href="explorer/index.html">the explorer</a>.</p><button>press me</button><script>alert(1)</script>
 <noscript><p>what stands without scripts</p></noscript>""",
-    "method.html": """<h1>Method</h1><details class="hide"><summary>Show code</summary><pre>hidden_code()</pre></details>
+    "method.html": """<h1>Method</h1>
+<details class="hide"><summary>Show code</summary><pre>hidden_code()</pre></details>
 <details class="dclib-provenance"><summary>seeds 0 and 1</summary><dl><dd>the whole card</dd></dl></details>
 <details class="dclib-fold"><summary>More</summary><p>reading matter in a fold</p></details>"""
     + "".join(f"<p id='p{i}'>Paragraph {i}. {'Many words follow here. ' * 30}</p>" for i in range(30)),
@@ -151,7 +152,7 @@ def test_formulas_are_set_by_the_book_s_own_script(tmp_path: Path) -> None:
     text = r'<h1>F</h1><p>A <span class="math notranslate nohighlight">\(x&lt;y\)</span> and</p>'
     text += r'<div class="math notranslate nohighlight">\[\begin{pmatrix} 1 &amp; 2 \end{pmatrix}\]</div>'
     site = write_site(tmp_path, **{"method.html": text})
-    article = dict((entry.page, article) for entry, article in read_chapters(site, read_contents(site)))["method.html"]
+    article = {entry.page: article for entry, article in read_chapters(site, read_contents(site))}["method.html"]
     inline, alone = article.select("img")
     assert [inline["alt"], alone["alt"]] == ["x<y", r"\begin{pmatrix} 1 & 2 \end{pmatrix}"]
     heights = [float(re.search(r"height: ([\d.]+)em", str(image["style"]))[1]) for image in (inline, alone)]
