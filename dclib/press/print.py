@@ -136,7 +136,8 @@ def _document(imprint: Imprint, entries: Sequence[Entry], chapters: Sequence[tup
         if entry.part != part:
             part = entry.part
             body.append(f'<section class="part"><h1>{html.escape(part)}</h1></section>')
-        body.append(f'<section class="chapter" id="{entry.anchor}">{text}</section>')
+        kind = "chapter" if part else "chapter front"
+        body.append(f'<section class="{kind}" id="{entry.anchor}">{text}</section>')
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">{about}</head><body>'
         f"{_cover(imprint)}{_contents(entries)}{''.join(body)}</body></html>"

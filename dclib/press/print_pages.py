@@ -23,7 +23,18 @@ SCREEN_ONLY = (
 )
 FORMULA = ".math.notranslate"
 _MAKER = BeautifulSoup("", "html.parser")  # of new elements
-TABLE_SIZES = ((84, ""), (98, "small"), (120, "smaller"), (150, "wide"), (10_000, "wide small"))  # characters a line
+LONG = re.compile(r"\S{13,}")  # words in a table that may be broken, where they have a joint
+BREAKS = re.compile(r"([_/·.,;:=-])(?=\w)")
+LETTER, GAP = 0.53, 0.9  # em: of a word's letters, with bold ones among them, and beside a column; as in print.css
+UPRIGHT, ON_ITS_SIDE = 470, 717  # points from margin to margin
+FITS = (  # class, size of letters in points, points there are
+    ("", 8.8, UPRIGHT),
+    ("small", 7.6, UPRIGHT),
+    ("smaller", 6.4, UPRIGHT),
+    ("wide", 8.2, ON_ITS_SIDE),
+    ("wide small", 6.8, ON_ITS_SIDE),
+    ("wide smaller", 5.6, ON_ITS_SIDE),
+)
 
 
 @dataclass(frozen=True)
@@ -190,19 +201,27 @@ def _fit_table(table: Tag) -> None:
         for cell in row.find_all(["td", "th"], recursive=False):
             span = int(str(cell.get("colspan", 1)))
             if span == 1:
-                words = re.split(r"[\s\u200b]+|(?<=[/_·,;-])(?=\w)", cell.get_text())
-                widths[column] = max(widths.get(column, 0), *map(len, words))
+                for text in cell.find_all(string=LONG):
+                    text.replace_with(LONG.sub(lambda word: BREAKS.sub("\\1\u200b", word[0]), text))
+                widths[column] = max(widths.get(column, 0), *map(len, _unbroken(cell)))
             column += span
-    needed = sum(min(width, 24) + 2 for width in widths.values())
-    kind = next(name for limit, name in TABLE_SIZES if needed <= limit)
+    needed = sum(width * LETTER + GAP for width in widths.values())
+    kind = next((name for name, size, room in FITS if size * needed <= room), f"{FITS[-1][0]} broken")
     _mark(table, *(f"fit-{name}" for name in kind.split()))
     if "wide" in kind.split() and isinstance(table.parent, Tag):
         _mark(table.parent, "sheet-wide")
 
 
+def _unbroken(cell: Tag) -> list[str]:
+    """What of a cell stays on one line: numbers of our own tables whole, and words."""
+    if cell.name == "td" and "words" not in _names(cell) and cell.find_parent(class_="dclib-table"):
+        return ["", *cell.stripped_strings]
+    return re.split(r"[\s\u200b]+", cell.get_text())
+
+
 def _names(node: Tag) -> list[str]:
     """Classes of an element."""
-    return [name for name in node.get_attribute_list("class") if isinstance(name, str)]
+    return " ".join(name for name in node.get_attribute_list("class") if isinstance(name, str)).split()
 
 
 def _mark(node: Tag, *names: str) -> None:
