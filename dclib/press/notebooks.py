@@ -1,7 +1,8 @@
 """One notebook with parameters: checked before it runs, executed whole, cleaned for publication.
 
-Papermill only warns about a mistyped parameter, and saves a notebook that looks finished when its kernel was
-killed. Here the first is an error before anything runs, and the second an error before anything is published.
+Papermill puts the parameters in, and nbclient executes. The one only warns about a mistyped parameter, and a notebook
+whose kernel was killed can look finished. Here the first is an error before anything runs, and the second an error
+before anything is published.
 As a program it is the process in which stages execute, told which by :mod:`dclib.press.workers`, a line each.
 """
 
@@ -28,6 +29,7 @@ from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from dclib.press.titles import fill_titles
@@ -159,6 +161,7 @@ def execute(
     if kernel is not None:
         first = new_code_cell(EMPTY_KERNEL, metadata={"tags": [EMPTIES]})  # type: ignore[no-untyped-call]
         notebook.cells.insert(0, first)
+    notebook = load_notebook_node(notebook)  # with the metadata that the next line fills
     notebook = parameterize_notebook(notebook, dict(parameters), kernel_name=KERNEL, language="python")
     failure = ""
     try:
@@ -192,13 +195,23 @@ def _execute_where_a_kernel_starts(kernel: Kernel | None, notebook: Any, cwd: Pa
             resources={"metadata": {"path": str(cwd)}},
         )
         try:
-            client.execute()
+            _execute_cells(client)
             return
         except RuntimeError as error:
             if str(error) != KERNEL_DIED or attempt + 1 == KERNEL_STARTS:
                 raise
             if kernel:
                 kernel.renew()
+
+
+def _execute_cells(client: NotebookClient) -> None:
+    """As the client would by itself, which however ends at exit a kernel that others go on with, too."""
+    client.reset_execution_trackers()
+    with client.setup_kernel():
+        for index, cell in enumerate(client.nb.cells):
+            client.execute_cell(cell, index)
+        client.nb.metadata["language_info"] = client.wait_for_reply(client.kc.kernel_info())["content"]["language_info"]
+        client.set_widgets_metadata()
 
 
 def unfinished_cells(notebook: Any) -> list[str]:
