@@ -210,7 +210,9 @@ def _execute_cells(client: NotebookClient) -> None:
     with client.setup_kernel():
         for index, cell in enumerate(client.nb.cells):
             client.execute_cell(cell, index)
-        client.nb.metadata["language_info"] = client.wait_for_reply(client.kc.kernel_info())["content"]["language_info"]
+        kernel: Any = client.kc
+        told: Any = client.wait_for_reply(kernel.kernel_info())
+        client.nb.metadata["language_info"] = told["content"]["language_info"]
         client.set_widgets_metadata()
 
 

@@ -68,7 +68,7 @@ def read_contents(site: Path) -> list[Entry]:
             part = _words(node)
             continue
         page = str(node["href"])
-        level = next(int(name[-1]) for name in _names(node.parent) if name.startswith("toctree-l"))
+        level = next(int(name[-1]) for name in _names(node.parent or node) if name.startswith("toctree-l"))
         entries.append(Entry("index.html" if page == "#" else page, _words(node), part, min(level, 2)))
     if len(entries) < 2:
         raise ValueError(f"need the list of pages in {index}, and found {len(entries)}; build the book anew")
@@ -199,7 +199,7 @@ def _fit_table(table: Tag) -> None:
     for row in table.select("tr"):
         column = 0
         for cell in row.find_all(["td", "th"], recursive=False):
-            span = int(str(cell.get("colspan", 1)))
+            span = int(str(cell.get("colspan", "1")))
             if span == 1:
                 for text in cell.find_all(string=LONG):
                     text.replace_with(LONG.sub(lambda word: BREAKS.sub("\\1\u200b", word[0]), text))
