@@ -16,6 +16,7 @@ from dclib.press import formulas, print_pages
 from dclib.press.formulas import draw_formulas
 from dclib.press.print import load_printer, print_book, read_imprint
 from dclib.press.print_pages import read_chapters, read_contents
+from dclib.report.tables import STYLE
 
 MATHJAX = project_root() / "book" / "_extra" / "mathjax" / "tex-svg.js"
 POINTS = 72 / 25.4  # in a millimetre
@@ -33,10 +34,11 @@ PAGES = {
 <details class="dclib-provenance"><summary>seeds 0 and 1</summary><dl><dd>the whole card</dd></dl></details>
 <details class="dclib-fold"><summary>More</summary><p>reading matter in a fold</p></details>"""
     + "".join(f"<p id='p{i}'>Paragraph {i}. {'Many words follow here. ' * 30}</p>" for i in range(12)),
-    "stages/wide.html": "<h1>Wide tables</h1><p>Before the table.</p><div class='dclib-table'><table><tr><th>layer</th>"
-    + "".join(f"<th>convolution{i}</th>" for i in range(18))
+    "stages/wide.html": f"<h1>Wide tables</h1><p>Before the table.</p>{STYLE}<div class='dclib-table'>"
+    + "<table><tr><th>layer</th>"
+    + "".join(f"<th>convolution{i}</th>" for i in range(15))
     + "</tr><tr><td>accuracy</td>"
-    + "".join(f"<td>{i}.123456 ± 0.5</td>" for i in range(18))
+    + "".join(f"<td>{i}.12 ± 0.5</td>" for i in range(15))
     + "</tr></table></div><p id='far'>The far place is here.</p>",
 }
 
