@@ -37,6 +37,7 @@ from dclib.records import write_atomically
 
 KERNEL = "python3"  # every environment with ipykernel has it: nothing needs registering
 KERNEL_STARTS = 3
+KERNEL_SECONDS = 300  # until one answers, on a machine where others work too; it takes two
 KERNEL_DIED = "Kernel died before replying to kernel_info"  # what jupyter_client says, as a plain RuntimeError
 EMPTIES = "empties-the-kernel"  # tag of the cell that does, which is not published
 EMPTY_KERNEL = """\
@@ -191,6 +192,7 @@ def _execute_where_a_kernel_starts(kernel: Kernel | None, notebook: Any, cwd: Pa
             km=kernel.manager if kernel else None,
             kernel_name=KERNEL,
             timeout=timeout,
+            startup_timeout=KERNEL_SECONDS,
             raise_on_iopub_timeout=True,
             resources={"metadata": {"path": str(cwd)}},
         )
