@@ -160,7 +160,8 @@ def _source(site: Path, entry: Entry) -> Path:
 
 def _translated(path: Path, folders: Sequence[Path]) -> str:
     def included(name: str) -> str:
-        found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        places = [folder / each for folder in folders for each in (f"{name}.txt", name)]  # a kept one is no page
+        found = next((place for place in places if place.is_file()), None)
         if found is None:
             raise ValueError(f"{path.name} takes in {name}, which the built book did not keep; build the book anew")
         return found.read_text(encoding="utf-8")

@@ -101,8 +101,8 @@ def build_book(
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
         new.rmdir()
         (work / "_build" / "html").rename(new)
-        # what pages take in is kept beside their sources, for those who build them otherwise
-        shutil.copytree(work / "book" / "_generated", new / "_sources" / "_generated", dirs_exist_ok=True)
+        for path in (work / "book" / "_generated").glob("*.html"):  # taken in by pages: kept beside their sources
+            shutil.copyfile(path, new / "_sources" / "_generated" / f"{path.name}.txt")
         _write_data(preset, edition, part, new / DATA_FOLDER)
         _write_explorer(new, preset, kept)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
