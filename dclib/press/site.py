@@ -102,6 +102,7 @@ def build_book(
         new.rmdir()
         (work / "_build" / "html").rename(new)
         for path in (work / "book" / "_generated").glob("*.html"):  # taken in by pages: kept beside their sources
+            (new / "_sources" / "_generated").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, new / "_sources" / "_generated" / f"{path.name}.txt")
         _write_data(preset, edition, part, new / DATA_FOLDER)
         _write_explorer(new, preset, kept)
