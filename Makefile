@@ -1,4 +1,6 @@
 # make book    run the preset's notebooks and build the book into _build/html
+# make pdf     print the built book into _build/book.pdf, SITE=folder for another one; formulas need a Chromium
+# make myst    build the content of the built book's pages with mystmd, which npx gets
 # make fetch SET=cifar10    get a public set of images, TO=folder, FROM=mirror; without SET, say what there is
 # make published    the published book alone, into _build/published
 # make release    that book as one file, and what has changed since the last tag, into _build/release
@@ -13,6 +15,8 @@ DATA   ?=
 TRAIN  ?= 1
 # a number of seeds, in place of the preset's own: make book SEEDS=3
 SEEDS  ?=
+# the built book that make pdf and make myst read
+SITE   ?= _build/html
 # more options for `python -m dclib book`, such as ARGS="--jobs 1 --set train.epochs=2"
 ARGS   ?=
 SET    ?=
@@ -39,7 +43,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX UV_PROJECT_ENVIRONMENT
 # a page would start by compiling torch's thousand modules, each time
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book published release install fetch test benchmarks format lock clean help
+.PHONY: book pdf myst published release install fetch test benchmarks format lock clean help
 
 book: $(STAMP)
 	@$(BIN)/python -m dclib book --preset "$(PRESET)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(filter 0,$(TRAIN)),--no-train) $(ARGS)
@@ -54,6 +58,12 @@ release: published
 	@echo "made: _build/release/notes.md _build/release/book.zip"
 
 install: $(STAMP)
+
+pdf: $(STAMP)
+	@$(BIN)/python -m dclib pdf --site "$(SITE)" $(ARGS)
+
+myst: $(STAMP)
+	@$(BIN)/python -m dclib myst --site "$(SITE)" $(ARGS)
 
 fetch: $(STAMP)
 	@$(BIN)/python -m dclib fetch $(SET) $(if $(TO),--to "$(TO)") $(if $(FROM),--from "$(FROM)")
@@ -86,7 +96,7 @@ lock: $(STAMP)
 	@printf 'torch==2.14.1\ntorchvision==0.29.1\n' > $(VENV)/tested.txt
 	@echo "# Every package of the book and the tests, at the version they were made with. Made by: make lock" \
 		> $(VENV)/requirements.lock
-	@$(BIN)/uv pip compile --universal --python-version 3.11 pyproject.toml --extra book --extra slurm --extra video --extra heif --extra map --extra export --extra tensorboard --extra test \
+	@$(BIN)/uv pip compile --universal --python-version 3.11 pyproject.toml --extra book --extra slurm --extra video --extra heif --extra map --extra print --extra export --extra tensorboard --extra test \
 		--constraints $(VENV)/tested.txt --upgrade --no-annotate --no-header --quiet >> $(VENV)/requirements.lock
 	@mv $(VENV)/requirements.lock requirements.lock
 
@@ -104,7 +114,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@echo "installing into $(VENV)"
 	@sed -E '/^nvidia-[a-z-]+-cu12=/b; /^(cuda|nvidia)-|^triton=/d' requirements.lock > $(VENV)/cpu.lock
 	@if $(BIN)/python -m pip install --quiet uv && \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python -r $(LOCK) -e ".[book,slurm,video,heif,map,export,tensorboard,test]"; then :; else \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python -r $(LOCK) -e ".[book,slurm,video,heif,map,print,export,tensorboard,test]"; then :; else \
 		echo "uv could not install; trying pip"; \
-		$(BIN)/python -m pip install --quiet -r $(LOCK) -e ".[book,slurm,video,heif,map,export,tensorboard,test]"; fi
+		$(BIN)/python -m pip install --quiet -r $(LOCK) -e ".[book,slurm,video,heif,map,print,export,tensorboard,test]"; fi
 	@touch $@

@@ -22,6 +22,7 @@ from dclib.explore.commands import add_commands
 from dclib.machine import count_cores, take_free_cores
 from dclib.preemption import EXIT_STATUS
 from dclib.presets import data_root, load_preset, preset_folder, project_root, runs_folder
+from dclib.press.commands import add_commands as add_press_commands
 
 if TYPE_CHECKING:
     from dclib.planner.hardware import Hardware
@@ -434,6 +435,7 @@ def _parser() -> argparse.ArgumentParser:
         if function is _submit:
             _add_slurm_options(command)
     add_commands(commands)
+    add_press_commands(commands)
     plan = commands.add_parser("plan", help="estimate seconds, memory, disk and traffic before anything runs")
     _add_plan_options(plan)
     plan.set_defaults(command=_plan)

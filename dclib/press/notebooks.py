@@ -1,7 +1,8 @@
 """One notebook with parameters: checked before it runs, executed whole, cleaned for publication.
 
-Papermill only warns about a mistyped parameter, and saves a notebook that looks finished when its kernel was
-killed. Here the first is an error before anything runs, and the second an error before anything is published.
+Papermill puts the parameters in, and nbclient executes. The one only warns about a mistyped parameter, and a notebook
+whose kernel was killed can look finished. Here the first is an error before anything runs, and the second an error
+before anything is published.
 As a program it is the process in which stages execute, told which by :mod:`dclib.press.workers`, a line each.
 """
 
@@ -25,15 +26,18 @@ import nbformat
 import papermill
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell
-from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from dclib.press.titles import fill_titles
 from dclib.records import write_atomically
 
 KERNEL = "python3"  # every environment with ipykernel has it: nothing needs registering
 KERNEL_STARTS = 3
+KERNEL_SECONDS = 300  # until one answers, on a machine where others work too; it takes two
 KERNEL_DIED = "Kernel died before replying to kernel_info"  # what jupyter_client says, as a plain RuntimeError
 EMPTIES = "empties-the-kernel"  # tag of the cell that does, which is not published
 EMPTY_KERNEL = """\
@@ -158,47 +162,60 @@ def execute(
     if kernel is not None:
         first = new_code_cell(EMPTY_KERNEL, metadata={"tags": [EMPTIES]})  # type: ignore[no-untyped-call]
         notebook.cells.insert(0, first)
+    notebook = load_notebook_node(notebook)  # with the metadata that the next line fills
+    notebook = parameterize_notebook(notebook, dict(parameters), kernel_name=KERNEL, language="python")
+    failure = ""
     try:
-        _execute_where_a_kernel_starts(
-            kernel,
-            notebook,
-            output,
-            dict(parameters),
-            kernel_name=KERNEL,
-            language="python",
-            progress_bar=False,
-            cwd=cwd,
-            execution_timeout=timeout,
-        )
-    except PapermillExecutionError as error:
-        where = f"cell {error.exec_count}, which begins {_first_line(error.source)!r}"
-        raise NotebookError(f"{error.ename}: {error.evalue}\nin {where}") from None
+        _execute_where_a_kernel_starts(kernel, notebook, cwd, timeout)
+    except CellExecutionError as error:
+        failure = f"{error.ename}: {error.evalue}\nin {_failed(notebook)}"
     except DeadKernelError:
-        raise NotebookError(_killed(_read(output))) from None
+        failure = _killed(notebook)
     except CellTimeoutError:
-        begun = _begun(_read(output))
-        raise NotebookError(f"a cell took longer than {timeout} s\nin {begun}; raise --timeout") from None
-    executed = _read(output)
-    if unfinished_cells(executed):
-        raise NotebookError(_killed(executed))
-    write_atomically(output, _written(clean(executed)))
+        failure = f"a cell took longer than {timeout} s\nin {_begun(notebook)}; raise --timeout"
+    if not failure and unfinished_cells(notebook):
+        failure = _killed(notebook)
+    write_atomically(output, _written(notebook if failure else clean(notebook)))
+    if failure:
+        raise NotebookError(failure)
 
 
-def _execute_where_a_kernel_starts(kernel: Kernel | None, *arguments: Any, **options: Any) -> None:
-    """``papermill.execute_notebook``, again where the kernel died before its first cell.
+def _execute_where_a_kernel_starts(kernel: Kernel | None, notebook: Any, cwd: Path, timeout: int) -> None:
+    """Execute all cells in place, again where the kernel died before its first cell.
 
     Kernels that start at the same moment can be given the same port; the one that comes second dies. Nothing has run
     by then, so another try is safe.
     """
     for attempt in range(KERNEL_STARTS):
+        client = NotebookClient(
+            notebook,
+            km=kernel.manager if kernel else None,
+            kernel_name=KERNEL,
+            timeout=timeout,
+            startup_timeout=KERNEL_SECONDS,
+            raise_on_iopub_timeout=True,
+            resources={"metadata": {"path": str(cwd)}},
+        )
         try:
-            papermill.execute_notebook(*arguments, **options, **({"km": kernel.manager} if kernel else {}))
+            _execute_cells(client)
             return
         except RuntimeError as error:
             if str(error) != KERNEL_DIED or attempt + 1 == KERNEL_STARTS:
                 raise
             if kernel:
                 kernel.renew()
+
+
+def _execute_cells(client: NotebookClient) -> None:
+    """As the client would by itself, which however ends at exit a kernel that others go on with, too."""
+    client.reset_execution_trackers()
+    with client.setup_kernel():
+        for index, cell in enumerate(client.nb.cells):
+            client.execute_cell(cell, index)
+        kernel: Any = client.kc
+        told: Any = client.wait_for_reply(kernel.kernel_info())
+        client.nb.metadata["language_info"] = told["content"]["language_info"]
+        client.set_widgets_metadata()
 
 
 def unfinished_cells(notebook: Any) -> list[str]:
@@ -268,6 +285,14 @@ def _killed(notebook: Any) -> str:
         f"the kernel was killed, most often because memory ran out\nin {_begun(notebook)}; "
         "try fewer --jobs or smaller settings"
     )
+
+
+def _failed(notebook: Any) -> str:
+    """The cell that raised."""
+    for cell in notebook.cells:
+        if any(output.output_type == "error" for output in cell.get("outputs", [])):
+            return f"cell {cell.execution_count}, which begins {_first_line(cell.source)!r}"
+    return "no cell"
 
 
 def _begun(notebook: Any) -> str:

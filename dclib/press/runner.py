@@ -1,6 +1,6 @@
 """From a preset to executed pages: stages side by side, each after what it needs, and only those that changed.
 
-Each stage is one notebook run by papermill. A page appears under ``runs/<preset>/pages`` whole or not at all, with a
+Each stage is one notebook with parameters. A page appears under ``runs/<preset>/pages`` whole or not at all, with a
 card beside it that says from what it was made. No torch here.
 """
 

@@ -104,6 +104,9 @@ def build_book(
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
         new.rmdir()
         (work / "_build" / "html").rename(new)
+        for path in (work / "book" / "_generated").glob("*.html"):  # taken in by pages: kept beside their sources
+            (new / "_sources" / "_generated").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, new / "_sources" / "_generated" / f"{path.name}.txt")
         _write_data(preset, edition, part, new / DATA_FOLDER)
         clusters.write(new, preset.name)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
