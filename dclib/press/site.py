@@ -21,9 +21,10 @@ import yaml
 from dclib.config import Preset, config_hash
 from dclib.counted import counted
 from dclib.presets import project_root
-from dclib.press.downloads import write_downloads
+from dclib.press.downloads import write_downloads, write_measured, write_page_files
 from dclib.press.edition import Edition, find_edition
 from dclib.press.explorer import Kept, kept_clusterings, links, write_book_explorer
+from dclib.press.forms import Forms, forms_of
 from dclib.press.front import FRONT, front_html
 from dclib.press.part import Part
 from dclib.press.progress import edition_html
@@ -95,13 +96,15 @@ def build_book(
         (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
         kept = _kept_clusterings(preset, edition)
-        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, kept)
+        forms = Forms(preset, stages, outlook, edition.records if edition else [], known=not without)
+        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, kept, forms)
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
         if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
         new.rmdir()
         (work / "_build" / "html").rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
+        _write_downloads(preset, stages, work / "run", edition, part, new)
         _write_explorer(new, preset, kept)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
@@ -184,6 +187,18 @@ def _write_data(preset: Preset, edition: Edition | None, part: Part | None, data
         write_downloads([], load_ladder(part.edition.preset), data / part.name / LADDER)
 
 
+def _write_downloads(
+    preset: Preset, stages: Sequence[Stage], run: Path, edition: Edition | None, part: Part | None, html: Path
+) -> None:
+    """What each page is downloaded with."""
+    made = {stage.page: run / "pages" / f"{stage.page}.ipynb" for stage in stages if read_card(run, stage.page)}
+    pages = {page: json.loads(path.read_text(encoding="utf-8")) for page, path in made.items()}
+    write_page_files(pages, STAGES, html, load_records(counted(preset)), edition.records if edition else [])
+    write_measured(pages, html / DATA_FOLDER)
+    if part:
+        write_page_files(part.notebooks, part.name, html, [], part.edition.records)
+
+
 def _write_pages(
     preset: Preset,
     stages: Sequence[Stage],
@@ -194,13 +209,14 @@ def _write_pages(
     edition: Edition | None,
     part: Part | None,
     kept: Sequence[Kept],
+    forms: Forms,
 ) -> None:
     """Put the executed pages, what stands in for others, and the page of what ran into the book's source."""
     folder, book = work / "run", work / "book"
     said = notices(stages, parts, folder)
     for page, link in links(kept).items():
         said[page] = "\n\n".join(filter(None, (said.get(page), link)))
-    _copy_pages(stages, folder, book / STAGES, said)
+    _copy_pages(stages, folder, book / STAGES, said, forms)
     for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
         if page.startswith(f"{STAGES}/"):
             write_atomically(book / f"{page}.md", absent_page(page, preset, left_out).encode())
@@ -218,7 +234,7 @@ def _write_pages(
         records, published = [], edition.records
     whose = edition_html(len(stages), missing, edition.origin if edition else "", part.name if part else "")
     if part:
-        part.write(book)
+        part.write(book, forms_of(part.edition).put)
     front = whose + front_html(preset, records, published, folder / "pages", part)
     write_atomically(book / FRONT, front.encode())
 
@@ -288,22 +304,19 @@ def _check_pages(listed: Sequence[str], preset: Preset, stages: Sequence[Stage],
             raise ValueError(f"the book lists {page}, and there is no book/{page}.md; write it or unlist it")
 
 
-def _copy_pages(stages: Sequence[Stage], folder: Path, book_stages: Path, said: Mapping[str, str]) -> None:
-    """The pages of this preset as the book's stages, with what is to be said at the top of some."""
+def _copy_pages(
+    stages: Sequence[Stage], folder: Path, book_stages: Path, said: Mapping[str, str], forms: Forms
+) -> None:
+    """The pages of this preset as the book's stages, with their forms, and what is to be said at the top of some."""
     book_stages.mkdir(parents=True)
     for stage in stages:
         if read_card(folder, stage.page):
-            shutil.copyfile(folder / "pages" / f"{stage.page}.ipynb", book_stages / f"{stage.page}.ipynb")
+            notebook = json.loads((folder / "pages" / f"{stage.page}.ipynb").read_text(encoding="utf-8"))
+            forms.put(notebook, stage.page, STAGES)
             if stage.page in said:
-                _put_notice(book_stages / f"{stage.page}.ipynb", said[stage.page])
-
-
-def _put_notice(path: Path, notice: str) -> None:
-    """Add a cell behind the title of a notebook."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    cell = {"cell_type": "markdown", "id": "stale-notice", "metadata": {}, "source": notice}
-    notebook["cells"].insert(1, cell)
-    write_atomically(path, json.dumps(notebook).encode())
+                cell = {"cell_type": "markdown", "id": "stale-notice", "metadata": {}, "source": said[stage.page]}
+                notebook["cells"].insert(1, cell)
+            write_atomically(book_stages / f"{stage.page}.ipynb", json.dumps(notebook).encode())
 
 
 def _environment() -> dict[str, str]:

@@ -43,7 +43,7 @@ def papermill_command(
         parameters: Empty ones are left out, unless the default is not empty.
     """
     known = defaults or {}
-    empty = ("", {}, None)
+    empty: tuple[Any, ...] = ("", {}, None)
     given = {k: v for k, v in parameters.items() if (v != known[k] if k in known else v not in empty)}
     page = f"{notebook.removesuffix('.ipynb')}-mine.ipynb"
     first = f"{program} notebooks/{notebook} {page} -k python3"
