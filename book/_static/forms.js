@@ -172,7 +172,7 @@
         if (named.data?.value()) given.push(`--data ${quote(named.data.value())}`);
         if (named.method) given.push(`--method ${quote(named.method.value())}`);
         const rest = options(chosen.filter(([key]) => key !== "seeds"));
-        return `How long this takes is not known here. One seed of it is planned by: ${[page.plan, ...given, rest].join(" ").trim()}`;
+        return `How long this takes is not known here. What the training of one seed takes is told by: ${[page.plan, ...given, rest].join(" ").trim()}`;
       }
       const n = Number(seeds.value()) || page.seeds;
       const of = ([fixed, each]) => fixed + n * each;
