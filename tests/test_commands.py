@@ -1,26 +1,48 @@
 """Commands to copy, through the shell, make and papermill that read them: what comes out is what was put in."""
 
-import json
 import shlex
-import shutil
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import papermill.cli
 import pytest
 import yaml
-from click.testing import CliRunner
+from copied_commands import asked_of_make, asked_of_papermill, copy_project, heard
 
-from dclib.__main__ import _parser, _settings
 from dclib.report.commands import as_yaml, make_command, papermill_command
 
-ROOT = Path(__file__).resolve().parent.parent
-STUB = f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
 TEXTS = (
-    *("photos", "my photos", "it's", "a$b", "$HOME", "$(id)", "`id`", 'a "b"', "a#b", "a\\", "\\$b", "a;b&c|d", "*", "!x"),
-    *("é😀", "~/x", "a=b", "-x", "2019", "1_0", "nan", "True", "None", "1e5", ".5", " lead", "trail ", "a\tb", "%s", "x:=y"),
+    *(
+        "photos",
+        "my photos",
+        "it's",
+        "a$b",
+        "$HOME",
+        "$(id)",
+        "`id`",
+        'a "b"',
+        "a#b",
+        "a\\",
+        "\\$b",
+        "a;b&c|d",
+        "*",
+        "!x",
+    ),
+    *(
+        "é😀",
+        "~/x",
+        "a=b",
+        "-x",
+        "2019",
+        "1_0",
+        "nan",
+        "True",
+        "None",
+        "1e5",
+        ".5",
+        " lead",
+        "trail ",
+        "a\tb",
+        "%s",
+        "x:=y",
+    ),
     *("a\u2028b", "a\u0085b", "{a: b}", "- a", "a: b", "'", '"', "\x7f"),
 )
 NUMBERS = (0, 7, -1, 0.5, 1e-5, -2e-07, 1e16, 1.5e300, 0.1 + 0.2)
@@ -28,42 +50,7 @@ NUMBERS = (0, 7, -1, 0.5, 1e-5, -2e-07, 1e16, 1.5e300, 0.1 + 0.2)
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
-    """A folder with the project's Makefile whose Python and papermill say what they were given."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copy(ROOT / "Makefile", folder)
-    for name in ("pyproject.toml", "requirements.lock"):
-        (folder / name).touch()
-    programs = folder / ".venv" / "bin"
-    programs.mkdir(parents=True)
-    for name in ("python", "papermill"):
-        (programs / name).write_text(STUB)
-        (programs / name).chmod(0o755)
-    time.sleep(0.01)
-    (folder / ".venv" / ".installed").touch()
-    return folder
-
-
-def heard(folder, commands):
-    """What the program behind each command was given, by a shell that is told all of them."""
-    done = subprocess.run(["sh", "-c", "\n".join(commands)], cwd=folder, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def asked_of_papermill(words, monkeypatch):
-    """The notebook and parameters that papermill takes from its command line."""
-    asked = {}
-    monkeypatch.setattr(papermill.cli, "execute_notebook", lambda **given: asked.update(given))
-    done = CliRunner().invoke(papermill.cli.papermill, words, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert (asked["kernel_name"], asked["input_path"][:10]) == ("python3", "notebooks/")
-    return asked["parameters"]
-
-
-def asked_of_make(words):
-    """Preset, folder and settings that dclib takes from the command that make runs."""
-    assert words[:2] == ["-m", "dclib"]
-    options = _parser().parse_args(words[2:])
-    return options.preset, options.data, _settings(options)
+    return copy_project(tmp_path_factory.mktemp("project"))
 
 
 def test_a_line_of_yaml_is_the_value():
