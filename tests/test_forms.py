@@ -224,7 +224,8 @@ FILL = """(() => {
   DO;
   return said();
 })()"""
-NAMED = """JSON.stringify([...document.querySelectorAll('.dclib-rerun :is(input, select, button, pre.dclib-command)')].map((e) => {
+NAMED = """JSON.stringify([...document.querySelectorAll(
+  '.dclib-rerun :is(input, select, button, pre.dclib-command)')].map((e) => {
   const label = e.labels?.[0]?.textContent || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby')
     || (e.tagName === 'BUTTON' && e.textContent);
   const told = (e.getAttribute('aria-describedby') || '').split(' ').filter(Boolean);
