@@ -99,12 +99,15 @@ def test_what_a_page_needs_grows_with_what_it_trains():
     assert start.seconds > need_of(*stage_of("pretraining_rotnet")).seconds
 
 
-@pytest.mark.parametrize(("epochs", "gpus"), [(6, 0), (6 * 8000, 1), (6 * 10**6, 2)])
-def test_a_long_training_needs_a_gpu_and_a_longer_one_several(epochs, gpus):
-    need = need_of(*stage_of("pretraining_rotnet", **{"train.epochs": epochs}))
+LARGE = {"model.image_size": 224, "model.width": 1.0, "train.epochs": 100}
+
+
+@pytest.mark.parametrize(("settings", "gpus"), [({}, 0), (LARGE, 1), ({**LARGE, "train.epochs": 100_000}, 2)])
+def test_a_large_network_needs_a_gpu_and_a_long_training_of_it_several(settings, gpus):
+    need = need_of(*stage_of("pretraining_rotnet", **settings))
     assert need.gpus == gpus
     assert ("a CPU", "one GPU", "several GPUs")[gpus] in need.words
-    assert names("pretraining_rotnet", **{"train.epochs": epochs}) == (["Binder"] if gpus == 0 else [])
+    assert names("pretraining_rotnet", **settings) == (["Binder"] if gpus == 0 else [])
 
 
 def test_a_network_that_needs_more_memory_than_a_machine_has_is_not_opened_there():
