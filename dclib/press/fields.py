@@ -57,10 +57,9 @@ def _written(value: Any) -> str | None:
 
 
 def notebook_fields(notebook: Any, preset: Preset) -> list[Field]:
-    """The parameters of a notebook with its own defaults, in order; presets and methods are there to choose from.
+    """The typed parameters of a notebook with its own defaults, in order; presets and methods are there to choose from.
 
-    Raises:
-        ValueError: a parameter has no type, or no comment that says what it is.
+    Those of a type that no input is for are left out.
     """
     source = next((c["source"] for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", ())), "")
     source = "".join(source)
@@ -70,10 +69,8 @@ def notebook_fields(notebook: Any, preset: Preset) -> list[Field]:
     for name, node in _assigned(ast.parse(source).body).items():
         kind = _kind_of(ast.unparse(node.annotation))
         hint = comments.get(node.lineno, "")
-        if not kind or not hint or name not in values:
-            raise ValueError(
-                f"a parameter needs a type, a value and a comment that says what it is; {name!r} lacks one"
-            )
+        if not kind or name not in values:
+            continue
         chosen = choices.get(name, ())
         fields.append(Field(name=name, kind=kind, hint=hint, value=values[name], choices=chosen, free=name == PRESET))
     return fields
