@@ -169,6 +169,8 @@ def test_where_this_machine_was_not_measured_it_says_so(monkeypatch):
     assert "What is shown here took 100 s for 1 pre-training" in said
     assert "Another CPU" in said
     assert "What is shown here" not in made.html(stage_of(made, "pretraining_swav"), "")
+    gone = dataclasses.replace(made, known=False).html(stage_of(made, "pretraining_rotnet"), "")
+    assert "for the images were not at hand" in gone
 
 
 # its commands

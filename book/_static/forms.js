@@ -71,7 +71,8 @@
     const check = () => {
       const problem = wrong(field.kind, String(value()));
       need.textContent = problem;
-      element.toggleAttribute("aria-invalid", Boolean(problem));
+      if (problem) element.setAttribute("aria-invalid", "true");
+      else element.removeAttribute("aria-invalid");
       return !problem;
     };
     return { field, box, element, value, check };

@@ -216,10 +216,10 @@ class Forms:
         method = stage.parameters.get(METHOD, "")
         behind = [r for r in self.records if r.card and r.card.stage == made and method in ("", r.card.method)]
         elsewhere = f" What is shown here took {took(behind)}." if behind else ""
-        return (
-            "How long it takes on this machine is not known, for it had not been measured when this book was built: "
-            f"{PLAN} --preset {stage.parameters[PRESET]} measures it for some seconds and tells.{elsewhere}"
-        )
+        why = "it had not been measured" if self.known else "the images were not at hand"
+        tells = f"{PLAN} --preset {stage.parameters[PRESET]} {'measures it for some seconds and ' * self.known}tells."
+        first = f"How long it takes on this machine is not known, for {why} when this book was built:"
+        return f"{first} {'' if self.known else 'once they are, '}{tells}{elsewhere}"
 
 
 def forms_of(edition: Edition) -> Forms:
@@ -242,7 +242,7 @@ def said_of(times: Mapping[str, Any], seeds: int) -> str:
 def _block(name: str, words: str, command: str) -> str:
     """A command under the words that say what it is of."""
     label = f"rerun-{name}"
-    attributes = f'class="dclib-command" data-command="{name}" tabindex="0" aria-labelledby="{label}"'
+    attributes = f'class="dclib-command" data-command="{name}" tabindex="0" role="group" aria-labelledby="{label}"'
     return f'<p id="{label}">{escape(words)}</p><pre {attributes}>{escape(command)}</pre>'
 
 
