@@ -107,7 +107,7 @@ class Forms:
         fold = f'<details class="dclib-fold"><summary>The parameters in the notebook</summary><pre>{escape(raw)}</pre>'
         parts = [
             '<details class="dclib-rerun">',
-            "<summary>Run this page yourself: the command, and how long it takes</summary>",
+            "<summary>Run this page again: the command, and how long it takes</summary>",
             '<div class="dclib-rerun-fields"></div>',
             _block("alone", "This page alone, in the project's folder, where make has made .venv:", alone),
             _block("whole", "The whole book with the same preset, images and settings:", whole),
