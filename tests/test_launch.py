@@ -57,7 +57,10 @@ def test_without_an_address_no_page_has_a_button_and_with_one_those_that_run_the
     for page in pages:
         preset, stage = stage_of(page)
         assert launch_html(preset, stage, None) == ""
-        links = BeautifulSoup(launch_html(preset, stage, HERE), "html.parser").find_all("a")
+        shown = BeautifulSoup(launch_html(preset, stage, HERE), "html.parser")
+        links = shown.find_all("a")
+        assert need_of(preset, stage).words in shown.text
+        assert "write preset = 'pocket'" + " and method = 'swav'" * (page == "pretraining_swav") in shown.text
         assert [a.get_text() for a in links] == ["Open in Binder"]
         place = urlsplit(links[0]["href"])
         assert place.netloc == "mybinder.org"

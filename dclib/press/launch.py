@@ -159,7 +159,8 @@ def launch_html(preset: Preset, stage: Stage, address: Address | None) -> str:
         f'<a class="dclib-button" href="{escape(place)}">Open in {host.name}</a>'
         for host, place in zip(hosts, places, strict=True)
     )
-    opened = f"It opens with preset smoke; write {preset.name!r} in its first cell for what is shown here."
+    given = [f"{name} = {stage.parameters[name]!r}" for name in ("preset", "method") if name in stage.parameters]
+    opened = f"It opens with its own small defaults; write {' and '.join(given)} there for what is shown here."
     words = f"{need_of(preset, stage).words} {opened}"
     return f'<p class="dclib-launch">{links} <span class="dclib-hint">{escape(words)}</span></p>'
 
