@@ -37,6 +37,7 @@ from dclib.report.error_rates import spread_records
 from dclib.report.ladder import LADDER, load_ladder
 from dclib.report.provenance import DATA_FOLDER, load_records
 from dclib.report.published import load_published
+from dclib.train.runnable import Outlook
 
 STAMP = ".made-of"  # file in a book that tells one from another
 STATUS_PAGE = "_generated/run_status"
@@ -96,13 +97,10 @@ def build_book(
         (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
         kept = _kept_clusterings(preset, edition)
-        forms = Forms(preset, stages, outlook, edition.records if edition else [], known=not without)
-        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, kept, forms)
-        command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
-        if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
-            raise BuildError("the book was not built without warnings; Jupyter Book names them above")
+        _write_pages(preset, stages, parts, outlook, work, listed, edition, part, kept)
+        built = _run_builder(work)
         new.rmdir()
-        (work / "_build" / "html").rename(new)
+        built.rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
         _write_downloads(preset, stages, work / "run", edition, part, new)
         _write_explorer(new, preset, kept)
@@ -113,6 +111,14 @@ def build_book(
     return html / "index.html"
 
 
+def _run_builder(work: Path) -> Path:
+    """Build the book whose source is in ``work``; returns the folder of its pages."""
+    command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
+    if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
+        raise BuildError("the book was not built without warnings; Jupyter Book names them above")
+    return work / "_build" / "html"
+
+
 def book_folder(out: str | Path = "") -> Path:
     """Where a book goes: ``out``, or ``_build/html`` in the project."""
     return Path(out).resolve() if out else project_root().resolve() / "_build" / "html"
@@ -120,7 +126,11 @@ def book_folder(out: str | Path = "") -> Path:
 
 def _stamp(root: Path, parts: Mapping[str, Mapping[str, str]], sources: Sequence[Path]) -> str:
     """Hash of all that a book is made of: equal stamps, equal books."""
-    read = [root / "_config.yml", *(path for path in sorted((root / "book").rglob("*")) if path.is_file())]
+    read = [
+        root / "_config.yml",
+        root / "CITATION.cff",
+        *(path for path in sorted((root / "book").rglob("*")) if path.is_file()),
+    ]
     kinds = ("pages", "records", "pictures")
     read += [path for folder in sources for kind in kinds for path in sorted((folder / kind).rglob("*"))]
     states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in read if path.is_file()]
@@ -203,23 +213,24 @@ def _write_pages(
     preset: Preset,
     stages: Sequence[Stage],
     parts: Mapping[str, Mapping[str, str]],
-    left_out: Mapping[str, str],
+    outlook: Outlook,
     work: Path,
     listed: Sequence[str],
     edition: Edition | None,
     part: Part | None,
     kept: Sequence[Kept],
-    forms: Forms,
 ) -> None:
     """Put the executed pages, what stands in for others, and the page of what ran into the book's source."""
     folder, book = work / "run", work / "book"
     said = notices(stages, parts, folder)
     for page, link in links(kept).items():
         said[page] = "\n\n".join(filter(None, (said.get(page), link)))
+    at_hand = edition is None or not edition.lacks_images
+    forms = Forms(preset, stages, outlook, edition.records if edition else [], known=at_hand)
     _copy_pages(stages, folder, book / STAGES, said, forms)
     for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
         if page.startswith(f"{STAGES}/"):
-            write_atomically(book / f"{page}.md", absent_page(page, preset, left_out).encode())
+            write_atomically(book / f"{page}.md", absent_page(page, preset, outlook.left_out).encode())
     for stage in stages:
         if read_card(folder, stage.page) is None and f"{STAGES}/{stage.page}" in listed:
             write_atomically(book / STAGES / f"{stage.page}.md", missing_page(stage.page).encode())
