@@ -126,11 +126,7 @@ def book_folder(out: str | Path = "") -> Path:
 
 def _stamp(root: Path, parts: Mapping[str, Mapping[str, str]], sources: Sequence[Path]) -> str:
     """Hash of all that a book is made of: equal stamps, equal books."""
-    read = [
-        root / "_config.yml",
-        root / "CITATION.cff",
-        *(path for path in sorted((root / "book").rglob("*")) if path.is_file()),
-    ]
+    read = [root / "_config.yml", root / "CITATION.cff", *sorted((root / "book").rglob("*"))]
     kinds = ("pages", "records", "pictures")
     read += [path for folder in sources for kind in kinds for path in sorted((folder / kind).rglob("*"))]
     states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in read if path.is_file()]
