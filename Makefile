@@ -46,7 +46,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: book pdf myst published release install fetch test benchmarks format lock clean help
 
 book: $(STAMP)
-	@$(BIN)/python -m dclib book --preset "$(PRESET)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(filter 0,$(TRAIN)),--no-train) $(ARGS)
+	@$(BIN)/python -m dclib book --preset="$(PRESET)" $(if $(DATA),--data="$(DATA)") $(if $(SEEDS),--seeds="$(SEEDS)") $(if $(filter 0,$(TRAIN)),--no-train) $(ARGS)
 
 published: $(STAMP)
 	@$(BIN)/python -m dclib book --no-train --out _build/published

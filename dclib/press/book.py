@@ -7,7 +7,6 @@ command goes on. No torch here.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from dclib.press.progress import ended_state, running_state, write_state
 from dclib.press.runner import Outcome, Progress, read_card, run_preset, workspace
 from dclib.press.site import book_folder, build_book
 from dclib.press.workers import stop
+from dclib.report.commands import as_yaml
 from dclib.train.absent import lacks_images
 
 COMMAND = (sys.executable, "-m", "dclib")
@@ -154,7 +154,7 @@ class Background:
             stop([self.process])
 
     def _start(self, log: Path) -> subprocess.Popen[bytes]:
-        options = [f"--set={key}={json.dumps(value)}" for key, value in self.wanted.settings.items()]
+        options = [f"--set={key}={as_yaml(value)}" for key, value in self.wanted.settings.items()]
         more = [f"--data={self.wanted.data}", f"--out={self.wanted.out}", *options]
         with log.open("wb") as file:
             return subprocess.Popen(

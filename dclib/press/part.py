@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,15 +86,25 @@ class Part:
     def _path(self, page: str) -> Path:
         return self.run / "pages" / f"{page}.ipynb"
 
-    def write(self, book: Path) -> None:
-        """Put its pages into the source of a book."""
+    @property
+    def notebooks(self) -> dict[str, dict[str, Any]]:
+        """Its executed pages as they are in the book."""
+        return {page: self.moved(json.loads(self._path(page).read_text(encoding="utf-8"))) for page in self.cards}
+
+    def write(self, book: Path, put: Callable[[dict[str, Any], str, str], None]) -> None:
+        """Put its pages into the source of a book.
+
+        ``put`` adds to a notebook, given its name and its folder, what pages have at the top.
+        """
+        notebooks = self.notebooks
         for page in self.edition.own_pages:
             card = read_card(self.run, page)
             if card is None:
                 text = missing_page(page).replace("\n", f" ({self.name})\n", 1)
                 write_atomically(book / self.name / f"{page}.md", text.encode())
                 continue
-            notebook = self.moved(json.loads(self._path(page).read_text(encoding="utf-8")))
+            notebook = notebooks[page]
+            put(notebook, page, self.name)
             if page != LADDER_PAGE:  # whose seeds are others, and which no book makes anew
                 notice = published_notice(str(card.get("edition", "")), self.name)
                 cell = {"cell_type": "markdown", "id": "edition-notice", "metadata": {}, "source": notice}

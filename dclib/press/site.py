@@ -23,9 +23,10 @@ from dclib.counted import counted
 from dclib.presets import project_root
 from dclib.press.citation import CITE, bibtex
 from dclib.press.clusters import clusters_of_book
-from dclib.press.downloads import write_downloads
+from dclib.press.downloads import write_downloads, write_measured, write_page_files
 from dclib.press.edition import Edition, find_edition
 from dclib.press.explorer import Kept, links
+from dclib.press.forms import Forms, forms_of
 from dclib.press.front import FRONT, front_html
 from dclib.press.linked_data import write_linked_data
 from dclib.press.part import Part
@@ -39,6 +40,7 @@ from dclib.report.error_rates import spread_records
 from dclib.report.ladder import LADDER, load_ladder
 from dclib.report.provenance import DATA_FOLDER, load_records
 from dclib.report.published import load_published
+from dclib.train.runnable import Outlook
 
 STAMP = ".made-of"  # file in a book that tells one from another
 STATUS_PAGE = "_generated/run_status"
@@ -98,16 +100,12 @@ def build_book(
         (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
         clusters = clusters_of_book(preset, workspace(preset), _results_of_same_images(preset, edition))
-        _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, clusters.kept)
-        command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
-        if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
-            raise BuildError("the book was not built without warnings; Jupyter Book names them above")
+        _write_pages(preset, stages, parts, outlook, work, listed, edition, part, clusters.kept)
+        built = _run_builder(work)
         new.rmdir()
-        (work / "_build" / "html").rename(new)
-        for path in (work / "book" / "_generated").glob("*.html"):  # taken in by pages: kept beside their sources
-            (new / "_sources" / "_generated").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, new / "_sources" / "_generated" / f"{path.name}.txt")
+        built.rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
+        _write_downloads(preset, stages, work / "run", edition, part, new)
         clusters.write(new, preset.name)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
@@ -122,6 +120,18 @@ def _tell_programs(html: Path, pages: Sequence[str]) -> None:
     write_linked_data(html, pages)
 
 
+def _run_builder(work: Path) -> Path:
+    """Build the book whose source is in ``work``; returns the folder of its pages."""
+    command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
+    if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
+        raise BuildError("the book was not built without warnings; Jupyter Book names them above")
+    built = work / "_build" / "html"
+    for path in (work / "book" / "_generated").glob("*.html"):  # taken in by pages: kept beside their sources
+        (built / "_sources" / "_generated").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, built / "_sources" / "_generated" / f"{path.name}.txt")
+    return built
+
+
 def book_folder(out: str | Path = "") -> Path:
     """Where a book goes: ``out``, or ``_build/html`` in the project."""
     return Path(out).resolve() if out else project_root().resolve() / "_build" / "html"
@@ -129,11 +139,7 @@ def book_folder(out: str | Path = "") -> Path:
 
 def _stamp(root: Path, parts: Mapping[str, Mapping[str, str]], sources: Sequence[Path]) -> str:
     """Hash of all that a book is made of: equal stamps, equal books."""
-    read = [
-        root / "_config.yml",
-        root / "CITATION.cff",
-        *(path for path in sorted((root / "book").rglob("*")) if path.is_file()),
-    ]
+    read = [root / "_config.yml", root / "CITATION.cff", *sorted((root / "book").rglob("*"))]
     kinds = ("pages", "records", "pictures")
     read += [path for folder in sources for kind in kinds for path in sorted((folder / kind).rglob("*"))]
     states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in read if path.is_file()]
@@ -191,11 +197,23 @@ def _write_data(preset: Preset, edition: Edition | None, part: Part | None, data
         write_downloads([], load_ladder(part.edition.preset), data / part.name / LADDER)
 
 
+def _write_downloads(
+    preset: Preset, stages: Sequence[Stage], run: Path, edition: Edition | None, part: Part | None, html: Path
+) -> None:
+    """What each page is downloaded with."""
+    made = {stage.page: run / "pages" / f"{stage.page}.ipynb" for stage in stages if read_card(run, stage.page)}
+    pages = {page: json.loads(path.read_text(encoding="utf-8")) for page, path in made.items()}
+    write_page_files(pages, STAGES, html, load_records(counted(preset)), edition.records if edition else [])
+    write_measured(pages, html / DATA_FOLDER)
+    if part:
+        write_page_files(part.notebooks, part.name, html, [], part.edition.records)
+
+
 def _write_pages(
     preset: Preset,
     stages: Sequence[Stage],
     parts: Mapping[str, Mapping[str, str]],
-    left_out: Mapping[str, str],
+    outlook: Outlook,
     work: Path,
     listed: Sequence[str],
     edition: Edition | None,
@@ -207,10 +225,12 @@ def _write_pages(
     said = notices(stages, parts, folder)
     for page, link in links(kept).items():
         said[page] = "\n\n".join(filter(None, (said.get(page), link)))
-    _copy_pages(stages, folder, book / STAGES, said)
+    at_hand = edition is None or not edition.lacks_images
+    forms = Forms(preset, stages, outlook, edition.records if edition else [], known=at_hand)
+    _copy_pages(stages, folder, book / STAGES, said, forms)
     for page in sorted(set(listed) - {f"{STAGES}/{stage.page}" for stage in stages}):
         if page.startswith(f"{STAGES}/"):
-            write_atomically(book / f"{page}.md", absent_page(page, preset, left_out).encode())
+            write_atomically(book / f"{page}.md", absent_page(page, preset, outlook.left_out).encode())
     for stage in stages:
         if read_card(folder, stage.page) is None and f"{STAGES}/{stage.page}" in listed:
             write_atomically(book / STAGES / f"{stage.page}.md", missing_page(stage.page).encode())
@@ -225,7 +245,7 @@ def _write_pages(
         records, published = [], edition.records
     whose = edition_html(len(stages), missing, edition.origin if edition else "", part.name if part else "")
     if part:
-        part.write(book)
+        part.write(book, forms_of(part.edition).put)
     front = whose + front_html(preset, records, published, folder / "pages", part)
     write_atomically(book / FRONT, front.encode())
     write_atomically(book / CITE, bibtex().encode())
@@ -296,22 +316,19 @@ def _check_pages(listed: Sequence[str], preset: Preset, stages: Sequence[Stage],
             raise ValueError(f"the book lists {page}, and there is no book/{page}.md; write it or unlist it")
 
 
-def _copy_pages(stages: Sequence[Stage], folder: Path, book_stages: Path, said: Mapping[str, str]) -> None:
-    """The pages of this preset as the book's stages, with what is to be said at the top of some."""
+def _copy_pages(
+    stages: Sequence[Stage], folder: Path, book_stages: Path, said: Mapping[str, str], forms: Forms
+) -> None:
+    """The pages of this preset as the book's stages, with their forms, and what is to be said at the top of some."""
     book_stages.mkdir(parents=True)
     for stage in stages:
         if read_card(folder, stage.page):
-            shutil.copyfile(folder / "pages" / f"{stage.page}.ipynb", book_stages / f"{stage.page}.ipynb")
+            notebook = json.loads((folder / "pages" / f"{stage.page}.ipynb").read_text(encoding="utf-8"))
+            forms.put(notebook, stage.page, STAGES)
             if stage.page in said:
-                _put_notice(book_stages / f"{stage.page}.ipynb", said[stage.page])
-
-
-def _put_notice(path: Path, notice: str) -> None:
-    """Add a cell behind the title of a notebook."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    cell = {"cell_type": "markdown", "id": "stale-notice", "metadata": {}, "source": notice}
-    notebook["cells"].insert(1, cell)
-    write_atomically(path, json.dumps(notebook).encode())
+                cell = {"cell_type": "markdown", "id": "stale-notice", "metadata": {}, "source": said[stage.page]}
+                notebook["cells"].insert(1, cell)
+            write_atomically(book_stages / f"{stage.page}.ipynb", json.dumps(notebook).encode())
 
 
 def _environment() -> dict[str, str]:

@@ -40,7 +40,7 @@ def default_parameters(notebook: Any) -> dict[str, Any]:
     """Names and values assigned in the cell tagged ``parameters``; empty when there is none."""
     for cell in notebook["cells"]:
         if "parameters" in cell.get("metadata", {}).get("tags", []):
-            assigned = [node for node in ast.parse(cell["source"]).body if isinstance(node, ast.AnnAssign)]
+            assigned = [node for node in ast.parse("".join(cell["source"])).body if isinstance(node, ast.AnnAssign)]
             return {
                 n.target.id: ast.literal_eval(n.value) for n in assigned if isinstance(n.target, ast.Name) and n.value
             }

@@ -8,9 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +22,7 @@ from PIL import Image
 
 from dclib.presets import project_root, shown_folder
 from dclib.records import Record, RunCard, read_records
+from dclib.report.commands import papermill_command
 
 PIXELS_PER_INCH = 96  # a CSS inch
 JPEG_QUALITY = 88
@@ -163,10 +162,7 @@ def rerun_command(notebook: str, parameters: Mapping[str, Any], records: Sequenc
         parameters: Of the notebook; empty ones are left out.
         records: Those of the page; their run cards hold the seconds.
     """
-    given = {key: value for key, value in parameters.items() if value not in ("", {}, None)}
-    page = f"{notebook.removesuffix('.ipynb')}-mine.ipynb"
-    options = [_papermill_option(key, value) for key, value in given.items()]
-    command = " \\\n    ".join([f"papermill notebooks/{notebook} {page} -k python3", *options])
+    command = papermill_command(notebook, parameters)
     took = _measured_time(records)
     html = (
         '<div class="dclib-reproduce" style="border:1px solid rgba(128,128,128,.4);border-radius:6px;padding:.2em 1em">'
@@ -208,12 +204,6 @@ def _pretraining_before(cards: Sequence[RunCard]) -> list[RunCard]:
             wanted.append((preset, start, seed))
     there = {(card.preset, card.method, card.seed) for card in cards if card.stage == "pretrain"}
     return [card for key, card in found.items() if key in wanted and key not in there]
-
-
-def _papermill_option(key: str, value: Any) -> str:
-    """Text as it is; anything with a structure as one line of YAML, for which JSON will do."""
-    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value)
-    return f"-p {key} {value}" if plain else f"-y {shlex.quote(json.dumps({key: value}))}"
 
 
 def _figure_of(drawing: Figure | Axes) -> Figure:
