@@ -32,7 +32,15 @@ HERE = Path(__file__).resolve().parent
 SCRIPT = (HERE / "reading.js").read_text(encoding="utf-8")
 AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
 NEEDED = "DCLIB_NEED_BROWSER"  # set where these tests must not be skipped
-INSIDE = {"explorer/index.html": ("#view=map", "#view=photographs", "#view=duplicates", "#view=cluster&c=0", "#view=photo&p=0")}
+INSIDE = {
+    "explorer/index.html": (
+        "#view=map",
+        "#view=photographs",
+        "#view=duplicates",
+        "#view=cluster&c=0",
+        "#view=photo&p=0",
+    )
+}
 WIDTHS = (390, 820, 1280)  # of a phone, a tablet, a desktop, in CSS pixels
 MODES = ("light", "dark")
 HEAVIEST = 3_000_000  # bytes of all that a page loads
@@ -122,36 +130,26 @@ class Reader:
         query = f"?q={QUERY}" if page == site / "search.html" else ""
         self.open(page.resolve().as_uri() + query + place)
         found: Faults = {}
-        clock = time.monotonic()
-        def lap(name: str) -> None:
-            nonlocal clock
-            if os.environ.get("DBG"): print(f"   {name} {time.monotonic() - clock:.2f}")
-            clock = time.monotonic()
-        lap("open")
         if page == site / "search.html":
             state = {**json.loads(self.js(SEARCHED)), "wide": 0}
             found["search"] = problems(state, [])
         found["formulas"] = self.js("reading.formulas()")
-        found["loads"] = [line for line in _loaded(self.browser.events, site)]
+        found["loads"] = list(_loaded(self.browser.events, site))
         found["keyboard"] = self._by_keyboard()
-        lap("keyboard")
         self.js("reading.openAll()")
         found["sideways"] = []
         for width in reversed(WIDTHS):
             self.show(width, "light")
             found["sideways"] += [f"{width} px wide: {line}" for line in self.js("reading.sideways()")]
-        lap("sideways")
         found["contrast"], found["axe"] = [], []
         for width, mode in ((WIDTHS[0], "light"), (WIDTHS[-1], "light"), (WIDTHS[-1], "dark")):
             self.show(width, mode)
             found["contrast"] += [f"{mode}, {width} px: {line}" for line in self._contrasts(mode)]
-            lap("contrast")
             if self.axe and width == WIDTHS[-1]:
                 if mode == "light":
                     self.js(f"{self.axe}; 0")
                 rules = "" if mode == "light" else '["color-contrast", "link-in-text-block"]'
                 found["axe"] += [f"{mode}: {line}" for line in self.js(f"reading.accessible({rules})")]
-            lap("axe")
         found["console"] = problems({"wide": 0, "formulas": 0, "typeset": 0, "errors": 0}, self.browser.events)
         return found
 

@@ -13,7 +13,9 @@ TOGGLE = re.compile(
     r'(<a class="(?:current )?reference internal" href="[^"]*">(?P<title>.*?)</a>\s*<details(?: open(?:="\w+")?)?>'
     r"\s*<summary)(?=>)"
 )
-NAMED_OTHERWISE = re.compile(r'(<summary) aria-label="Toggle hidden content"|(<button class="btn search-button-field [^>]*) aria-label="Search"')
+NAMED_OTHERWISE = re.compile(
+    r'(<summary) aria-label="Toggle hidden content"|(<button class="btn search-button-field [^>]*) aria-label="Search"'
+)
 TAG = re.compile(r"<[^>]+>")
 
 

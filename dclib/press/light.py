@@ -24,7 +24,9 @@ FONTS = "_static/vendor/fontawesome"
 ICON_SCRIPT = re.compile(r'[ \t]*<script src="[^"]*/scripts/fontawesome\.js[^"]*"></script>\n?')
 ICON = re.compile(r'<i class="(?=[^"]*\bfa[srb]?[ -])')  # as the theme writes it
 ICON_NAME = re.compile(r"\bfa-([a-z0-9-]+)")
-NAMED = re.compile(r'(?:^|(?<=[{};]))([^{};]*)\{(?:--fa:|content:)"([^"]+)"[^{}]*\}')  # a rule that says which letter an icon is
+NAMED = re.compile(
+    r'(?:^|(?<=[{};]))([^{};]*)\{(?:--fa:|content:)"([^"]+)"[^{}]*\}'
+)  # a rule that says which letter an icon is
 FACE = re.compile(r"src:url\(\.\./vendor/fontawesome/webfonts/([\w-]+)\.woff2\)[^;}]*")
 SOURCE_MAP = re.compile(r"\n?(?:/\*# sourceMappingURL=[^*]*\*/|//# sourceMappingURL=\S+)\s*$")
 DROPPED = ("_static/scripts/fontawesome.js*", "_static/**/*.map", "_static/*webpack-macros.html")
@@ -49,7 +51,7 @@ def lighten(site: Path) -> None:
     own = "".join(path.read_text(encoding="utf-8") for path in style.parent.glob("*.css") if path != style)
     letters |= {chr(int(code, 16)) for code in re.findall(r"\\([ef][0-9a-f]{3})\b", own)}
     css = NAMED.sub(lambda rule: "" if _is_unseen(rule, letters) else rule[0], css)
-    css = FACE.sub(lambda face: f"src:url({_as_data(site, face[1], letters)}) format(\"woff\")", css)
+    css = FACE.sub(lambda face: f'src:url({_as_data(site, face[1], letters)}) format("woff")', css)
     write_atomically(style, css.encode())
     for path in pages:
         text = path.read_text(encoding="utf-8")
@@ -67,7 +69,7 @@ def lighten(site: Path) -> None:
 
 
 def icon_letters(css: str, shown: Iterable[str]) -> set[str]:
-    """The letters of the icons' fonts that are shown: of icons named in ``shown``, and what other rules put before text.
+    """The letters of the icons' fonts that are shown: of icons that ``shown`` names, and what other rules put first.
 
     Args:
         css: The theme's style, in which each icon has a rule with its letter.

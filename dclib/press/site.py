@@ -25,6 +25,7 @@ from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
 from dclib.press.explorer import Kept, kept_clusterings, links, write_book_explorer
 from dclib.press.front import FRONT, front_html
+from dclib.press.light import lighten
 from dclib.press.part import Part
 from dclib.press.progress import edition_html
 from dclib.press.runner import read_card, workspace
@@ -105,6 +106,7 @@ def build_book(
         _write_explorer(new, preset, kept)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
+        lighten(new)
         write_search_texts(new, toc_pages(toc))
         (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"
