@@ -17,7 +17,6 @@ from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
 
 from dclib.press.access import accessible
-from dclib.records import write_atomically
 
 STYLE = "_static/styles/pydata-sphinx-theme.css"
 FONTS = "_static/vendor/fontawesome"
@@ -36,6 +35,8 @@ FOLDERS = (FONTS, "_static/locales")  # and what the theme says in other languag
 def lighten(site: Path) -> None:
     """Take out what no page of a built site loads, and of its icons those that no page shows.
 
+    The site must not be in its place yet: files are changed one by one.
+
     Raises:
         ValueError: the theme is not as it was when this was written.
     """
@@ -52,11 +53,11 @@ def lighten(site: Path) -> None:
     letters |= {chr(int(code, 16)) for code in re.findall(r"\\([ef][0-9a-f]{3})\b", own)}
     css = NAMED.sub(lambda rule: "" if _is_unseen(rule, letters) else rule[0], css)
     css = FACE.sub(lambda face: f'src:url({_as_data(site, face[1], letters)}) format("woff")', css)
-    write_atomically(style, css.encode())
+    style.write_text(css, encoding="utf-8")
     for path in pages:
         text = path.read_text(encoding="utf-8")
         text = ICON.sub(r'<i aria-hidden="true" class="', ICON_SCRIPT.sub("", text))
-        write_atomically(path, accessible(text).encode())
+        path.write_text(accessible(text), encoding="utf-8")
     for pattern in DROPPED:
         for path in site.glob(pattern):
             path.unlink()
@@ -65,7 +66,7 @@ def lighten(site: Path) -> None:
     for path in [*site.glob("_static/**/*.css"), *site.glob("_static/**/*.js")]:
         text = path.read_text(encoding="utf-8")
         if (plain := SOURCE_MAP.sub("\n", text)) != text:
-            write_atomically(path, plain.encode())
+            path.write_text(plain, encoding="utf-8")
 
 
 def icon_letters(css: str, shown: Iterable[str]) -> set[str]:
