@@ -92,6 +92,11 @@ def test_a_light_site_keeps_the_icons_that_are_shown_and_nothing_that_no_page_lo
     assert (site / STYLE).read_text(encoding="utf-8") == css
 
 
+def test_a_list_of_sources_holds_its_entries() -> None:
+    html = '<div role="list"><div class="citation" id="id4" role="doc-biblioentry"><a href="#id1">A</a></div></div>'
+    assert BeautifulSoup(accessible(html), "html.parser").find(id="id4")["role"] == "listitem"
+
+
 def test_another_theme_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="need the theme's icons in _static/styles/"):
         lighten(tmp_path)

@@ -16,12 +16,14 @@ TOGGLE = re.compile(
 NAMED_OTHERWISE = re.compile(
     r'(<summary) aria-label="Toggle hidden content"|(<button class="btn search-button-field [^>]*) aria-label="Search"'
 )
+ENTRY = re.compile(r'(<div class="citation" id="[^"]*") role="doc-biblioentry"')  # a role that its list may not hold
 TAG = re.compile(r"<[^>]+>")
 
 
 def accessible(html: str) -> str:
-    """A page of the theme with names for what opens a part of the menu, and without names that are not its words."""
+    """A page of the theme with names for what opens a part of the menu, none that are not its words, and a true list."""
     html = TOGGLE.sub(lambda found: f'{found[1]} aria-label="Pages below: {_words(found["title"])}"', html)
+    html = ENTRY.sub(r'\1 role="listitem"', html)
     return NAMED_OTHERWISE.sub(lambda found: found[1] or found[2], html)
 
 
