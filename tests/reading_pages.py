@@ -42,7 +42,6 @@ INSIDE = {
     )
 }
 WIDTHS = (390, 820, 1280)  # of a phone, a tablet, a desktop, in CSS pixels
-MODES = ("light", "dark")
 HEAVIEST = 3_000_000  # bytes of all that a page loads
 LEAST_CONTRAST = 4.5  # of words with what lies behind them, by WCAG 2
 ROUNDING = 0.05  # of a contrast, between a colour and its rounding to 8 bits
@@ -119,7 +118,7 @@ class Reader:
         """Open a page in light and wait until all of it is there."""
         self.show(WIDTHS[-1], "light")
         self.browser.events.clear()
-        for address in ("about:blank", url):  # a place within the same page would not load it anew
+        for address in (*(["about:blank"] if "#" in url else []), url):  # a place in the same page would not load it
             self.browser.events.clear()
             self.call("Page.navigate", url=address)
             self.browser.wait_for("Page.loadEventFired")
@@ -138,27 +137,28 @@ class Reader:
         found["keyboard"] = self._by_keyboard()
         self.js("reading.openAll()")
         found["sideways"] = []
-        for width in reversed(WIDTHS):
-            self.show(width, "light")
-            found["sideways"] += [f"{width} px wide: {line}" for line in self.js("reading.sideways()")]
         found["contrast"], found["axe"] = [], []
-        for width, mode in ((WIDTHS[0], "light"), (WIDTHS[-1], "light"), (WIDTHS[-1], "dark")):
+        for width, mode in zip(reversed(WIDTHS), ("light", "light", "dark"), strict=True):  # a desktop first
             self.show(width, mode)
-            found["contrast"] += [f"{mode}, {width} px: {line}" for line in self._contrasts(mode)]
-            if self.axe and width == WIDTHS[-1]:
+            where = f"{width} px, {mode}"
+            found["sideways"] += [f"{where}: {line}" for line in self.js("reading.sideways()")]
+            if width == WIDTHS[1]:
+                continue
+            found["contrast"] += [f"{where}: {line}" for line in self._contrasts(mode)]
+            if self.axe:
                 if mode == "light":
                     self.js(f"{self.axe}; 0")
                 rules = "" if mode == "light" else '["color-contrast", "link-in-text-block"]'
-                found["axe"] += [f"{mode}: {line}" for line in self.js(f"reading.accessible({rules})")]
+                found["axe"] += [f"{where}: {line}" for line in self.js(f"reading.accessible({rules})")]
         found["console"] = problems({"wide": 0, "formulas": 0, "typeset": 0, "errors": 0}, self.browser.events)
         return found
 
     def _by_keyboard(self) -> list[str]:
         """Press Tab once for each thing that can be pressed, and a few times more."""
         stops = self.js("reading.tabbing()")
-        for kind in ("rawKeyDown", "keyUp") * (stops + 12):
+        for _ in range(stops + 12):
             key = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
-            self.browser.send("Input.dispatchKeyEvent", self.session, type=kind, **key)
+            self.browser.send("Input.dispatchKeyEvent", self.session, type="rawKeyDown", **key)
         found = self.js("(async () => { await new Promise(requestAnimationFrame); return reading.tabbed(); })()")
         return [*found, *self.js("reading.mouseOnly()"), *self.js("reading.labels()")]
 

@@ -80,15 +80,15 @@ PLANTED = (  # what is put into the good page, and what must be said of it
     ('<script src="heavy.js"></script>', "loads: weighs 3.1"),
     ("<script>undefinedName()</script>", "console: script error: ReferenceError"),
     ("<script>console.error('it is broken')</script>", "console: error in the console: it is broken"),
-    ('<p style="width: 500px">wide</p>', 'sideways: 390 px wide: scrolls sideways by'),
-    ("<p style='color: #888'>Pale words.</p>", 'contrast: light, 1280 px: contrast 3.54'),
-    ("<p style='color: #444; background: #eee'><b style='opacity: .6'>Pale</b></p>", "contrast: light, 390 px"),
-    ("<p style='color: #666'>Dark words.</p>", "contrast: dark, 1280 px: contrast 3.29"),
-    ('<p class="striped" style="color: #999">Pale.</p>', "contrast: light, 1280 px: contrast 2.8"),
+    ('<p style="width: 500px">wide</p>', 'sideways: 390 px, dark: scrolls sideways by'),
+    ("<p style='color: #888'>Pale words.</p>", 'contrast: 1280 px, light: contrast 3.54'),
+    ("<p style='color: #444; background: #eee'><b style='opacity: .6'>Pale</b></p>", "px, light: contrast 3.06 (rgb(68"),
+    ("<p style='color: #666'>Dark words.</p>", "contrast: 390 px, dark: contrast 3.29"),
+    ('<p class="striped" style="color: #999">Pale.</p>', "contrast: 1280 px, light: contrast 2.8"),
     ('<svg width="90" height="30" aria-hidden="true"><rect width="90" height="30" fill="#777"/>'
      '<text y="20" fill="#aaa">pale</text></svg>', "with what is seen behind it: <text> \"pale\""),
     ('<input aria-label="word" placeholder="word" style="color: #222; background: #fff" class="pale">'
-     "<style>.pale::placeholder {color: #aaa}</style>", "contrast: light, 1280 px: contrast 2.32"),
+     "<style>.pale::placeholder {color: #aaa}</style>", "contrast: 1280 px, light: contrast 2.32"),
     ('<span onclick="1" style="cursor: pointer">press</span>', "keyboard: can be pressed by a mouse alone: <span>"),
     ('<a href="#words" style="outline: none">link</a>', 'keyboard: focus is not to be seen on <a> "link"'),
     ('<input aria-label="trap" onkeydown="event.preventDefault()"><button type="button">after</button>',
@@ -120,4 +120,4 @@ def test_axe_is_asked(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(GOOD.replace("</article>", "<button></button></article>"), encoding="utf-8")
     found = read_site(tmp_path, [tmp_path / "page.html"])["page.html"]["axe"]
     assert found
-    assert found[0].startswith("light: axe button-name (critical): <button></button>")
+    assert found[0].startswith("1280 px, light: axe button-name (critical): <button></button>")

@@ -21,7 +21,7 @@ TAG = re.compile(r"<[^>]+>")
 
 
 def accessible(html: str) -> str:
-    """A page of the theme with names for what opens a part of the menu, none that are not its words, and a true list."""
+    """A page of the theme with names for what opens a part of the menu, no others, and a true list."""
     html = TOGGLE.sub(lambda found: f'{found[1]} aria-label="Pages below: {_words(found["title"])}"', html)
     html = ENTRY.sub(r'\1 role="listitem"', html)
     return NAMED_OTHERWISE.sub(lambda found: found[1] or found[2], html)
