@@ -35,8 +35,6 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
     "--hide-scrollbars",
-    "--disable-features=BackForwardCache,Translate,OptimizationHints",
-    "--renderer-process-limit=1",
     "--remote-debugging-pipe",
 )
 VIEWS = {  # name: width in CSS pixels, pixels per CSS pixel, colour scheme

@@ -82,7 +82,7 @@ PLANTED = (  # what is put into the good page, and what must be said of it
     ("<script>console.error('it is broken')</script>", "console: error in the console: it is broken"),
     ('<p style="width: 500px">wide</p>', 'sideways: 390 px, dark: scrolls sideways by'),
     ("<p style='color: #888'>Pale words.</p>", 'contrast: 1280 px, light: contrast 3.54'),
-    ("<p style='color: #444; background: #eee'><b style='opacity: .6'>Pale</b></p>", "px, light: contrast 3.06 (rgb(68"),
+    ("<p style='background: #eee'><b style='opacity: .6'>Pale</b></p>", "1280 px, light: contrast 4.0"),
     ("<p style='color: #666'>Dark words.</p>", "contrast: 390 px, dark: contrast 3.29"),
     ('<p class="striped" style="color: #999">Pale.</p>', "contrast: 1280 px, light: contrast 2.8"),
     ('<svg width="90" height="30" aria-hidden="true"><rect width="90" height="30" fill="#777"/>'
