@@ -45,14 +45,13 @@ VIEWS = {  # name: width in CSS pixels, pixels per CSS pixel, colour scheme
 }
 MAX_HEIGHT = 12_000  # CSS pixels; a longer page is cut there
 TYPESET = """(async () => {
-  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   await document.fonts.ready;
   for (const image of document.images) image.loading = 'eager';
   await Promise.all([...document.images].map(i => i.decode().catch(() => {})));
   const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   const formulas = document.querySelectorAll('.math').length;
-  const typeset = document.querySelectorAll('mjx-container').length;
-  return JSON.stringify({wide, formulas, typeset, errors: document.querySelectorAll('mjx-merror').length,
+  const typeset = document.querySelectorAll('.math math').length;
+  return JSON.stringify({wide, formulas, typeset, errors: document.querySelectorAll('merror').length,
                          height: document.documentElement.scrollHeight});
 })()"""
 
@@ -81,11 +80,7 @@ class Browser:
 
     def call(self, method: str, session: str | None = None, /, **parameters: Any) -> dict[str, Any]:
         """Send a command and wait for its answer; what the browser reports meanwhile goes to ``events``."""
-        self._last_id += 1
-        message: dict[str, Any] = {"id": self._last_id, "method": method, "params": parameters}
-        if session:
-            message["sessionId"] = session
-        os.write(self.to_browser, json.dumps(message).encode() + b"\0")
+        self.send(method, session, **parameters)
         while True:
             answer = self._read()
             if answer.get("id") == self._last_id:
@@ -93,6 +88,16 @@ class Browser:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
                 return dict(answer["result"])
             self.events.append(answer)
+
+    def send(self, method: str, session: str | None = None, /, **parameters: Any) -> None:
+        """Send a command without waiting: its answer goes to ``events``, before that of the next ``call``."""
+        self._last_id += 1
+        message: dict[str, Any] = {"id": self._last_id, "method": method, "params": parameters}
+        if session:
+            message["sessionId"] = session
+        left = json.dumps(message).encode() + b"\0"
+        while left:
+            left = left[os.write(self.to_browser, left) :]
 
     def wait_for(self, event: str) -> None:
         """Read until the browser reports ``event``."""

@@ -12,13 +12,13 @@ import pytest
 from bs4 import BeautifulSoup
 
 from dclib.presets import project_root
-from dclib.press import formulas, print_pages
-from dclib.press.formulas import draw_formulas
+from dclib.press import print_formulas, print_pages
+from dclib.press.formulas import as_mathml
 from dclib.press.print import load_printer, print_book, read_imprint
+from dclib.press.print_formulas import draw_formulas
 from dclib.press.print_pages import read_chapters, read_contents
 from dclib.report.tables import STYLE
 
-MATHJAX = project_root() / "book" / "_extra" / "mathjax" / "tex-svg.js"
 POINTS = 72 / 25.4  # in a millimetre
 LISTED = '<li class="toctree-l{}"><a class="reference internal" href="{}">{}</a>'
 NAV = f"""<nav class="bd-links"><ul>{LISTED.format(1, "#", "The small book")}</li></ul>
@@ -48,8 +48,6 @@ def write_site(folder: Path, **changed: str) -> Path:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"<html><body>{NAV}<article>{text}</article></body></html>", encoding="utf-8")
-    (folder / "mathjax").mkdir(exist_ok=True)
-    shutil.copyfile(MATHJAX, folder / "mathjax" / "tex-svg.js")
     return folder
 
 
@@ -151,21 +149,22 @@ def test_a_table_gets_the_letters_that_it_fits_in(columns: int, word: str, wante
     assert ("sheet-wide" in print_pages._names(soup.div)) == ("fit-wide" in wanted)
 
 
-def test_formulas_are_set_by_the_book_s_own_script(tmp_path: Path) -> None:
+def test_formulas_are_drawn_from_their_tex(tmp_path: Path) -> None:
     try:
-        formulas.find_browser()
+        print_formulas.find_browser()
     except ValueError as error:
         pytest.skip(str(error))
-    text = r'<h1>F</h1><p>A <span class="math notranslate nohighlight">\(x&lt;y\)</span> and</p>'
-    text += r'<div class="math notranslate nohighlight">\[\begin{pmatrix} 1 \\ 2 \end{pmatrix}\]</div>'
+    two_lines = r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"
+    text = f'<h1>F</h1><p>A <span class="math notranslate">{as_mathml("x<y")}</span> and</p>'
+    text += f'<div class="math notranslate">{as_mathml(two_lines, block=True)}</div>'
     site = write_site(tmp_path, **{"method.html": text})
     article = {entry.page: article for entry, article in read_chapters(site, read_contents(site))}["method.html"]
     inline, alone = article.select("img")
-    assert [inline["alt"], alone["alt"]] == ["x<y", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"]
+    assert [inline["alt"], alone["alt"]] == ["x<y", rf"\begin{{split}}{two_lines}\end{{split}}"]
     heights = [float(re.search(r"height: ([\d.]+)em", str(image["style"]))[1]) for image in (inline, alone)]
     assert 0.4 < heights[0] < 1.2 < heights[1]  # a line of letters, and brackets around two lines
     with pytest.raises(ValueError, match=r"cannot be set .*: \\frac\{1"):
-        draw_formulas([(r"\frac{1", False)], MATHJAX)
+        draw_formulas([(r"\frac{1", False)])
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +177,7 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         read_imprint(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="need a browser .*apt install chromium"):
-        draw_formulas([("x", False)], MATHJAX)
+        draw_formulas([("x", False)])
     monkeypatch.setattr("importlib.import_module", lambda name: (_ for _ in ()).throw(ModuleNotFoundError(name)))
     with pytest.raises(ValueError, match="need weasyprint .*pip install"):
         load_printer()

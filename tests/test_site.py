@@ -8,44 +8,24 @@ each check is tried on a page that has the fault.
 from __future__ import annotations
 
 import ast
-import base64
-import hashlib
-import io
 import json
 import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import matplotlib.pyplot as plt
-import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
-from PIL import Image
-from synthetic_records import make_probes
+from stand_in_site import BOOK, ROOT, shared_stand_in_site, toc_files
 
-from dclib.paper import CLAIMS
-from dclib.presets import load_preset, parse_preset
-from dclib.press.citation import CITE, bibtex
-from dclib.press.downloads import write_downloads
-from dclib.press.front import FRONT, front_html
-from dclib.press.search import page_words, write_search_texts
-from dclib.report.display import show
+from dclib.presets import parse_preset
+from dclib.press.search import page_words
 from dclib.report.names import DRAWN_NOTICE
-from dclib.report.provenance import strip
 from dclib.report.published import BESIDE
-from dclib.report.tables import probe_table
-from dclib.report.verdict_figure import lanes_of, verdict_picture
-
-ROOT = Path(__file__).resolve().parent.parent
-BOOK = ROOT / "book"
 
 LOADS = {  # what a browser fetches by itself: tag -> attributes
     "script": ("src",),
@@ -151,8 +131,6 @@ def unreadable_images(page: Page) -> Iterator[str]:
         if not alt or FILE_NAME.search(alt) or len(alt.split()) < 2:
             yield f"image {tag.get('src', '')!r} needs an alt text in words; it has {alt!r}"
     for tag in page.soup.find_all("svg"):
-        if tag.parent and tag.parent.name == "mjx-container":
-            continue
         hidden = tag.get("aria-hidden") == "true"
         if not (hidden or tag.get("aria-label") or tag.get("aria-labelledby") or tag.find("title", recursive=False)):
             yield "an inline <svg> needs a <title> or an aria-label, or aria-hidden"
@@ -174,17 +152,16 @@ def errors_shown(page: Page) -> Iterator[str]:
 
 
 def raw_markup(page: Page) -> Iterator[str]:
-    """TeX or MyST that was not typeset, and formulas on a page without MathJax."""
+    """TeX or MyST that was not typeset."""
     body = BeautifulSoup(str(page.soup.select_one("article") or page.soup.body or ""), "html.parser")
-    formulas = body.select(".math")
-    for tag in [*body(["script", "style", "code", "pre", "svg", "textarea"]), *formulas]:
+    for tag in body(["script", "style", "code", "pre", "svg", "textarea", "math"]):
         tag.decompose()
     text = body.get_text()
     for pattern in (RAW_TEX, RAW_MYST):
         yield from (f"not typeset: {m.group(0)[:60]!r}" for m in pattern.finditer(text))
-    scripts = " ".join(str(s.get("src", "")) for s in page.soup.find_all("script", src=True))
-    if formulas and "mathjax" not in scripts.lower():
-        yield "formulas, but no MathJax on the page"
+    for tag in body.select(".math"):
+        if tag.get_text(strip=True):
+            yield f"a formula was not typeset: {tag.get_text(' ', strip=True)[:60]!r}"
 
 
 def broken_tables(page: Page) -> Iterator[str]:
@@ -244,22 +221,6 @@ def faults(site: Path) -> list[str]:
     return found
 
 
-def toc_files(toc: Path) -> list[str]:
-    """Every page a _toc.yml names, the root first."""
-    entries = yaml.safe_load(toc.read_text(encoding="utf-8"))
-
-    def files(node: object) -> Iterator[str]:
-        if isinstance(node, list):
-            for item in node:
-                yield from files(item)
-        elif isinstance(node, dict):
-            yield from (str(node[key]) for key in ("root", "file") if key in node)
-            for key in ("parts", "chapters", "sections"):
-                yield from files(node.get(key))
-
-    return list(files(entries))
-
-
 def missing_pages(site: Path, toc: Path) -> list[str]:
     return [name for name in toc_files(toc) if not (site / f"{name}.html").is_file()]
 
@@ -286,66 +247,9 @@ def test_built_book_has_no_fault(built_site: Path) -> None:
 # ---- the real configuration and story pages, with stand-ins for the stage pages
 
 
-def stand_in(title: str) -> nbformat.NotebookNode:
-    """An executed page as a stage leaves it: prose, a picture, a text, and what the gallery shows."""
-    v4 = nbformat.v4
-    buffer = io.BytesIO()
-    Image.new("RGB", (320, 120), "white").save(buffer, "PNG")
-    picture = v4.new_code_cell("draw()", metadata={"mystnb": {"image": {"alt": "an empty white drawing"}}})
-    png = base64.b64encode(buffer.getvalue()).decode()
-    picture.outputs = [v4.new_output("display_data", {"image/png": png, "text/plain": "<Figure>"})]
-    text = v4.new_code_cell("print('done')", outputs=[v4.new_output("stream", name="stdout", text="done\n")])
-    prose = v4.new_markdown_cell(f"# {title}\n\nA stand-in {{cite:p}}`caron2019`, with $a^2$.")
-    cells = [prose, v4.new_code_cell('preset: str = "smoke"', metadata={"tags": ["parameters"]}), picture, text]
-    records = make_probes({"rotnet": [40.0 + n for n in range(13)], "random": [38.0] * 13})
-    figure, axes = plt.subplots(figsize=(5, 2))
-    axes.plot([1, 13], [20, 40])
-    shown = show(figure, alt="one curve that rises from 20 to 40", caption="A curve. Look at its slope.", name="c")
-    plt.close(figure)
-    picture_of_verdicts = verdict_picture(lanes_of(records, [], CLAIMS))  # its rows are what the front page links to
-    for html in (shown.html, probe_table(records)._repr_html_(), strip(records).html, picture_of_verdicts.html):
-        output = v4.new_output("execute_result", {"text/html": html, "text/plain": "..."}, execution_count=1)
-        cells.append(v4.new_code_cell("shown", metadata={"tags": ["hide-input"]}, outputs=[output]))
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-
-
 @pytest.fixture(scope="module")
 def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("jupyter_book", reason="needs jupyter-book, of the extra 'book'")
-    project = tmp_path_factory.mktemp("project")
-    shutil.copytree(BOOK, project / "book", ignore=shutil.ignore_patterns("stages", "_generated", "_build"))
-    shutil.copy(ROOT / "_config.yml", project)
-    for name in toc_files(BOOK / "_toc.yml"):
-        path = project / "book" / name
-        path.parent.mkdir(exist_ok=True)
-        if name.startswith("stages/"):
-            nbformat.write(stand_in(path.name.replace("_", " ")), path.with_suffix(".ipynb"))
-        elif name.startswith("_generated/"):
-            path.with_suffix(".md").write_text(f"# A stand-in for {path.name}\n", encoding="utf-8")
-    front = front_html(load_preset("smoke"), make_probes({"rotnet": [40.0] * 13}), [], project / "book" / "stages")
-    (project / "book" / FRONT).write_text(front, encoding="utf-8")
-    (project / "book" / CITE).write_text(bibtex(), encoding="utf-8")
-    run = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    build = [
-        *run,
-        "build",
-        "book",
-        "--config",
-        "_config.yml",
-        "--path-output",
-        ".",
-        "-W",
-        "-n",
-        "--keep-going",
-    ]
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
-    done = subprocess.run(build, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, "\n".join(x for x in done.stderr.splitlines() if x.strip())[-4000:]
-    site = project / "_build" / "html"
-    write_downloads(make_probes({"rotnet": [40.0] * 13}), [], site / "data")  # what the strips link to
-    write_search_texts(site, toc_files(BOOK / "_toc.yml"))
-    return site
+    return shared_stand_in_site(tmp_path_factory)
 
 
 @pytest.mark.slow
@@ -480,20 +384,13 @@ def test_no_empty_line_cuts_a_table_in_two() -> None:
             assert re.match(r"\|.*\n\|[-:| ]+\|(\n|$)", block), (page.name, block[:60])
 
 
-def test_mathjax_is_the_file_that_was_published() -> None:
-    # sha256 of es5/tex-svg.js in the npm package mathjax 3.2.2
-    digest = hashlib.sha256((BOOK / "_extra" / "mathjax" / "tex-svg.js").read_bytes()).hexdigest()
-    assert digest == "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"
-    assert "Apache License" in (BOOK / "_extra" / "mathjax" / "LICENSE").read_text(encoding="utf-8")
-
-
 # ---- each check finds its fault, and leaves the good page alone
 
 GOOD = """<html lang="en"><head><title>A page</title><meta name="viewport" content="width=device-width">
 <link rel="canonical" href="https://example.org/page.html"><link rel="stylesheet" href="style.css">
-<script src="mathjax.js"></script></head><body><article><h1 id="start">A page</h1>
+<script src="page.js"></script></head><body><article><h1 id="start">A page</h1>
 <a href="#start">up</a> <a href="https://example.org/root/x">away</a> <a href="other.html#there">on</a>
-<img src="p.png" alt="two curves that rise"> <span class="math">\\(a^2\\)</span> costs $5 or $6,
+<img src="p.png" alt="two curves that rise"> <span class="math"><math><mi>a</mi></math></span> costs $5 or $6,
 <code>$x_1$</code> <pre>/usr/bin/env</pre> <svg aria-hidden="true"></svg> <svg><title>a dot</title></svg>
 </article></body></html>"""
 
@@ -502,7 +399,7 @@ GOOD = """<html lang="en"><head><title>A page</title><meta name="viewport" conte
 def small_site(tmp_path: Path) -> Path:
     (tmp_path / "page.html").write_text(GOOD)
     (tmp_path / "other.html").write_text(GOOD.replace('id="start"', 'id="there"').replace("#start", "#there"))
-    for name in ("style.css", "mathjax.js", "p.png"):
+    for name in ("style.css", "page.js", "p.png"):
         (tmp_path / name).write_text("")
     return tmp_path
 
@@ -570,7 +467,7 @@ def test_a_fault_is_found(small_site: Path, fragment: str, message: str) -> None
         (' lang="en"', "", "needs lang"),
         ("<title>A page</title>", "<title> </title>", "needs a <title>"),
         ('<meta name="viewport" content="width=device-width">', "", "viewport"),
-        ('<script src="mathjax.js"></script>', "", "no MathJax"),
+        ("<math><mi>a</mi></math>", "a^2", "a formula was not typeset: 'a^2'"),
     ],
 )
 def test_what_a_page_lacks_is_found(small_site: Path, old: str, new: str, message: str) -> None:

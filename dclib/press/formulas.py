@@ -1,83 +1,90 @@
-"""Formulas as drawings, for pages that no browser shows: the book's own MathJax sets them, in a Chromium.
+"""Formulas as MathML, made when the book is built: no script typesets them, and a reader without scripts has them too.
 
-No request leaves: the script is the one that comes with the book.
+A Sphinx extension, named in ``_config.yml``. Docutils turns TeX into MathML; what it does not know and our pages use is
+said to it in other words first.
 """
 
 from __future__ import annotations
 
-import json
+import html
 import re
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
-BUDGET = 600_000  # milliseconds of the page's own clock, which does not wait
-SECONDS = 120  # of ours
-PAGE = """<!DOCTYPE html><meta charset="utf-8"><body><script>
-window.MathJax = {{startup: {{typeset: false}}, svg: {{fontCache: "none"}}, options: {{enableAssistiveMml: false}}}};
-</script><script src="{script}"></script><script>
-const FORMULAS = {formulas};
-(async () => {{
-  await MathJax.startup.promise;
-  for (const [tex, display] of FORMULAS)
-    document.body.append((await MathJax.tex2svgPromise(tex, {{display, em: 16, ex: 8}})).querySelector("svg"), "\\n");
-  document.body.append("all are set");
-}})();
-</script></body>
-"""
-EX = 0.47  # of the letters' size: what MathJax takes a small letter's height to be, between its font's and the book's
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
+
+RENDERER = "dclib"
+OTHER_WORDS = (  # of TeX, in this order: pattern, replacement
+    (r"\\begin\{split\}|\\end\{split\}|\\small(?![a-zA-Z])", ""),
+    (r"\\(?:begin|end)\{gathered\}", lambda found: found[0].replace("gathered", "aligned")),
+    (r"\\[bB]igg?[lrm]?(?![a-zA-Z])", ""),  # brackets beside text of one line are as high as it is
+    (r"\\bar ?([a-zA-Z])", r"{\\bar \1{}}"),  # an index belongs to the letter with its bar, not to the bar
+    (r"\\(ln|log|exp|sin|cos)\s+(?=[\w\\])", r"\\\1\\, "),
+    (r"\\dots(?![a-zA-Z])", r"\\ldots "),
+    (r"\\\\\[[\w.]+\]", r"\\\\"),
+    (r"°", r"\\text{°}"),
+)
+OTHER_SIGNS = (  # of MathML: brackets say on which side they stand, for space, and bars are as high as a line
+    (r'<mo class="mathopen">‖', '<mo form="prefix" stretchy="false">‖'),
+    ("<mo>‖", '<mo form="postfix" stretchy="false">‖'),
+    (r"<mo( [^>]*)?>(?=[({\[⌊⌈]</mo>)", r'<mo\1 form="prefix">'),
+    (r"<mo( [^>]*)?>(?=[)}\]⌋⌉]</mo>)", r'<mo\1 form="postfix">'),
+    ("&ApplyFunction;", "&#8289;"),
+    (r'<mtable class="ams-align">', '<mtable class="ams-align" displaystyle="true">'),
+)
+logger = logging.getLogger(__name__)
 
 
-def find_browser() -> str:
-    """The Chromium or Chrome on the PATH.
+def as_mathml(tex: str, *, block: bool = False) -> str:
+    """A formula of TeX as a ``<math>`` element.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it has a command that docutils does not know.
     """
-    found = next((program for name in BROWSERS if (program := shutil.which(name))), None)
-    if found is None:
+    said = tex
+    for pattern, other in OTHER_WORDS:
+        said = re.sub(pattern, other, said)
+    try:
+        made = tex2mathml(said.strip(), as_block=block)
+    except MathError as error:
         raise ValueError(
-            f"need a browser to set the book's formulas; none of {', '.join(BROWSERS)} is on the PATH: "
-            "on Debian, apt install chromium"
-        )
-    return found
+            f"need a formula that docutils can turn into MathML, got {' '.join(tex.split())!r} ({error}); write it in "
+            "other commands, or add them to OTHER_WORDS in dclib/press/formulas.py"
+        ) from None
+    made = re.sub(r"\n\s*", "", made)
+    for pattern, other in OTHER_SIGNS:
+        made = re.sub(pattern, other, made)
+    return made.replace("<math", f'<math alttext="{html.escape(tex.strip())}"', 1)  # for those who cannot read MathML
 
 
-def draw_formulas(formulas: Sequence[tuple[str, bool]], mathjax: Path) -> Mapping[tuple[str, bool], str]:
-    """An SVG for each formula, its lengths in em; drawings of one size of letters fit a text of that size.
-
-    Args:
-        formulas: TeX without delimiters, and whether it stands on a line of its own.
-        mathjax: MathJax's script, ``tex-svg.js``.
-
-    Raises:
-        ValueError: there is no browser or no script, or a formula is not TeX.
-    """
-    wanted = list(dict.fromkeys(formulas))
-    if not wanted:
-        return {}
-    if not mathjax.is_file():
-        raise ValueError(f"need the script that sets formulas at {mathjax}; build the book anew")
-    listed = json.dumps(wanted).replace("<", "\\u003c")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        page = Path(folder) / "formulas.html"
-        page.write_text(PAGE.format(script=mathjax.resolve().as_uri(), formulas=listed), encoding="utf-8")
-        options = [f"--user-data-dir={folder}/profile", f"--virtual-time-budget={BUDGET}", "--dump-dom"]
-        command = [find_browser(), *FLAGS, *options, page.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    drawings = re.findall(r"<svg.*?</svg>(?=\n)", done.stdout, flags=re.DOTALL)
-    if "all are set" not in done.stdout or len(drawings) != len(wanted):
-        raise ValueError(f"the browser set {len(drawings)} of {len(wanted)} formulas; try again, or another browser")
-    for (tex, _), drawing in zip(wanted, drawings, strict=True):
-        if wrong := re.search(r'data-mjx-error="([^"]*)"', drawing):
-            raise ValueError(f"a formula cannot be set ({wrong[1]}): {tex.strip()}")
-    return {formula: _in_em(drawing) for formula, drawing in zip(wanted, drawings, strict=True)}
+def _written(translator: Any, node: nodes.Node, *, block: bool) -> str:
+    try:
+        return as_mathml(node.astext(), block=block)
+    except ValueError as error:
+        logger.warning("%s", error, location=node)
+        return str(translator.encode(node.astext()))
 
 
-def _in_em(drawing: str) -> str:
-    """Lengths in ex, which depends on a font that no drawing knows, as lengths in em."""
-    return re.sub(r"(-?[\d.]+)ex\b", lambda length: f"{float(length[1]) * EX:.4f}em", drawing)
+def visit_inline(translator: Any, node: nodes.math) -> None:
+    """A formula within a line."""
+    translator.body.append(translator.starttag(node, "span", "", CLASS="math notranslate"))
+    translator.body.append(_written(translator, node, block=False) + "</span>")
+    raise nodes.SkipNode
+
+
+def visit_block(translator: Any, node: nodes.math_block) -> None:
+    """A formula of its own, with its number if it is referred to."""
+    translator.body.append(translator.starttag(node, "div", CLASS="math notranslate"))
+    if node["number"]:
+        translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})</span>')
+    translator.body.append(_written(translator, node, block=True) + "</div>\n")
+    raise nodes.SkipNode
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Tell Sphinx."""
+    app.add_html_math_renderer(RENDERER, (visit_inline, None), (visit_block, None))
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

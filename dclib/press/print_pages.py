@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
 
-from dclib.press.formulas import draw_formulas
+from dclib.press.print_formulas import draw_formulas
 
 SCREEN_ONLY = (
     "script, button, form, input, canvas, audio, video, iframe, .headerlink, .d-print-none, [hidden], "
@@ -83,7 +83,7 @@ def read_chapters(site: Path, entries: Sequence[Entry]) -> Iterator[tuple[Entry,
     """
     articles = {entry: _article(site / entry.page) for entry in entries}
     formulas = [_formula(node) for article in articles.values() for node in article.select(FORMULA)]
-    drawings = draw_formulas(formulas, site / "mathjax" / "tex-svg.js")
+    drawings = draw_formulas(formulas)
     anchors = {entry.page: entry.anchor for entry in entries}
     targets = {f"{e.anchor}--{node['id']}" for e, article in articles.items() for node in article.select("[id]")}
     for entry, article in articles.items():
@@ -139,9 +139,9 @@ def _unfold(article: Tag) -> None:
 
 
 def _formula(node: Tag) -> tuple[str, bool]:
-    """TeX without its delimiters, and whether it stands alone."""
-    tex = node.get_text().strip()
-    return tex[2:-2], tex.startswith("\\[")
+    """TeX, and whether it stands alone."""
+    tex = str(node.math["alttext"])  # type: ignore[index]
+    return rf"\begin{{split}}{tex}\end{{split}}" if r"\\" in tex else tex, node.name == "div"
 
 
 def _set_formulas(article: Tag, drawings: Mapping[tuple[str, bool], str]) -> None:

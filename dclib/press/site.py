@@ -28,6 +28,7 @@ from dclib.press.edition import Edition, find_edition
 from dclib.press.explorer import Kept, links
 from dclib.press.forms import Forms, forms_of
 from dclib.press.front import FRONT, front_html
+from dclib.press.light import lighten
 from dclib.press.linked_data import write_linked_data
 from dclib.press.part import Part
 from dclib.press.progress import edition_html
@@ -96,7 +97,9 @@ def build_book(
         toc = part.in_toc(toc) if part else toc
         if edition is None:
             _check_pages(listed, preset, stages, work / "run", root)  # of these copies the book is made
-        shutil.copytree(root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_build"))
+        shutil.copytree(
+            root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_print", "_build")
+        )
         (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
         clusters = clusters_of_book(preset, workspace(preset), _results_of_same_images(preset, edition))
@@ -109,6 +112,7 @@ def build_book(
         clusters.write(new, preset.name)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
+        lighten(new)
         _tell_programs(new, toc_pages(toc))
         (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"

@@ -83,7 +83,7 @@ function clusterCard(grouping, c) {
     h("a", { class: "mosaic", href: linkTo({ view: "cluster", c }),
              "aria-label": `Open ${nameOf(grouping, c)}, ${photographs(members.length)}` },
       h("span", { class: "middle" }, middle.map(p => thumb(p))),
-      h("span", { class: "edge-word" }, edge.length ? "at its edge" : ""),
+      h("span", { class: "edge-word", "data-word": edge.length ? "at its edge" : "" }),
       h("span", { class: "edge" }, edge.map(p => thumb(p)))),
     h("p", { class: "card-foot" }, h("span", {}, photographs(members.length)), coherenceMeter(grouping.coherence[c])));
 }
