@@ -79,7 +79,7 @@ def plot_agreement(records: Sequence[Record]) -> Axes:
     width = 0.8 / max(1, len(methods))
     for i, method in enumerate(methods):
         for place, field in enumerate(FIELDS):
-            values = list(_above_chance(records, method, field).values())
+            values = list(above_chance(records, method, field).values())
             if values:
                 at = place + (i - (len(methods) - 1) / 2) * width
                 label = title_of(method) if place == 0 else None
@@ -98,7 +98,7 @@ def describe_agreement(records: Sequence[Record]) -> str:
     for method in methods_in(select(records, "metadata_nmi")):
         said = []
         for field, title in FIELDS.items():
-            values = list(_above_chance(records, method, field).values())
+            values = list(above_chance(records, method, field).values())
             if values:
                 said.append(f"{title} {sum(values) / len(values):+.3f}")
         parts.append(f"{title_of(method)}: {', '.join(said)}")
@@ -146,7 +146,7 @@ def _names(cluster: Mapping[str, Any]) -> str:
     return ", ".join(name or "unknown" for name in cluster["credits"])
 
 
-def _above_chance(records: Sequence[Record], method: str, field: str) -> Mapping[int, float]:
+def above_chance(records: Sequence[Record], method: str, field: str) -> Mapping[int, float]:
     find = Finder(records)
     real, chance = (find.values("metadata_nmi", method, field=field, labels=labels) for labels in ("real", "shuffled"))
     return lead(real, chance) or {}

@@ -191,7 +191,7 @@ def accuracy_table(records: Sequence[Record]) -> Table | Fragment:
     if not own:
         return say(ABSENT.format(ACCURACY))
     runs = list(dict.fromkeys(str(record.keys["run"]) for record in own))
-    pairs = {run: [_planned_measured(own, run, name) for name in NEAR] for run in runs}
+    pairs = {run: [planned_measured(own, run, name) for name in NEAR] for run in runs}
     near = [
         sum(abs(pair[place][0] / pair[place][1] - 1) <= share for pair in pairs.values())
         for place, share in enumerate(NEAR.values())
@@ -213,7 +213,7 @@ def accuracy_table(records: Sequence[Record]) -> Table | Fragment:
     )
 
 
-def _planned_measured(records: Sequence[Record], run: str, name: str) -> tuple[float, float]:
+def planned_measured(records: Sequence[Record], run: str, name: str) -> tuple[float, float]:
     """Of a run as a whole."""
     phase = "all phases" if name == "plan_seconds" else "peak"
     found = {str(r.keys["source"]): r.value for r in select(records, name, run=run, phase=phase)}
