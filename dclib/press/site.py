@@ -31,6 +31,7 @@ from dclib.press.runner import read_card, workspace
 from dclib.press.search import write_search_texts
 from dclib.press.stages import ON_REQUEST, SUMMARIES, Stage, key_of, plan_with_outlook, stage_parts
 from dclib.press.status import STAGES, absent_page, missing_page, notices, status_page
+from dclib.press.terms import mark_terms
 from dclib.records import code_hash, held, replacing_folder, write_atomically
 from dclib.report.error_rates import spread_records
 from dclib.report.ladder import LADDER, load_ladder
@@ -105,6 +106,7 @@ def build_book(
         _write_explorer(new, preset, kept)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
+        mark_terms(new, toc_pages(toc))
         write_search_texts(new, toc_pages(toc))
         (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,11 +71,10 @@ def _judging(networks: Sequence[judge.Judged]) -> Lines:
                 f"{title[:1].upper()}{title[1:]}: score and accuracy of {len(own)} networks have a rank correlation of "
                 f"{found:.2f}, {said} ({chance:.2f})."
             )
-            worth = [n.accuracy for n in own if n.word == "learned"]
-            other = [n.accuracy for n in own if n.word != "learned"]
-            if worth and other:
-                above = sum(accuracy > max(other) for accuracy in worth)
-                yield f"Of {len(worth)} called learned there, {above} are better than every other one."
+            told = {word: [n.accuracy for n in own if (n.word == "learned") == word] for word in (True, False)}
+            if all(told.values()):
+                said = " and ".join(f"{median(accuracies):.1f} %" for accuracies in told.values())
+                yield f"Median accuracy there of networks called learned, and of all others: {said}."
 
 
 def of_counts(records: Sequence[Record], published: Sequence[Record]) -> Fragment:
@@ -87,8 +87,9 @@ def of_counts(records: Sequence[Record], published: Sequence[Record]) -> Fragmen
         if slopes:
             up, down = sum(s.is_clear for s in slopes), sum(s.is_against for s in slopes)
             flat = len(slopes) - up - down
-            said = f"{up} rise, {down} fall, and of {flat} it cannot be told from luck"
-            lines.append(f"Of {plural(len(slopes), 'line')} over more {kind}, {said}.")
+            told = {"rising": up, "falling": down, "flat within luck": flat}
+            said = listed(f"{count} {word}" for word, count in told.items() if count)
+            lines.append(f"{plural(len(slopes), 'line')} over more {kind}: {said}.")
     return shown(lines, plural(len(seeds_of(best)), "published seed") if published else label_of(records))
 
 
@@ -123,8 +124,8 @@ def _performance(runs: Sequence[Record], records: Sequence[Record]) -> Lines:
     found = select(records, "times_as_good", statistic="median")
     ratios = [r.value for r in found if r.keys["way"] not in performance.OWN]
     if ratios:
-        ahead, most = sum(ratio > 1 for ratio in ratios), max(ratios)
-        yield f"Of {len(ratios)} comparisons with other ways, ours is ahead in {ahead}, at most {most:.1f} times."
+        ahead, best = sum(ratio > 1 for ratio in ratios), max(ratios)
+        yield f"Of {len(ratios)} comparisons with other ways, ours is ahead in {ahead}, by {best:.1f} times at most."
     slopes = {of: scaling.slope(line) for of, line in performance.growth_points(records, "images", "points").items()}
     if slopes:
         worse = [of for of, slope in slopes.items() if slope > performance.SLOPE_TARGET]
