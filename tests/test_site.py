@@ -36,7 +36,9 @@ from dclib.presets import load_preset, parse_preset
 from dclib.press.downloads import write_downloads
 from dclib.press.front import FRONT, front_html
 from dclib.press.search import page_words, write_search_texts
+from dclib.press.terms import mark_terms
 from dclib.report.display import show
+from dclib.report.method_pictures import PICTURES, write_method_pictures
 from dclib.report.names import DRAWN_NOTICE
 from dclib.report.provenance import strip
 from dclib.report.published import BESIDE
@@ -324,6 +326,7 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.with_suffix(".md").write_text(f"# A stand-in for {path.name}\n", encoding="utf-8")
     front = front_html(load_preset("smoke"), make_probes({"rotnet": [40.0] * 13}), [], project / "book" / "stages")
     (project / "book" / FRONT).write_text(front, encoding="utf-8")
+    write_method_pictures(project / "book" / PICTURES)
     run = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     build = [
         *run,
@@ -342,6 +345,7 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, "\n".join(x for x in done.stderr.splitlines() if x.strip())[-4000:]
     site = project / "_build" / "html"
     write_downloads(make_probes({"rotnet": [40.0] * 13}), [], site / "data")  # what the strips link to
+    mark_terms(site, toc_files(BOOK / "_toc.yml"))
     write_search_texts(site, toc_files(BOOK / "_toc.yml"))
     return site
 

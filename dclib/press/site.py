@@ -35,7 +35,7 @@ from dclib.press.terms import mark_terms
 from dclib.records import code_hash, held, replacing_folder, write_atomically
 from dclib.report.error_rates import spread_records
 from dclib.report.ladder import LADDER, load_ladder
-from dclib.report.method_pictures import method_pictures
+from dclib.report.method_pictures import PICTURES, write_method_pictures
 from dclib.report.provenance import DATA_FOLDER, load_records
 from dclib.report.published import load_published
 
@@ -224,8 +224,7 @@ def _write_pages(
         part.write(book)
     front = whose + front_html(preset, records, published, folder / "pages", part)
     write_atomically(book / FRONT, front.encode())
-    for name, picture in method_pictures().items():
-        write_atomically(book / "_generated" / "method" / f"{name}.html", picture.encode())
+    write_method_pictures(book / PICTURES)
 
 
 def asked_toc(toc: Path, stages: Sequence[Stage]) -> str:

@@ -70,6 +70,8 @@ def marked(html: str, terms: Iterable[Term], page: str) -> str:
         page: Its name below the book, without suffix: links lead from there.
     """
     known = [term for term in terms if term.name not in NARROW or any(part in page for part in NARROW[term.name])]
+    if not known:
+        return html
     reader = _Marker(html, sorted(known, key=lambda term: -len(term.name)), "../" * page.count("/"))
     reader.feed(html)
     reader.close()

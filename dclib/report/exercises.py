@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dclib.config import ModelConfig, Preset
+from dclib.counted import count_of
 from dclib.pocket.pictures import CLASSES, draw_object
 from dclib.pocket.seeds import stream
-from dclib.presets import load_preset
-from dclib.records import Record
+from dclib.presets import load_preset, project_root
+from dclib.records import Record, read_records
 from dclib.report.display import Fragment, show
 from dclib.report.figures import SIZE, finish, key_below, new_axes
 from dclib.report.provenance import load_records
 from dclib.report.published import load_published
+from dclib.report.series import listed, plural, seeds_of
 
 PURPOSE = "exercises"  # of the random numbers that draw them: other pictures than any that trained or tested
 COLORS = ("#0173b2", "#d55e00", "#029e73", "#cc78bc", "#949494")  # seaborn's "colorblind" palette, as for methods
@@ -46,9 +48,21 @@ def network_of(preset: Preset) -> ModelConfig:
 
 
 def records_to_ask(preset: Preset) -> list[Record]:
-    """The records of several seeds where there are any: published ones, else those of the run."""
+    """Records of several seeds: the preset's published ones, those of its run, or the pocket preset's.
+
+    Where there is one seed at most wherever one looks, those of the run.
+    """
     own = load_records(preset)
-    return load_published(preset, own, all_methods=True) or own
+    pocket = read_records(project_root() / "results" / "pocket" / "records")
+    pocket = [r for r in pocket if r.card and not count_of(r.card.method)]
+    found = (load_published(preset, own, all_methods=True), own, pocket)
+    return next((records for records in found if len(seeds_of(records)) > 1), own)
+
+
+def whose(records: Sequence[Record]) -> str:
+    """Of which preset records are, and of how many seeds."""
+    presets = listed(dict.fromkeys(r.card.preset for r in records if r.card))
+    return f"preset {presets}, {plural(len(seeds_of(records)), 'seed')}" if records else "no records"
 
 
 def renamed(records: Sequence[Record], names: Mapping[str, str]) -> list[Record]:

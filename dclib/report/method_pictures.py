@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ from PIL import Image
 
 from dclib.pocket.pictures import draw_object
 from dclib.pocket.seeds import stream
+from dclib.records import write_atomically
 
+PICTURES = "_generated/method"  # below book/, from where the page takes them
 Points = NDArray[np.float64]
 WIDTH = 720  # of every picture, in units of the drawing
 TILE = 132
@@ -31,6 +34,12 @@ def method_pictures() -> Mapping[str, str]:
     """Name -> HTML of every picture of the page."""
     made: Sequence[Callable[[], str]] = (sobel, whitening, two_levels, turns, batch, loss, alternation)
     return {make.__name__: make() for make in made}
+
+
+def write_method_pictures(folder: Path) -> None:
+    """Put them where the page looks for them, ``<name>.html`` each."""
+    for name, picture in method_pictures().items():
+        write_atomically(folder / f"{name}.html", picture.encode())
 
 
 def sobel() -> str:
