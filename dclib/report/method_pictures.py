@@ -49,10 +49,10 @@ def sobel() -> str:
     across, down = (correlated(np.pad(grey, 2), kernel) for kernel in (KERNEL, KERNEL.T))
     limit = max(np.abs(across).max(), np.abs(down).max()) / 2
     tiles = [
-        (_uri((255 * picture).astype(np.uint8)), "image", f"{len(picture)} pixels, colour"),
-        (_uri(_levels(grey, np.abs(grey).max())), "mean of normalised channels", f"padded to {len(grey) + 4}"),
-        (_uri(_levels(across, limit)), "Gx: left less right", f"{len(across)} pixels"),
-        (_uri(_levels(down, limit)), "Gy: top less bottom", f"{len(down)} pixels"),
+        (_uri((255 * picture).astype(np.uint8)), "image", f"{len(picture)} pixels"),
+        (_uri(_levels(grey, np.abs(grey).max())), "grey", f"padded to {len(grey) + 4}"),
+        (_uri(_levels(across, limit)), f"Gx, {len(across)} pixels", "left less right"),
+        (_uri(_levels(down, limit)), f"Gy, {len(down)} pixels", "top less bottom"),
     ]
     step = (WIDTH - TILE) / 3
     parts = [
@@ -199,7 +199,7 @@ def loss() -> str:
     parts += [_arrow(262, 80, 318, 34), _arrow(262, 96, 318, 130)]
     parts.append(_row(8, f"V: one of S = {n_classes} super-classes", x=330))
     parts += [_cell(330 + 26 * i, 22, i == y, str(i)) for i in range(n_classes)]
-    parts.append(_row(74, f"W: one of k = {k} sub-classes, in row y = {y} alone", x=330))
+    parts.append(_row(74, f"W: one of k = {k} sub-classes", x=330))
     for s in range(n_classes):
         parts += [_cell(330 + 26 * i, 90 + 13 * s, s == y and i == z, "", on=s == y, height=11) for i in range(k)]
     parts.append(
@@ -218,7 +218,7 @@ def loss() -> str:
 def alternation() -> str:
     """Epochs from left to right: what goes on, and what starts anew at each clustering."""
     epochs, every = 9, 3
-    step, left = (WIDTH - 150) / epochs, 140
+    step, left = (WIDTH - 185) / epochs, 180
     begins = range(0, epochs, every)
     parts = [
         f'<rect class="dd-core" x="{left}" y="34" width="{epochs * step:.0f}" height="24" rx="4"/>',
@@ -233,9 +233,8 @@ def alternation() -> str:
         parts.append(
             f'<text x="{left + e * step:.0f}" y="12" text-anchor="{"start" if not e else "middle"}">clustering</text>'
         )
-    parts += [
-        f'<text class="dd-small" x="{left + (e + 0.5) * step:.0f}" y="168">epoch {e + 1}</text>' for e in range(epochs)
-    ]
+    parts += [f'<text class="dd-small" x="{left + (e + 0.5) * step:.0f}" y="168">{e + 1}</text>' for e in range(epochs)]
+    parts.append(_row(163, "epoch"))
     told = (
         f"{epochs} epochs. The trunk is one bar from the first to the last. At each of {len(begins)} clusterings, "
         "every "
