@@ -195,7 +195,7 @@ def batch() -> str:
 def loss() -> str:
     """The two heads of an image of super-class 5: all super-classes, and the sub-classes of the true one alone."""
     n_classes, y, z, k = N_SUPER * N_TURNS, 5, 2, 6
-    parts = [_box(0, 62, 110, 52, "trunk"), _box(150, 62, 110, 52, "f, then ReLU"), _arrow(112, 88, 148, 88)]
+    parts = [_box(0, 62, 110, 52, "trunk"), _box(150, 62, 110, 52, "f⁺"), _arrow(112, 88, 148, 88)]
     parts += [_arrow(262, 80, 318, 34), _arrow(262, 96, 318, 130)]
     parts.append(_row(8, f"V: one of S = {n_classes} super-classes", x=330))
     parts += [_cell(330 + 26 * i, 22, i == y, str(i)) for i in range(n_classes)]
