@@ -107,10 +107,15 @@ def build_book(
         _write_explorer(new, preset, kept)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
-        mark_terms(new, toc_pages(toc))
-        write_search_texts(new, toc_pages(toc))
+        _finish_words(new, toc_pages(toc))
         (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"
+
+
+def _finish_words(html: Path, pages: Sequence[str]) -> None:
+    """Let the words of a built book tell what they mean, and be found."""
+    mark_terms(html, pages)
+    write_search_texts(html, pages)
 
 
 def book_folder(out: str | Path = "") -> Path:
