@@ -64,6 +64,16 @@ def test_depths_are_told_by_the_curves() -> None:
     assert "over RotNet: −32.0" in turned[2]
 
 
+def test_a_run_has_lines_of_its_own_and_those_of_published_seeds_are_folded() -> None:
+    run = make_probes({"deepercluster": FALLING, "rotnet": RISING}, seeds=(0,))
+    published = make_probes({"deepercluster": RISING, "rotnet": FALLING})
+    own, folded = endings.to_have_seen("linear_probes", PRESET, run, published).html.split("<details")
+    assert "By this run:" in own
+    assert "over RotNet: −32.0 points, in one seed" in own
+    assert "The same by 3 published seeds" in folded
+    assert "over RotNet: +32.0 ± 0.0 points, in each of 3 seeds" in folded
+
+
 def test_a_lead_is_sure_in_each_of_several_seeds_and_never_in_one() -> None:
     (found,) = endings.compared("A", "B", "Here", endings.Values({0: 3.0, 1: 4.0, 2: 5.0}))
     assert found == "Here, A over B: +4.0 ± 1.0 points, in each of 3 seeds."

@@ -13,9 +13,9 @@ from statistics import mean, median
 from dclib.config import Preset
 from dclib.paper import CLAIMS, TABLE2_COLUMNS, TABLE2_RECIPES, Half
 from dclib.records import DATA, Record, select
-from dclib.report.display import Fragment
+from dclib.report.display import Fragment, fold
 from dclib.report.finder import Finder, first, last
-from dclib.report.findings import find
+from dclib.report.findings import Finding, find
 from dclib.report.learning import unlearned
 from dclib.report.margins import Check, Values, lead
 from dclib.report.metadata import FIELDS, above_chance
@@ -38,14 +38,29 @@ NAMED = 4  # claims that do not hold, at most
 def to_have_seen(
     page: str, preset: Preset, records: Sequence[Record], published: Sequence[Record] = (), *, method: str = ""
 ) -> Fragment:
-    """The lines of one of ``PAGES``: by the published seeds where a page shows some, else by the page's own records.
+    """The lines of one of ``PAGES`` by its own records, and folded those by the published seeds that it shows beside.
 
     Args:
         method: Of a page about one network.
     """
-    best = published or records
-    lines = list(PAGES[page](preset, Finder(best), method)) + verdict_lines(page, preset, records)
-    return shown(lines[:MOST], plural(len(seeds_of(published)), "published seed") if published else _label(records))
+    found = _found(page, preset, records)
+    own = _lines(page, preset, records, method, [f.run for f in found])
+    theirs = _lines(page, preset, published, method, [f.published for f in found if f.published]) if published else []
+    return shown_beside(own, records, theirs, published)
+
+
+def shown_beside(
+    own: Sequence[str], records: Sequence[Record], theirs: Sequence[str], published: Sequence[Record]
+) -> Fragment:
+    """The lines of a run, and folded those of the published seeds, where there are any."""
+    if not published:
+        return shown(own, _label(records))
+    whose = plural(len(seeds_of(published)), "published seed")
+    return shown(own, _label(records)) + fold(f"The same by {whose}", shown(theirs, whose))
+
+
+def _lines(page: str, preset: Preset, records: Sequence[Record], method: str, verdicts: Sequence[Verdict]) -> list[str]:
+    return [*PAGES[page](preset, Finder(records), method), *verdict_lines(page, verdicts)][:MOST]
 
 
 def _label(records: Sequence[Record]) -> str:
@@ -61,16 +76,20 @@ def shown(lines: Sequence[str], whose: str) -> Fragment:
     return Fragment(f"{html}<ul>{items}</ul></div>", "\n".join([head, "", *(f"- {line}" for line in said)]).strip())
 
 
-def verdict_lines(page: str, preset: Preset, records: Sequence[Record]) -> list[str]:
+def verdict_lines(page: str, verdicts: Sequence[Verdict]) -> list[str]:
     """The paper's claims that rest on the page's exhibits: how many of them hold here, and which do not."""
-    places = EXHIBITS.get(page, ())
-    found = {f.claim.id: f for place in places for f in find(preset, place, records) if f.claim.is_the_papers}
-    measured = [f.best for f in found.values() if f.best.found.measured]
+    measured = [verdict for verdict in verdicts if verdict.found.measured]
     if not measured:
         return []
-    against = [claim for claim, f in found.items() if f.best.outcome == "does not hold"]
+    against = [verdict.claim.id for verdict in measured if verdict.outcome == "does not hold"]
     named = f" Not: {listed(against)}." if 0 < len(against) <= NAMED else ""
-    return [f"The paper's claims that rest on {listed(places)}: {tally(measured)}.{named}"]
+    return [f"The paper's claims that rest on {listed(EXHIBITS[page])}: {tally(measured)}.{named}"]
+
+
+def _found(page: str, preset: Preset, records: Sequence[Record]) -> list[Finding]:
+    """The paper's claims that rest on the page's exhibits, each once."""
+    found = {f.claim.id: f for place in EXHIBITS.get(page, ()) for f in find(preset, place, records)}
+    return [finding for finding in found.values() if finding.claim.is_the_papers]
 
 
 # Words for numbers

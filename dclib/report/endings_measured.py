@@ -12,10 +12,9 @@ from dclib.data.images import ImageSet
 from dclib.records import Record, select
 from dclib.report import counts, judge, ladder, performance, planner, scaling
 from dclib.report.display import Fragment
-from dclib.report.endings import Lines, shown
+from dclib.report.endings import Lines, shown, shown_beside
 from dclib.report.gradients import FirstLayer
-from dclib.report.published import label_of
-from dclib.report.series import listed, plural, seeds_of
+from dclib.report.series import listed, plural
 from dclib.train.absent import AbsentSet, present
 
 BENCHMARKS = "the records in results/benchmarks"
@@ -79,18 +78,18 @@ def _judging(networks: Sequence[judge.Judged]) -> Lines:
 
 def of_counts(records: Sequence[Record], published: Sequence[Record]) -> Fragment:
     """How many of the lines over counts rise, fall, or are flat within luck."""
-    best = published or records
-    lines = []
+    return shown_beside(list(_counts(records)), records, list(_counts(published)), published)
+
+
+def _counts(records: Sequence[Record]) -> Lines:
     for kind in ("images", "clusters"):
-        slopes = [c.slope for measure in counts.MEASURES for c in counts.courses(best, measure) if c.kind == kind]
+        slopes = [c.slope for measure in counts.MEASURES for c in counts.courses(records, measure) if c.kind == kind]
         slopes = [slope for slope in slopes if slope.values]
         if slopes:
             up, down = sum(s.is_clear for s in slopes), sum(s.is_against for s in slopes)
-            flat = len(slopes) - up - down
-            told = {"rising": up, "falling": down, "flat within luck": flat}
+            told = {"rising": up, "falling": down, "flat within luck": len(slopes) - up - down}
             said = listed(f"{count} {word}" for word, count in told.items() if count)
-            lines.append(f"{plural(len(slopes), 'line')} over more {kind}: {said}.")
-    return shown(lines, plural(len(seeds_of(best)), "published seed") if published else label_of(records))
+            yield f"{plural(len(slopes), 'line')} over more {kind}: {said}."
 
 
 def of_scaling(records: Sequence[Record]) -> Fragment:
