@@ -10,6 +10,7 @@ from dataclasses import replace
 from html import escape
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -89,6 +90,7 @@ def bars(values: Mapping[str, float], what: str, caption: str, *, form: str = ".
     ax.set_yticks(range(len(values)), list(values))
     ax.set_xlim(min(0.0, *values.values()), 1.15 * max(*values.values(), 1e-9))
     ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=form == ".0f"))
     ax.set_xlabel(what, fontsize=SIZE)
     said = "; ".join(f"{name} {value:{form}}" for name, value in values.items())
     return show(finish(ax), alt=f"{what}: {said}.", caption=caption)

@@ -71,7 +71,8 @@ def sobel() -> str:
 def correlated(image: Points, kernel: Points) -> Points:
     """(h, w) with a 3x3 kernel, where all of it lies inside: (h - 2, w - 2)."""
     windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3))
-    return np.einsum("hwij,ij->hw", windows, kernel)
+    found: Points = np.einsum("hwij,ij->hw", windows, kernel)
+    return found
 
 
 def whitening() -> str:
