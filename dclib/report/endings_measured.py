@@ -26,12 +26,13 @@ ROUNDING = 1e-4  # of the largest response: sums of 75 products in float32 stay 
 def of_images(pool: ImageSet | AbsentSet, objects: ImageSet | AbsentSet | None) -> Fragment:
     """How uneven the classes of the pool are, beside those of the labelled objects."""
     sets = {"pool": present(pool), "labelled objects": None if objects is None else present(objects)}
-    lines = [_classes(name, of.labels) for name, of in sets.items() if of is not None and of.labels is not None]
+    labels = {name: of.labels for name, of in sets.items() if of is not None and of.labels is not None}
+    lines = [_classes(name, known) for name, of in labels.items() if len(known := of[of >= 0])]
     return shown(lines, "the labels of the images, which pre-training never reads")
 
 
 def _classes(name: str, labels: NDArray[np.int64]) -> str:
-    counts = np.unique(labels[labels >= 0], return_counts=True)[1]
+    counts = np.unique(labels, return_counts=True)[1]
     times = counts.max() / counts.min()
     said = "even" if times < TWICE else "uneven"
     return (
