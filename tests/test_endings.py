@@ -15,8 +15,9 @@ from dclib.presets import parse_preset
 from dclib.press.notebooks import code_of, read_notebook
 from dclib.press.stages import ALONE
 from dclib.records import Record
-from dclib.report import endings, endings_measured, findings, judge
+from dclib.report import endings, exhibits, findings, judge, seen
 from dclib.report.judge import Judged
+from dclib.report.margins import Values
 
 PRESET = parse_preset("made-up", {"seeds": [0], "methods": {"rotnet": None}})
 RISING, FALLING = [float(20 + 4 * n) for n in range(13)], [float(60 - 2 * n) for n in range(13)]
@@ -50,7 +51,7 @@ def test_every_page_with_results_ends_with_what_was_to_be_seen() -> None:
         ids = [cell.id for cell in notebook.cells]
         assert notebook.cells[ids.index("seen") - 1].source == "## What you should have seen", path.stem
         assert len(ids) - ids.index("seen") <= 6, f"{path.stem}: near the end"
-        called |= set(re.findall(r'to_have_seen\(\s*"(\w+)"', code_of(notebook)))
+        called |= set(re.findall(r'endings\.to_have_seen\(\s*"(\w+)"', code_of(notebook)))
     assert called == set(endings.PAGES)
 
 
@@ -75,13 +76,13 @@ def test_a_run_has_lines_of_its_own_and_those_of_published_seeds_are_folded() ->
 
 
 def test_a_lead_is_sure_in_each_of_several_seeds_and_never_in_one() -> None:
-    (found,) = endings.compared("A", "B", "Here", endings.Values({0: 3.0, 1: 4.0, 2: 5.0}))
+    (found,) = seen.compared("A", "B", "Here", Values({0: 3.0, 1: 4.0, 2: 5.0}))
     assert found == "Here, A over B: +4.0 ± 1.0 points, in each of 3 seeds."
-    (found,) = endings.compared("A", "B", "Here", endings.Values({0: -3.0, 1: 4.0, 2: 5.0}))
+    (found,) = seen.compared("A", "B", "Here", Values({0: -3.0, 1: 4.0, 2: 5.0}))
     assert found.endswith("which luck may explain.")
-    (found,) = endings.compared("A", "B", "Here", endings.Values({0: 4.0}))
+    (found,) = seen.compared("A", "B", "Here", Values({0: 4.0}))
     assert found == "Here, A over B: +4.0 points, in one seed, which cannot tell it from luck."
-    assert list(endings.compared("A", "B", "Here", None)) == []
+    assert list(seen.compared("A", "B", "Here", None)) == []
 
 
 def test_a_training_is_told_by_its_loss_its_clusters_and_their_sizes() -> None:
@@ -109,7 +110,7 @@ def test_retrieval_and_sobel_turn_with_the_records(sign: int) -> None:
 
 def test_without_records_a_page_says_that_there_is_nothing() -> None:
     for page in endings.PAGES:
-        assert lines(page, []) == [endings.NOTHING], page
+        assert lines(page, []) == [seen.NOTHING], page
 
 
 def test_no_page_has_more_than_four_lines() -> None:
@@ -133,8 +134,8 @@ def test_the_judge_is_told_by_its_ranks() -> None:
             for i in rng.permutation(12)
         ]
 
-    assert "correlation of 1.00, more than chance" in endings_measured.of_judging(networks(1)).text
-    assert "correlation of -1.00, no more than chance" in endings_measured.of_judging(networks(-1)).text
+    assert "correlation of 1.00, more than chance" in judge.to_have_seen(networks(1)).text
+    assert "correlation of -1.00, no more than chance" in judge.to_have_seen(networks(-1)).text
     assert judge.by_chance(12) < 1
 
 
@@ -145,6 +146,6 @@ def test_classes_and_gradients_are_told_by_what_is_there() -> None:
             name="x", ids=[str(i) for i in range(len(labels))], reader=None, labels=labels, classes=("a", "b")
         )  # type: ignore[arg-type]
 
-    said = endings_measured.of_images(images([9, 3]), images([5, 5])).text
+    said = exhibits.classes_to_have_seen(images([9, 3]), images([5, 5])).text
     assert "pool are uneven: the largest has 3.0 times" in said
     assert "objects are even: the largest has 1.0 times" in said

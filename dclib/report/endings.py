@@ -6,31 +6,26 @@ are compared, so that a page of other records ends otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, median
 
 from dclib.config import Preset
 from dclib.paper import CLAIMS, TABLE2_COLUMNS, TABLE2_RECIPES, Half
 from dclib.records import DATA, Record, select
-from dclib.report.display import Fragment, fold
+from dclib.report.display import Fragment
 from dclib.report.finder import Finder, first, last
 from dclib.report.findings import Finding, find
 from dclib.report.learning import unlearned
-from dclib.report.margins import Check, Values, lead
-from dclib.report.metadata import FIELDS, above_chance
-from dclib.report.names import CITIES
-from dclib.report.published import label_of
+from dclib.report.margins import lead
+from dclib.report.names import CITIES, FIELDS
 from dclib.report.scorecard import Verdict, judge, tally
-from dclib.report.series import accuracy_by_layer, best_layer, listed, mean_curve, plural, seeds_of, spread, title_of
+from dclib.report.seen import Lines, amount, compared, moved, shown_beside
+from dclib.report.series import accuracy_by_layer, best_layer, listed, mean_curve, title_of
 from dclib.train.chance import TASKS
 
-Lines = Iterator[str]
 STUCK = 0.98  # a loss above this share of chance has not left it
 COLLAPSED = 0.5  # one cluster with more than this share of the images
-MOVED = 0.02  # of mutual information: less is called the same
 EVEN = 0.05  # of a Gini coefficient: less is called even
-NOTHING = "The records of this page hold nothing yet that could be seen."
 MOST = 4  # lines
 NAMED = 4  # claims that do not hold, at most
 
@@ -49,31 +44,8 @@ def to_have_seen(
     return shown_beside(own, records, theirs, published)
 
 
-def shown_beside(
-    own: Sequence[str], records: Sequence[Record], theirs: Sequence[str], published: Sequence[Record]
-) -> Fragment:
-    """The lines of a run, and folded those of the published seeds, where there are any."""
-    if not published:
-        return shown(own, _label(records))
-    whose = plural(len(seeds_of(published)), "published seed")
-    return shown(own, _label(records)) + fold(f"The same by {whose}", shown(theirs, whose))
-
-
 def _lines(page: str, preset: Preset, records: Sequence[Record], method: str, verdicts: Sequence[Verdict]) -> list[str]:
     return [*PAGES[page](preset, Finder(records), method), *verdict_lines(page, verdicts)][:MOST]
-
-
-def _label(records: Sequence[Record]) -> str:
-    return label_of(records) if seeds_of(records) or not records else "what was counted"
-
-
-def shown(lines: Sequence[str], whose: str) -> Fragment:
-    """Lines as a list, under a word on whose records they follow from."""
-    said = list(lines) or [NOTHING]
-    head = f"By {whose}:" if lines else ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in said)
-    html = f'<div class="dclib-finding dclib-seen">{f"<p><strong>{escape(head)}</strong></p>" if head else ""}'
-    return Fragment(f"{html}<ul>{items}</ul></div>", "\n".join([head, "", *(f"- {line}" for line in said)]).strip())
 
 
 def verdict_lines(page: str, verdicts: Sequence[Verdict]) -> list[str]:
@@ -90,34 +62,6 @@ def _found(page: str, preset: Preset, records: Sequence[Record]) -> list[Finding
     """The paper's claims that rest on the page's exhibits, each once."""
     found = {f.claim.id: f for place in EXHIBITS.get(page, ()) for f in find(preset, place, records)}
     return [finding for finding in found.values() if finding.claim.is_the_papers]
-
-
-# Words for numbers
-
-
-def amount(values: Sequence[float], form: str = ".1f") -> str:
-    """``42.1 ± 0.8``; without a deviation for one value."""
-    deviation = f" ± {spread(values):{form.removeprefix('+')}}" if len(values) > 1 else ""
-    return f"{mean(values):{form}}{deviation}".replace("-", "−")
-
-
-def compared(one: str, other: str, where: str, margins: Values | None, unit: str = "points") -> Lines:
-    """How far one is above the other, and whether luck explains it; nothing where one of them was not measured."""
-    check = Check(one, other, margins, unit)
-    if check.values:
-        n = len(check.values)
-        sure = f"in each of {n} seeds" if check.is_clear or check.is_against else "which luck may explain"
-        said = sure if n > 1 else "in one seed, which cannot tell it from luck"
-        yield f"{where}, {one} over {other}: {amount(check.values, '+.1f')} {unit}, {said}."
-
-
-def moved(what: str, begin: Values, end: Values) -> Lines:
-    """Whether an agreement rose, fell, or stayed, from first to last."""
-    steps = lead(end, begin)
-    if steps:
-        change = mean(steps.values())
-        verb = "rose" if change > MOVED else "fell" if change < -MOVED else "stayed"
-        yield f"{what} {verb}, from {mean(begin.values()):.2f} to {mean(end.values()):.2f}."
 
 
 # Pages
@@ -229,49 +173,19 @@ def _median(found: Sequence[Record]) -> float:
 
 
 def metadata(preset: Preset, seen: Finder, method: str) -> Lines:
-    above = {field: above_chance(seen.records, "deepercluster", field) for field in FIELDS}
-    means = {FIELDS[field]: mean(values.values()) for field, values in above.items() if values}
+    means = {}
+    for field, title in FIELDS.items():
+        real, dealt = (
+            seen.values("metadata_nmi", "deepercluster", field=field, labels=labels) for labels in ("real", "shuffled")
+        )
+        if above := lead(real, dealt):
+            means[title] = mean(above.values())
     if means:
         order = sorted(means, key=lambda field: -means[field])
         said = listed(f"{field} ({means[field]:+.3f})" for field in order)
         yield f"Agreement of DeeperCluster's clusters above chance (NMI): {said}."
         none = [field for field in order if means[field] <= 0]
         yield f"They tell no more than chance of {listed(none)}." if none else f"They tell most of {order[0]}."
-
-
-def recipes(preset: Preset, seen: Finder, method: str) -> Lines:
-    tried: dict[float, list[float]] = {}
-    for record in select(seen.records, "choice_map"):
-        tried.setdefault(float(record.keys["tried"]), []).append(record.value)
-    if len(tried) > 1:
-        means = {value: mean(scores) for value, scores in sorted(tried.items())}
-        best = max(means, key=means.__getitem__)
-        inside = min(means) < best < max(means)
-        place = (
-            "inside what was tried"
-            if inside
-            else "at an end of what was tried, so that a wider range may hold a better one"
-        )
-        yield f"{preset.choice.key} = {best:g} scores best ({means[best]:.1f} %), {place}."
-        yield f"Between best and worst lie {max(means.values()) - min(means.values()):.1f} points."
-
-
-def few_labels(preset: Preset, seen: Finder, method: str) -> Lines:
-    shares = sorted(
-        {str(r.keys["share"]) for r in select(seen.records, "low_shot_top1")}, key=lambda s: float(s.split()[0])
-    )
-    for share in shares[:1]:
-        of = {m: seen.values("low_shot_top1", m, share=share, layer=13) for m in ("deepercluster", "rotnet", "random")}
-        where = f"conv13 with {share} of the labels"
-        yield from compared("DeeperCluster", "RotNet", where, lead(of["deepercluster"], of["rotnet"]))
-        yield from compared("DeeperCluster", "a random network", where, lead(of["deepercluster"], of["random"]))
-
-
-def what_came_after(preset: Preset, seen: Finder, method: str) -> Lines:
-    reference = seen.accuracy("deepercluster", "objects", 13)
-    for other in ("context", "transitive", "deepcluster_v2", "swav"):
-        margins = lead(seen.accuracy(other, "objects", 13), reference)
-        yield from compared(title_of(other), "DeeperCluster", "conv13, objects", margins)
 
 
 def scorecard(preset: Preset, seen: Finder, method: str) -> Lines:
@@ -297,9 +211,6 @@ PAGES: Mapping[str, Callable[[Preset, Finder, str], Lines]] = {
     "hashtags": hashtags,
     "colour": colour,
     "metadata": metadata,
-    "recipes": recipes,
-    "few_labels": few_labels,
-    "what_came_after": what_came_after,
     "scorecard": scorecard,
 }
 EXHIBITS: Mapping[str, Sequence[str]] = {

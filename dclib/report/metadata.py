@@ -16,7 +16,7 @@ from dclib.report.display import Fragment, say, show
 from dclib.report.figures import finish, key_below, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
-from dclib.report.names import names_in, names_in_table
+from dclib.report.names import FIELDS, names_in, names_in_table
 from dclib.report.pictures import draw_cluster_mosaics, note_on_mosaics, pictured
 from dclib.report.provenance import named, under_pictures
 from dclib.report.published import panels, show_both
@@ -24,7 +24,6 @@ from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
 from dclib.train.absent import AbsentSet, present
 
-FIELDS = {"hashtag": "hashtags", "device": "cameras", "gps": "places", "user": "users"}
 EMPTY = "The pool comes without metadata, so there is nothing to compare clusters with."
 
 
@@ -79,7 +78,7 @@ def plot_agreement(records: Sequence[Record]) -> Axes:
     width = 0.8 / max(1, len(methods))
     for i, method in enumerate(methods):
         for place, field in enumerate(FIELDS):
-            values = list(above_chance(records, method, field).values())
+            values = list(_above_chance(records, method, field).values())
             if values:
                 at = place + (i - (len(methods) - 1) / 2) * width
                 label = title_of(method) if place == 0 else None
@@ -98,7 +97,7 @@ def describe_agreement(records: Sequence[Record]) -> str:
     for method in methods_in(select(records, "metadata_nmi")):
         said = []
         for field, title in FIELDS.items():
-            values = list(above_chance(records, method, field).values())
+            values = list(_above_chance(records, method, field).values())
             if values:
                 said.append(f"{title} {sum(values) / len(values):+.3f}")
         parts.append(f"{title_of(method)}: {', '.join(said)}")
@@ -146,7 +145,7 @@ def _names(cluster: Mapping[str, Any]) -> str:
     return ", ".join(name or "unknown" for name in cluster["credits"])
 
 
-def above_chance(records: Sequence[Record], method: str, field: str) -> Mapping[int, float]:
+def _above_chance(records: Sequence[Record], method: str, field: str) -> Mapping[int, float]:
     find = Finder(records)
     real, chance = (find.values("metadata_nmi", method, field=field, labels=labels) for labels in ("real", "shuffled"))
     return lead(real, chance) or {}
