@@ -1,4 +1,4 @@
-"""What one should have seen: two to four lines at the end of a page, made from the records it shows.
+"""What one should have seen on the pages that the paper's claims rest on: two to four lines, made from their records.
 
 Every word that judges (rises, ahead, collapsed) is chosen by the numbers, by the rule of the scorecard where networks
 are compared, so that a page of other records ends otherwise.
