@@ -26,7 +26,9 @@ from dclib.press.downloads import write_downloads
 from dclib.press.front import FRONT, front_html
 from dclib.press.light import lighten
 from dclib.press.search import write_search_texts
+from dclib.press.terms import mark_terms
 from dclib.report.display import show
+from dclib.report.method_pictures import PICTURES, write_method_pictures
 from dclib.report.provenance import strip
 from dclib.report.tables import probe_table
 from dclib.report.verdict_figure import lanes_of, verdict_picture
@@ -88,6 +90,7 @@ def build_stand_in_site(project: Path) -> Path:
             path.with_suffix(".md").write_text(f"# A stand-in for {path.name}\n", encoding="utf-8")
     front = front_html(load_preset("smoke"), make_probes({"rotnet": [40.0] * 13}), [], project / "book" / "stages")
     (project / "book" / FRONT).write_text(front, encoding="utf-8")
+    write_method_pictures(project / "book" / PICTURES)
     (project / "book" / CITE).write_text(bibtex(), encoding="utf-8")
     run = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     build = [
@@ -108,6 +111,7 @@ def build_stand_in_site(project: Path) -> Path:
     site = project / "_build" / "html"
     write_downloads(make_probes({"rotnet": [40.0] * 13}), [], site / "data")  # what the strips link to
     lighten(site)
+    mark_terms(site, toc_files(BOOK / "_toc.yml"))
     write_search_texts(site, toc_files(BOOK / "_toc.yml"))
     return site
 

@@ -51,10 +51,10 @@ def keys_after(planned: tuple, monkeypatch: pytest.MonkeyPatch, changed: str) ->
         ("report/voc", {"voc"}),
         ("report/hashtags", {"hashtags"}),
         ("report/gradients", {"sobel"}),
-        ("evaluate/rmac", {"retrieval", *SUMMARIES}),
-        ("evaluate/finetune", {"finetuning", *SUMMARIES}),
-        ("analysis/colour", {"colour", *SUMMARIES}),
-        ("report/scorecard", JUDGED),
+        ("evaluate/rmac", {"retrieval", *SUMMARIES, "exercises_features", "exercises_verdicts"}),
+        ("evaluate/finetune", {"finetuning", *SUMMARIES, "exercises_verdicts"}),
+        ("analysis/colour", {"colour", *SUMMARIES, "exercises_clusters", "exercises_verdicts"}),
+        ("report/scorecard", JUDGED | {"exercises_verdicts"}),
         ("report/performance", {"performance"}),
     ],
 )
@@ -69,7 +69,8 @@ def test_new_published_records_touch_the_pages_that_show_them_and_train_nothing_
     real = module.folder_stamp
     monkeypatch.setattr(module, "folder_stamp", lambda f: "new" if f.name == preset.name else real(f))
     changed = {page: changed_parts(before[page], now) for page, now in stage_parts(stages, preset).items()}
-    assert {page for page, parts in changed.items() if parts} == JUDGED | {"recipes", "what_came_after"}
+    asked = {"recipes", "what_came_after", "exercises_features", "exercises_verdicts"}
+    assert {page for page, parts in changed.items() if parts} == JUDGED | asked
     assert {part for parts in changed.values() for part in parts} == {"published records"}
 
 

@@ -38,6 +38,7 @@ SHOWN = {  # beyond a start, to read everything back and draw the figures of it;
     **{"data": 1500.0, "linear_probes": 800.0, "finetuning": 800.0, "retrieval": 4500.0, "voc": 400.0},
     **{"hashtags": 0.0, "colour": 700.0, "sobel": 0.0, "recipes": 0.0, "metadata": 0.0, "planner": -150.0},
     **{"scaling": -100.0, "scorecard": 300.0, "what_came_after": 100.0, "performance": 100.0, "judging": 0.0},
+    **{f"exercises_{of}": 0.0 for of in ("idea", "pretraining", "features", "clusters", "verdicts", "own")},
 }
 SHOWN_OF_TRAINING = 700.0
 

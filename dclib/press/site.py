@@ -36,9 +36,11 @@ from dclib.press.runner import read_card, workspace
 from dclib.press.search import write_search_texts
 from dclib.press.stages import ON_REQUEST, SUMMARIES, Stage, key_of, plan_with_outlook, stage_parts
 from dclib.press.status import STAGES, absent_page, missing_page, notices, status_page
+from dclib.press.terms import mark_terms
 from dclib.records import code_hash, held, replacing_folder, write_atomically
 from dclib.report.error_rates import spread_records
 from dclib.report.ladder import LADDER, load_ladder
+from dclib.report.method_pictures import PICTURES, write_method_pictures
 from dclib.report.provenance import DATA_FOLDER, load_records
 from dclib.report.published import load_published
 from dclib.train.runnable import Outlook
@@ -113,6 +115,7 @@ def build_book(
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         lighten(new)
+        mark_terms(new, toc_pages(toc))
         _tell_programs(new, toc_pages(toc))
         (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"
@@ -253,6 +256,7 @@ def _write_pages(
     front = whose + front_html(preset, records, published, folder / "pages", part)
     write_atomically(book / FRONT, front.encode())
     write_atomically(book / CITE, bibtex().encode())
+    write_method_pictures(book / PICTURES)
 
 
 def asked_toc(toc: Path, stages: Sequence[Stage]) -> str:

@@ -38,6 +38,12 @@ EVALUATIONS: Mapping[str, str] = {
     "planner": "13_planner",
     "scaling": "14_scaling",
     "judging": "20_judging_without_labels",
+    "exercises_idea": "22_exercises_idea",
+    "exercises_pretraining": "23_exercises_pretraining",
+    "exercises_features": "24_exercises_features",
+    "exercises_clusters": "25_exercises_clusters",
+    "exercises_verdicts": "26_exercises_verdicts",
+    "exercises_own": "27_exercises_own",
 }  # page -> notebook; each looks at the trained networks
 # those that a preset has to ask for, or to have tried
 ON_REQUEST: Mapping[str, str] = {
@@ -45,7 +51,11 @@ ON_REQUEST: Mapping[str, str] = {
     "data_and_clusters": "18_data_and_clusters",
     "ladder": "17_ladder",
 }
-AFTER: Mapping[str, Sequence[str]] = {"data_and_clusters": ("linear_probes", "voc")}  # whose measurements it takes
+AFTER: Mapping[str, Sequence[str]] = {  # whose measurements it takes
+    "data_and_clusters": ("linear_probes", "voc"),
+    "exercises_features": ("linear_probes",),
+    "exercises_verdicts": ("linear_probes", "finetuning", "retrieval", "voc", "hashtags", "colour", "metadata"),
+}
 SUMMARIES: Mapping[str, str] = {
     "what_came_after": "19_what_came_after",
     "scorecard": "12_scorecard",
@@ -67,7 +77,7 @@ SET_NAMES = (
 # those that read what was measured of machines, or of judging: page -> its folder below results/
 MEASURED: Mapping[str, str] = {**dict.fromkeys(("planner", "scaling", "performance"), "benchmarks"), "judging": "judge"}
 # what a page calls that shows published records of its preset, or the protocol that they were made under
-READS_PUBLISHED = ("load_published", "findings", "load_ladder")
+READS_PUBLISHED = ("load_published", "findings", "load_ladder", "records_to_ask")
 READS_BESIDE = "load_beside"  # and those of the other edition in its book
 ABOUT_IMAGES = (
     "hashtags",
@@ -75,6 +85,10 @@ ABOUT_IMAGES = (
     "scaling",
     "ladder",
     "judging",
+    "exercises_idea",
+    "exercises_pretraining",
+    "exercises_clusters",
+    "exercises_own",
 )  # those that need no trained network of the preset
 
 

@@ -24,6 +24,7 @@ from dclib.report.margins import Check, lead
 from dclib.report.names import CITIES, names_in
 from dclib.report.provenance import named, strip
 from dclib.report.published import panels, show_both
+from dclib.report.seen import Lines, compared, shown_beside
 from dclib.report.series import BY_YEAR, era_of, final_values, history, listed, over_seeds, plural, seeds_of, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, missing_half_sentence, value_cell
 
@@ -293,3 +294,16 @@ def _learns_from(config: MethodConfig) -> str:
     if what == "pool" and config.images == "objects":
         return "the curated images"
     return {"pool": "the pool", "clips": "clips"}.get(what, what)
+
+
+def to_have_seen(records: Sequence[Record], published: Sequence[Record]) -> Fragment:
+    """How far each method is above or below DeeperCluster at the end."""
+    own, theirs = (list(_seen(Finder(of))) for of in (records, published))
+    return shown_beside(own, records, theirs, published)
+
+
+def _seen(seen: Finder) -> Lines:
+    reference = seen.accuracy("deepercluster", "objects", 13)
+    for other in ("context", "transitive", "deepcluster_v2", "swav"):
+        margins = lead(seen.accuracy(other, "objects", 13), reference)
+        yield from compared(title_of(other), "DeeperCluster", "conv13, objects", margins)

@@ -26,6 +26,7 @@ from dclib.report.learning import unlearned
 from dclib.report.margins import Check, Values, combine, lead
 from dclib.report.provenance import load_records, named
 from dclib.report.published import label_of, panels, show_both, whose, with_published
+from dclib.report.seen import Lines, shown_beside
 from dclib.report.series import listed, order_methods, over_seeds, plural, seeds_of, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
@@ -326,3 +327,19 @@ def trend_words(course: Course) -> str:
 
 def _capital(words: str) -> str:
     return words[0].upper() + words[1:]
+
+
+def to_have_seen(records: Sequence[Record], published: Sequence[Record]) -> Fragment:
+    """How many of the lines over counts rise, fall, or are flat within luck."""
+    return shown_beside(list(_seen(records)), records, list(_seen(published)), published)
+
+
+def _seen(records: Sequence[Record]) -> Lines:
+    for kind in ("images", "clusters"):
+        slopes = [c.slope for measure in MEASURES for c in courses(records, measure) if c.kind == kind]
+        slopes = [slope for slope in slopes if slope.values]
+        if slopes:
+            up, down = sum(s.is_clear for s in slopes), sum(s.is_against for s in slopes)
+            told = {"rising": up, "falling": down, "flat within luck": len(slopes) - up - down}
+            said = listed(f"{count} {word}" for word, count in told.items() if count)
+            yield f"{plural(len(slopes), 'line')} over more {kind}: {said}."

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from dclib.config import DataConfig, Preset
 from dclib.data.folders import open_folder
@@ -30,6 +31,7 @@ from dclib.report.display import Fragment, say, show, show_photographs
 from dclib.report.names import DRAWN_NOTICE, folder_name, names_in
 from dclib.report.provenance import under_pictures
 from dclib.report.published import panels, show_both
+from dclib.report.seen import shown
 from dclib.report.series import final_values, over_seeds, title_of
 from dclib.report.tables import missing_half_sentence
 from dclib.train.absent import AbsentSet, absent_set, lacks_images, present
@@ -41,6 +43,7 @@ BESIDE: Mapping[figures.Kind, str] = {
     "before and after": "Methods that are not the paper's, from before it and after, on the same trunk",
     "variants": "Variants of the methods: other colours, other images, two levels of clusters",
 }
+TWICE = 2.0  # times the smallest class: above it classes are called uneven
 
 
 # 01: data
@@ -365,3 +368,20 @@ def _drawn(
     beside = [record for name in needs for record in select(published, name, method=method)]
     plot, describe = partial(plot, method=method), partial(describe, method=method)
     return show_both(panels(plot, describe, used, beside), caption, used, beside, *needs)
+
+
+def classes_to_have_seen(pool: ImageSet | AbsentSet, objects: ImageSet | AbsentSet | None) -> Fragment:
+    """How uneven the classes of the pool are, beside those of the labelled objects."""
+    sets = {"pool": present(pool), "labelled objects": None if objects is None else present(objects)}
+    labels = {name: of.labels for name, of in sets.items() if of is not None and of.labels is not None}
+    lines = [_evenness(name, known) for name, of in labels.items() if len(known := of[of >= 0])]
+    return shown(lines, "the labels of the images, which pre-training never reads")
+
+
+def _evenness(name: str, labels: NDArray[np.int64]) -> str:
+    counts = np.unique(labels, return_counts=True)[1]
+    times = counts.max() / counts.min()
+    said = "even" if times < TWICE else "uneven"
+    return (
+        f"The {len(counts)} classes of the {name} are {said}: the largest has {times:.1f} times the smallest's images."
+    )

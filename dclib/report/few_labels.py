@@ -10,7 +10,10 @@ from dclib.paper import N_LAYERS, task_of
 from dclib.paper.elsewhere import CIFAR10
 from dclib.records import DATA, Record, select
 from dclib.report.display import Fragment, say
+from dclib.report.finder import Finder
+from dclib.report.margins import lead
 from dclib.report.provenance import named
+from dclib.report.seen import Lines, compared, shown_beside
 from dclib.report.series import final_values, listed, methods_in, over_seeds, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
@@ -181,3 +184,20 @@ def _notes(records: Sequence[Record], measured: Sequence[Record]) -> list[str]:
         "all. Without a network the classifier's weight decay is chosen on held-out tenths of the labelled images, "
         "which favours it, if anything.",
     ]
+
+
+def to_have_seen(records: Sequence[Record], published: Sequence[Record]) -> Fragment:
+    """Who is ahead with the fewest labels, and whether luck explains it."""
+    own, theirs = (list(_seen(Finder(of))) for of in (records, published))
+    return shown_beside(own, records, theirs, published)
+
+
+def _seen(seen: Finder) -> Lines:
+    shares = sorted(
+        {str(r.keys["share"]) for r in select(seen.records, "low_shot_top1")}, key=lambda s: float(s.split()[0])
+    )
+    for share in shares[:1]:
+        of = {m: seen.values("low_shot_top1", m, share=share, layer=13) for m in ("deepercluster", "rotnet", "random")}
+        where = f"conv13 with {share} of the labels"
+        yield from compared("DeeperCluster", "RotNet", where, lead(of["deepercluster"], of["rotnet"]))
+        yield from compared("DeeperCluster", "a random network", where, lead(of["deepercluster"], of["random"]))

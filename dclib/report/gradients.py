@@ -14,10 +14,13 @@ from dclib.data.images import ImageSet
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, WIDTH
 from dclib.report.pictures import bare, describe_gradients
+from dclib.report.seen import Lines, shown
 from dclib.report.series import plural
 from dclib.train.absent import AbsentSet
 
 Array = NDArray[np.float32]
+FLAT = 0.1  # of the strongest gradient
+ROUNDING = 1e-4  # of the largest response: sums of 75 products in float32 stay far below it
 
 
 class FirstLayer(Protocol):
@@ -140,3 +143,18 @@ def filter_pictures(layer: FirstLayer, source: Fragment | None = None) -> Fragme
         "three colours still weigh the same; fine-tuning may change that (D32).",
         source=source,
     )
+
+
+def to_have_seen(seen: Sequence[FirstLayer]) -> Fragment:
+    """How much of an image its gradients leave at zero, and whether folding changed a response."""
+    return shown(list(_seen(seen)), "the pictures above")
+
+
+def _seen(seen: Sequence[FirstLayer]) -> Lines:
+    if seen:
+        strength = [np.hypot(*layer.gradients) for layer in seen]
+        flat = float(np.mean(np.concatenate([(s < FLAT * s.max()).ravel() for s in strength])))
+        yield f"{100 * flat:.0f} % of all points are flat: their gradient is below {100 * FLAT:.0f} % of the strongest."
+        off = max(layer.difference / layer.scale for layer in seen if layer.scale)
+        said = "rounding, no more" if off < ROUNDING else "more than rounding explains"
+        yield f"Folded and unfolded, responses differ by {off:.0e} of the largest: {said}."

@@ -20,6 +20,7 @@ from dclib.presets import project_root
 from dclib.records import Record, read_records
 from dclib.report.display import Fragment, say, show_side_by_side
 from dclib.report.figures import Look, finish, key_below, new_axes
+from dclib.report.seen import Lines, shown
 from dclib.report.series import listed, plural
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
@@ -275,3 +276,25 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     names, counts = np.unique(values, return_inverse=True, return_counts=True)[1:]
     means: NDArray[np.float64] = (np.cumsum(counts) - (counts + 1) / 2)[names]
     return means
+
+
+def to_have_seen(networks: Sequence[Judged]) -> Fragment:
+    """Whether the score put networks into the order of their labels, beyond what chance gives."""
+    return shown(list(_seen(networks)), "the records in results/judge")
+
+
+def _seen(networks: Sequence[Judged]) -> Lines:
+    for collection, own in by_collection(networks).items():
+        if len(own) >= FEWEST:
+            found = rank_correlation([n.values["score"] for n in own], [n.accuracy for n in own])
+            chance = by_chance(len(own))
+            said = "more than chance gives" if found > chance else "no more than chance gives"
+            title = TITLES[collection]
+            yield (
+                f"{title[:1].upper()}{title[1:]}: score and accuracy of {len(own)} networks have a rank correlation of "
+                f"{found:.2f}, {said} ({chance:.2f})."
+            )
+            told = {word: [n.accuracy for n in own if (n.word == "learned") == word] for word in (True, False)}
+            if all(told.values()):
+                said = " and ".join(f"{median(accuracies):.1f} %" for accuracies in told.values())
+                yield f"Median accuracy there of networks called learned, and of all others: {said}."

@@ -14,6 +14,7 @@ from dclib.paper import NAMES
 from dclib.presets import project_root
 from dclib.records import Record, read_records, select
 from dclib.report.display import Fragment, say
+from dclib.report.seen import shown
 from dclib.report.series import Curves, accuracy_by_layer, final_values, order_methods, over_seeds, plural
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
@@ -178,3 +179,9 @@ def _flat(values: Mapping[str, object], above: str = "") -> dict[str, str]:
     for key, value in values.items():
         found |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": str(value)}
     return found
+
+
+def to_have_seen(rungs: Sequence[Record]) -> Fragment:
+    """How many rungs with clusters were ahead of the RotNet of as many passes."""
+    words = ladder_in_short(rungs).text
+    return shown([f"{line.rstrip('.')}." for line in words.split(". ")], "the rungs that were tried")

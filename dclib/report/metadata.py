@@ -16,7 +16,7 @@ from dclib.report.display import Fragment, say, show
 from dclib.report.figures import finish, key_below, look_of, new_axes
 from dclib.report.finder import Finder
 from dclib.report.margins import lead
-from dclib.report.names import names_in, names_in_table
+from dclib.report.names import FIELDS, names_in, names_in_table
 from dclib.report.pictures import draw_cluster_mosaics, note_on_mosaics, pictured
 from dclib.report.provenance import named, under_pictures
 from dclib.report.published import panels, show_both
@@ -24,7 +24,6 @@ from dclib.report.series import methods_in, over_seeds, spread, title_of
 from dclib.report.tables import Group, Row, Table, value_cell
 from dclib.train.absent import AbsentSet, present
 
-FIELDS = {"hashtag": "hashtags", "device": "cameras", "gps": "places", "user": "users"}
 EMPTY = "The pool comes without metadata, so there is nothing to compare clusters with."
 
 

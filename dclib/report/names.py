@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from dclib.config import DataConfig
 
 CITIES = {"oxford": "Oxford5K", "paris": "Paris6K"}
+FIELDS = {"hashtag": "hashtags", "device": "cameras", "gps": "places", "user": "users"}  # of metadata
 BENCHMARKS = ("VOC2007", *CITIES.values())
 DRAWN_NOTICE = "The pocket world is pictures drawn by rules, not photographs."
 

@@ -12,8 +12,9 @@ from dclib.records import DATA, Record, select
 from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.figures import SIZE, finish, key_below, look_of, new_axes
 from dclib.report.provenance import cards_of, strip
-from dclib.report.scaling import ABSENT, describe_growth, origin, plot_growth
-from dclib.report.series import order_methods, plural, title_of
+from dclib.report.scaling import ABSENT, BENCHMARKS, describe_growth, origin, plot_growth, slope
+from dclib.report.seen import Lines, shown
+from dclib.report.series import listed, order_methods, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 STAGES: Mapping[str, str] = {  # stage of a run card -> what the page calls it, in the order of the book
@@ -328,3 +329,25 @@ def growth_figure(records: Sequence[Record]) -> Fragment:
         f"twice the time for twice the size, and what is wanted of images and points is at most {SLOPE_TARGET}. "
         f"{origin(select(records, 'growth_seconds'), 'growth')}",
     )
+
+
+def to_have_seen(runs: Sequence[Record], records: Sequence[Record]) -> Fragment:
+    """Which stage took most, who is faster than ours, and what grows faster than the images."""
+    return shown(list(_seen(runs, records)), f"the runs of this book and {BENCHMARKS}")
+
+
+def _seen(runs: Sequence[Record], records: Sequence[Record]) -> Lines:
+    seconds = {stage: sum(of.values()) for stage, of in stage_seconds(runs).items()}
+    if seconds:
+        most = max(seconds, key=seconds.__getitem__)
+        yield f"Most of the runs' time went into {most}: {100 * seconds[most] / sum(seconds.values()):.0f} %."
+    found = select(records, "times_as_good", statistic="median")
+    ratios = [r.value for r in found if r.keys["way"] not in OWN]
+    if ratios:
+        ahead, best = sum(ratio > 1 for ratio in ratios), max(ratios)
+        yield f"Of {len(ratios)} comparisons with other ways, ours is ahead in {ahead}, by {best:.1f} times at most."
+    slopes = {of: slope(line) for of, line in growth_points(records, "images", "points").items()}
+    if slopes:
+        worse = [of for of, slope in slopes.items() if slope > SLOPE_TARGET]
+        said = f"{listed(worse)} grow faster" if worse else "nothing grows faster"
+        yield f"Twice the images, twice the time: {said} (largest slope {max(slopes.values()):.2f})."

@@ -22,8 +22,9 @@ from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, finish, key_below, new_axes
 from dclib.report.provenance import cards_of
-from dclib.report.scaling import ABSENT, origin
-from dclib.report.series import title_of
+from dclib.report.scaling import ABSENT, BENCHMARKS, origin
+from dclib.report.seen import Lines, shown
+from dclib.report.series import plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 PAPER_PRESET, PAPER_METHOD = "deepercluster_yfcc100m", "deepercluster"
@@ -260,3 +261,26 @@ def _group(name: str, plan: Plan) -> Group:
     rows: Sequence[list[str]] = [[row[place] for place in places] for row in plan_rows(plan)]
     note = f"{name}: {summary(plan)}" + (f" {plan.refusal[0].upper()}{plan.refusal[1:]}." if plan.problems else "")
     return Group(name, tuple(Row(label, tuple(map(Cell, cells))) for label, *cells in rows), note)
+
+
+def to_have_seen(records: Sequence[Record]) -> Fragment:
+    """Where the paper's run spends its time, and how near plans come to what is measured."""
+    return shown(list(_seen(records)), f"the plans and {BENCHMARKS}")
+
+
+def _seen(records: Sequence[Record]) -> Lines:
+    for name, plan in list(paper_plans().items())[:1]:
+        phases = {phase.name: phase.total_seconds for phase in plan.phases}
+        most = max(phases, key=phases.__getitem__)
+        share = 100 * phases[most] / sum(phases.values())
+        yield f"The paper's run on {name} spends {share:.0f} % of its time in: {most}."
+    runs = {str(r.keys["run"]) for r in records if r.name in NEAR}
+    for name in NEAR if runs else ():
+        pairs = [_planned_measured(records, run, name) for run in sorted(runs)]
+        distances = [abs(planned / measured - 1) for planned, measured in pairs]
+        near = sum(distance <= NEAR[name] for distance in distances)
+        what = "time" if name == "plan_seconds" else "memory"
+        yield (
+            f"Of {plural(len(distances), 'plan')}, {near} came within {100 * NEAR[name]:.0f} % of the measured "
+            f"{what}; the farthest was {100 * max(distances):.0f} % off."
+        )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
 from itertools import combinations
+from statistics import mean
 
 from matplotlib.axes import Axes
 
@@ -16,9 +17,11 @@ from dclib.presets import load_preset
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say
 from dclib.report.figures import LOOKS, SIZE, finish, new_axes
+from dclib.report.finder import Finder
 from dclib.report.names import names_in
 from dclib.report.provenance import named
 from dclib.report.published import panels, show_both
+from dclib.report.seen import Lines, shown_beside
 from dclib.report.series import over_seeds, plural, spread, title_of
 from dclib.report.tables import Cell, Group, Row, Table, value_cell
 
@@ -227,3 +230,26 @@ def _flat(config: MethodConfig) -> dict[str, str]:
                 (f"{value:g}" if isinstance(value, float) else str(value)) if shown else "none"
             )
     return rows
+
+
+def to_have_seen(preset: Preset, records: Sequence[Record], published: Sequence[Record]) -> Fragment:
+    """Which value scores best, and whether a wider range could hold a better one."""
+    own, theirs = (list(_seen(preset, Finder(of))) for of in (records, published))
+    return shown_beside(own, records, theirs, published)
+
+
+def _seen(preset: Preset, seen: Finder) -> Lines:
+    tried: dict[float, list[float]] = {}
+    for record in select(seen.records, "choice_map"):
+        tried.setdefault(float(record.keys["tried"]), []).append(record.value)
+    if len(tried) > 1:
+        means = {value: mean(scores) for value, scores in sorted(tried.items())}
+        best = max(means, key=means.__getitem__)
+        inside = min(means) < best < max(means)
+        place = (
+            "inside what was tried"
+            if inside
+            else "at an end of what was tried, so that a wider range may hold a better one"
+        )
+        yield f"{preset.choice.key} = {best:g} scores best ({means[best]:.1f} %), {place}."
+        yield f"Between best and worst lie {max(means.values()) - min(means.values()):.1f} points."

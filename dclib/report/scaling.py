@@ -13,6 +13,7 @@ from dclib.presets import project_root
 from dclib.records import Record, read_records, select
 from dclib.report.display import Fragment, say, show_side_by_side
 from dclib.report.figures import SIZE, Look, finish, key_below, new_axes
+from dclib.report.seen import Lines, shown
 from dclib.report.tables import Cell, Group, Row, Table
 
 PANEL = 4.6, 3.9  # inches
@@ -36,6 +37,7 @@ GROWTH, KILLS = "clustering_growth", "kill_test"
 ABSENT = "Not measured yet: python benchmarks/{}.py"
 
 Points = Mapping[int, float]  # number of images -> value
+BENCHMARKS = "the records in results/benchmarks"
 
 
 def benchmark_records(folder: Path | None = None) -> list[Record]:
@@ -209,3 +211,21 @@ def _label(record: Record) -> str:
     keys = {key: value for key, value in record.keys.items() if key != "statistic"}
     said = ", ".join(f"{value}" if key in WAYS else f"{value} {key}" for key, value in keys.items())
     return record.name.replace("_", " ") + (f": {said}" if said else "")
+
+
+def to_have_seen(records: Sequence[Record]) -> Fragment:
+    """How time and memory of a clustering grow with the images, and what the kills left behind."""
+    return shown(list(_seen(records)), BENCHMARKS)
+
+
+def _seen(records: Sequence[Record]) -> Lines:
+    seconds, memory = clustering_seconds(records, ("all",)), clustering_memory(records)
+    if seconds and memory:
+        time, peak = slope(seconds["all"]), slope(memory["peak"])
+        low, high = min(memory["peak"]), max(memory["peak"])
+        grows = "less than in proportion" if time < 1 else "more than in proportion"
+        yield f"From {low:,} to {high:,} images a clustering's time grows {grows} (slope {time:.2f})."
+        factor = memory["peak"][high] / memory["peak"][low]
+        yield f"Its memory grows by {factor:.2f} times (slope {peak:.2f}), for {high / low:,.0f} times the images."
+    if kills := select(records, "kills"):
+        yield f"A run was killed {sum(r.value for r in kills):.0f} times, in {len(kills)} phases, and ended the same."
