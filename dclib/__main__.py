@@ -126,6 +126,13 @@ def _publish(options: argparse.Namespace) -> int:
     return 0
 
 
+def _network(options: argparse.Namespace) -> int:
+    from dclib.explore.page_network import write_page_network
+
+    write_page_network(_with_data(options), options.out, _say)
+    return 0
+
+
 def _replay(options: argparse.Namespace) -> int:
     from dclib.train.replay import record, replay
 
@@ -398,6 +405,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_preset_options(replay)
     replay.add_argument("--record", action="store_true", help="keep them instead, beside the records just published")
     replay.set_defaults(command=_replay)
+    network = commands.add_parser("network", help="write the trained networks that a page of the book runs")
+    _add_preset_options(network)
+    network.add_argument("--out", default="", metavar="FOLDER", help="where they go (default: network with the runs)")
+    network.set_defaults(command=_network)
     presets = commands.add_parser("presets", help="list the presets, or show all settings of one")
     presets.add_argument("name", nargs="?", help="a preset's name or path")
     presets.set_defaults(command=_presets)

@@ -25,6 +25,8 @@ from dclib.press.downloads import write_downloads
 from dclib.press.edition import Edition, find_edition
 from dclib.press.explorer import Kept, kept_clusterings, links, write_book_explorer
 from dclib.press.front import FRONT, front_html
+from dclib.press.network import PAGE, page_networks, write_scripts
+from dclib.press.network_blocks import write_blocks
 from dclib.press.part import Part
 from dclib.press.progress import edition_html
 from dclib.press.runner import read_card, workspace
@@ -81,7 +83,9 @@ def build_book(
     sources = [*([edition.folder] if edition else []), folder]
     beside = edition.beside if edition else None
     parts = stage_parts(stages, preset)
-    stamp = _stamp(root, parts, [*sources, *([beside.folder, beside.results] if beside else [])])
+    networks = page_networks(preset.name) if PAGE in listed else None
+    others = [*([beside.folder, beside.results] if beside else []), *([networks.folder.parent] if networks else [])]
+    stamp = _stamp(root, parts, [*sources, *others])
     if not again and (html / STAMP).is_file() and (html / STAMP).read_text(encoding="utf-8") == stamp:
         return html / "index.html"
     with replacing_folder(html) as new:
@@ -96,6 +100,8 @@ def build_book(
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
         kept = _kept_clusterings(preset, edition)
         _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, kept)
+        if networks:
+            write_blocks(networks, work / "book" / "_generated")
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
         if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
@@ -103,6 +109,8 @@ def build_book(
         (work / "_build" / "html").rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
         _write_explorer(new, preset, kept)
+        if networks:
+            write_scripts(networks, new)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         write_search_texts(new, toc_pages(toc))
@@ -118,7 +126,7 @@ def book_folder(out: str | Path = "") -> Path:
 def _stamp(root: Path, parts: Mapping[str, Mapping[str, str]], sources: Sequence[Path]) -> str:
     """Hash of all that a book is made of: equal stamps, equal books."""
     read = [root / "_config.yml", *(path for path in sorted((root / "book").rglob("*")) if path.is_file())]
-    kinds = ("pages", "records", "pictures")
+    kinds = ("pages", "records", "pictures", PAGE)
     read += [path for folder in sources for kind in kinds for path in sorted((folder / kind).rglob("*"))]
     states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in read if path.is_file()]
     return config_hash(states, code_hash(), {page: dict(own) for page, own in parts.items()})
