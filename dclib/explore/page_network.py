@@ -99,10 +99,11 @@ def write_page_network(preset: Preset, out: str | Path = "", report: Callable[[s
         about: dict[str, Any] = {"preset": preset.name, "seed": seed, "licence": "that of this project", "networks": {}}
         for method, run in runs.items():
             layers = [*trunk_layers(trunks[method]), turn_head(run), *more.get(method, ())]
+            difference = check_rounding(trunks[method], layers, images)
             weights = b"".join(packed(layers))
             (folder / f"{method}.bin").write_bytes(weights)
-            difference = check_rounding(trunks[method], layers, images)
-            about["networks"][method] = describe(trunks[method], run, layers, weights, difference, pixels.resize)
+            known = geometry(trunks[method], layers, pixels.resize)
+            about["networks"][method] = describe(run, weights, difference) | known
             report(
                 f"{method}: {len(weights) / 1e6:.2f} MB, rounding moves features by {difference:.1e} of their length"
             )
@@ -186,6 +187,8 @@ def packed(layers: Sequence[Layer]) -> Iterator[bytes]:
 @torch.no_grad()
 def check_rounding(trunk: Trunk, layers: Sequence[Layer], images: Tensor) -> float:
     """Largest difference of features (by their length) that 16 bits make. Raises ValueError where it shows."""
+    if not all(layer.weight.isfinite().all() and layer.bias.isfinite().all() for layer in layers):
+        raise ValueError("need weights that are numbers, and some are not finite: has training diverged?")
     by_name = {layer.name: layer.as_rounded() for layer in layers}
     maps = trunk.stem(images)
     convolutions = iter(layer for name, layer in by_name.items() if name.startswith("conv"))
@@ -199,28 +202,33 @@ def check_rounding(trunk: Trunk, layers: Sequence[Layer], images: Tensor) -> flo
     hidden_values = F.relu(F.linear(maps.flatten(1), hidden.weight, hidden.bias.float()))
     features, own = F.linear(hidden_values, last.weight, last.bias.float()), trunk(images)
     worst = float(((features - own).norm(dim=1) / own.norm(dim=1).clamp(min=1e-12)).max())
-    if not worst <= CLOSE:  # also where it is not a number
-        raise ValueError(f"weights of 16 bits move the features by {worst:.1e} of their length; has training diverged?")
+    if worst > CLOSE:
+        raise ValueError(
+            f"need features that weights of 16 bits move by at most {CLOSE:g} of their length, and these move by "
+            f"{worst:.1e}: train the network anew, with a smaller learning rate"
+        )
     return worst
 
 
-def describe(
-    trunk: Trunk, run: Run, layers: Sequence[Layer], weights: bytes, difference: float, resize: int
-) -> dict[str, Any]:
-    """What a page must know of a network, and where it comes from."""
-    checkpoint = hashlib.sha256((run.folder / CHECKPOINT).read_bytes()).hexdigest()
+def describe(run: Run, weights: bytes, difference: float) -> dict[str, Any]:
+    """Where a network comes from."""
     return {
         "run": run.name,
         "card": {key: run.card.get(key, "") for key in CARD} | {"versions": run.card.get("versions", {})},
         "images": run.n_images,
         "epochs": run.epoch,
-        "checkpoint_sha256": checkpoint,
+        "checkpoint_sha256": hashlib.sha256((run.folder / CHECKPOINT).read_bytes()).hexdigest(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "rounding": float(f"{difference:.2g}"),
+    }
+
+
+def geometry(trunk: Trunk, layers: Sequence[Layer], resize: int) -> dict[str, Any]:
+    """What a page must know to run a network: sizes in pixels, behind which convolutions is a pooling, and shapes."""
+    return {
         "image_size": trunk.config.image_size,
         "resize": resize,
         "padding": trunk.stem.padding,
-        "side": trunk.side,
         "pooled": [i for i, module in enumerate(_pooling(trunk)) if module],
         "layers": {layer.name: list(layer.weight.shape) for layer in layers},
     }

@@ -65,21 +65,24 @@ class PageNetworks:
         found: dict[str, Any] = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
         return found
 
-    def layers(self, name: str) -> dict[str, tuple[Array, Array]]:
-        """Weights (out, ...) and biases (out,) of a network by their names."""
-        content = (self.folder / f"{name}.bin").read_bytes()
-        found, at = {}, 0
-        for layer, shape in self.about["networks"][name]["layers"].items():
-            n, size = shape[0], int(np.prod(shape))
-            scale, bias = np.frombuffer(content, "<f4", 2 * n, at).astype(np.float64).reshape(2, n)
-            whole = np.frombuffer(content, "<i2", size, at + 8 * n).astype(np.float64)
-            found[layer] = ((whole.reshape(n, -1) * scale[:, None]).reshape(shape), bias)
-            at += 8 * n + 2 * size + (-2 * size) % 4
+    @cached_property
+    def layers(self) -> dict[str, dict[str, tuple[Array, Array]]]:
+        """Weights (out, ...) and biases (out,) by the names of network and layer."""
+        found: dict[str, dict[str, tuple[Array, Array]]] = {}
+        for name, one in self.about["networks"].items():
+            content, at = (self.folder / f"{name}.bin").read_bytes(), 0
+            found[name] = {}
+            for layer, shape in one["layers"].items():
+                n, size = shape[0], int(np.prod(shape))
+                scale, bias = np.frombuffer(content, "<f4", 2 * n, at).astype(np.float64).reshape(2, n)
+                whole = np.frombuffer(content, "<i2", size, at + 8 * n).astype(np.float64).reshape(n, -1)
+                found[name][layer] = ((whole * scale[:, None]).reshape(shape), bias)
+                at += 8 * n + 2 * size + (-2 * size) % 4
         return found
 
     def see(self, name: str, pixels: NDArray[np.uint8]) -> Seen:
         """What an image (3, s, s) makes in a network."""
-        about, layers = self.about["networks"][name], self.layers(name)
+        about, layers = self.about["networks"][name], self.layers[name]
         mean, std = (np.reshape(values, (3, 1, 1)) for values in (MEAN, STD))
         grey = np.pad(((pixels / 255 - mean) / std).mean(axis=0), about["padding"])
         windows = np.lib.stride_tricks.sliding_window_view(grey, (3, 3))
@@ -100,7 +103,7 @@ class PageNetworks:
 
     def place(self, features: Array) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
         """Clusters and pictures of the pool, each from the nearest on, and the pictures' cosines in their own order."""
-        layers = self.layers(CLUSTERING)
+        layers = self.layers[CLUSTERING]
         point = _apply(layers["points"], features)
         point /= max(float(np.linalg.norm(point)), 1e-12)
         cosines = _apply(layers["pool"], point)
@@ -117,13 +120,13 @@ class PageNetworks:
         return np.asarray(small.crop((edge, edge, edge + size, edge + size))).transpose(2, 0, 1)
 
 
-def page_networks(preset: str) -> PageNetworks:
-    """Those of this machine's runs of a preset, else its published ones, else those that come with the project.
+def page_networks(preset: str, runs: bool = True) -> PageNetworks:
+    """Those of this machine's ``runs`` of a preset, else its published ones, else those that come with the project.
 
     Raises:
         ValueError: there are none.
     """
-    places = [runs_folder() / preset / FOLDER]
+    places = [runs_folder() / preset / FOLDER] if runs else []
     places += [project_root() / "results" / name / FOLDER for name in (preset, PUBLISHED)]
     found = next((place for place in places if (place / ABOUT).is_file()), None)
     if found is None:

@@ -128,7 +128,8 @@ def _turns(turned: Sequence[NDArray[np.uint8]], turns: Mapping[str, Sequence[Arr
 
 def _belief(name: str, turn: int, told: int, share: float, is_most: bool) -> str:
     kind = (" net-right" if told == turn else " net-wrong") if is_most else ""
-    return f'<td id="net-{name}-{turn}-{told}" class="net-belief{kind}" style="--share:{share:.3f}">{100 * share:.0f} %</td>'
+    style = f'class="net-belief{kind}" style="--share:{share:.3f}"'
+    return f'<td id="net-{name}-{turn}-{told}" {style}>{100 * share:.0f} %</td>'
 
 
 def _clusters(networks: PageNetworks, order: NDArray[np.int64]) -> str:
@@ -170,7 +171,8 @@ def _layers(maps: Sequence[Array]) -> str:
             f'<td id="net-lit-{number}">{lit}</td></tr>'
         )
     options = "".join(
-        f'<label><input type="radio" name="net-which" value="{name}"{" checked" * (name == CLUSTERING)}>{words}</label> '
+        f'<label><input type="radio" name="net-which" value="{name}"{" checked" * (name == CLUSTERING)}> '
+        f"{words}</label> "
         for name, words in NAMED.items()
     )
     return (
