@@ -95,7 +95,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         layers = [*trunk_layers(trunk), heads[name], *more]
         (folder / f"{name}.bin").write_bytes(b"".join(packed(layers)))
         card = {"created": "2026-01-01T", "device": "a <CPU>", "config_hash": "1", "data_hash": "2", "code_hash": "3"}
-        origin = {"run": "tiny/run", "card": card, "weights_sha256": "4", "rounding": 0.0}
+        origin = {"run": "tiny/run", "card": card, "weights_sha256": "4", "rounding": 0.0, "images": 9}
         about[name] = geometry(trunk, layers, TINY_MODEL.image_size) | origin
         assert check_rounding(trunk, layers, torch.rand(16, 3, 32, 32, generator=draws)) < AGREED
     draw_shape("disc", np.random.default_rng(0)).resize((128, 128)).save(folder / "example.jpg")
@@ -199,9 +199,7 @@ def test_what_cannot_be_put_into_a_page_is_said(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="has training diverged"):
         check_rounding(wrong, trunk_layers(wrong), torch.rand(2, 3, 32, 32))
     other = trunk_layers(random_trunk(1))
-    with pytest.raises(
-        ValueError, match="need features that weights of 16 bits move by at most 0.001 of"
-    ):
+    with pytest.raises(ValueError, match="need features that weights of 16 bits move by at most 0.001 of"):
         check_rounding(random_trunk(0), other, torch.rand(2, 3, 32, 32))
 
 

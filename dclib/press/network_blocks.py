@@ -21,6 +21,7 @@ from dclib.records import write_atomically
 ANGLES = ("upright", "a quarter turn", "half a turn", "three quarters")
 SHOWN_CLUSTERS, IN_CLUSTER, NEAREST = 2, 9, 12
 SHOWN_MAPS, CELL = 8, 34  # channels of a layer that are shown, and pixels of each
+HASHES = (("settings", "config"), ("data", "data"), ("code", "code"))  # as a page calls them, and a card
 FIRST = 0  # example that stands on the page
 
 CONTROLS = Template("""\
@@ -33,6 +34,7 @@ CONTROLS = Template("""\
 <div class="net-drop" id="net-drop">
 <p><label for="net-file">Drop a picture here, or choose one:</label></p>
 <p><input type="file" id="net-file" accept="image/*"></p>
+<p>It stays on this machine.</p>
 </div>
 <div class="net-draw">
 <canvas id="net-sheet" width="192" height="192" role="img" aria-label="A sheet to draw on with a pointer"></canvas>
@@ -121,7 +123,7 @@ def _turns(turned: Sequence[NDArray[np.uint8]], turns: Mapping[str, Sequence[Arr
             cells = "".join(_belief(name, turn, k, beliefs[turn][k], beliefs[turn].argmax() == k) for k in range(4))
             rows.append(f'<tr>{first}<th scope="row">{NAMED[name]}</th>{cells}</tr>')
     return (
-        '<div class="dclib-net net-wide"><table class="net-turns"><thead><tr><th scope="col">shown</th>'
+        f'{_scrolling("Beliefs in four turns")}<table class="net-turns"><thead><tr><th scope="col">shown</th>'
         f'<th scope="col">by</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>\n'
     )
 
@@ -176,28 +178,29 @@ def _layers(maps: Sequence[Array]) -> str:
         for name, words in NAMED.items()
     )
     return (
-        f'<div class="dclib-net net-wide"><p id="net-which" hidden>{options}</p><table class="net-layers"><thead><tr>'
+        f'<p class="dclib-net" id="net-which" hidden>{options}</p>{_scrolling("Layers")}'
+        '<table class="net-layers"><thead><tr>'
         '<th scope="col">layer</th><th scope="col">maps</th><th scope="col">the brightest</th>'
         f'<th scope="col">lit</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>\n{SCRIPTS}'
     )
 
 
 def _origin(networks: PageNetworks) -> str:
-    about = networks.about
-    rows = []
-    for name, one in about["networks"].items():
+    lines = []
+    for name, one in networks.about["networks"].items():
         card = one["card"]
-        rows.append(
-            f'<tr><th scope="row">{NAMED[name]}</th><td>{escape(one["run"])}</td><td>{card["created"][:10]}</td>'
-            f"<td>{escape(card['device'])}</td><td>{card['config_hash']}</td><td>{card['data_hash']}</td>"
-            f"<td>{card['code_hash']}</td><td>{one['weights_sha256'][:12]}</td><td>{one['rounding']:.1e}</td></tr>"
+        hashes = ", ".join(f"{part} {card[f'{key}_hash']}" for part, key in HASHES)
+        lines.append(
+            f"<li>{NAMED[name]}: run {escape(one['run'])}, trained on {card['created'][:10]} by "
+            f"{escape(card['device'])} from {one['images']:,} drawings; {hashes}, weights {one['weights_sha256'][:12]}; rounding moves its features by {one['rounding']:.1e} of "
+            "their length.</li>"
         )
-    heads = ("network", "run", "trained", "on", "settings", "data", "code", "weights", "rounding")
-    return (
-        '<div class="dclib-net net-wide"><table><thead><tr>'
-        + "".join(f'<th scope="col">{head}</th>' for head in heads)
-        + f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>\n"
-    )
+    return f'<ul class="dclib-net">{"".join(lines)}</ul>\n'
+
+
+def _scrolling(words: str) -> str:
+    """What a table begins in that scrolls by itself, with keys too."""
+    return f'<div class="dclib-net net-wide" tabindex="0" role="region" aria-label="{words}">'
 
 
 def _figure(name: str, picture: NDArray[np.uint8], words: str) -> str:
