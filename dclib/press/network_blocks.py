@@ -190,10 +190,10 @@ def _origin(networks: PageNetworks) -> str:
     for name, one in networks.about["networks"].items():
         card = one["card"]
         hashes = ", ".join(f"{part} {card[f'{key}_hash']}" for part, key in HASHES)
+        whence = f"run {escape(one['run'])}, trained on {card['created'][:10]} by {escape(card['device'])}"
         lines.append(
-            f"<li>{NAMED[name]}: run {escape(one['run'])}, trained on {card['created'][:10]} by "
-            f"{escape(card['device'])} from {one['images']:,} drawings; {hashes}, weights {one['weights_sha256'][:12]}; rounding moves its features by {one['rounding']:.1e} of "
-            "their length.</li>"
+            f"<li>{NAMED[name]}: {whence} from {one['images']:,} drawings; {hashes}, "
+            f"weights {one['weights_sha256'][:12]}; rounding moves its features by {one['rounding']:.1e} of their length.</li>"
         )
     return f'<ul class="dclib-net">{"".join(lines)}</ul>\n'
 

@@ -83,9 +83,7 @@ def build_book(
     sources = [*([edition.folder] if edition else []), folder]
     beside = edition.beside if edition else None
     parts = stage_parts(stages, preset)
-    networks = page_networks(preset.name) if PAGE in listed else None
-    others = [*([beside.folder, beside.results] if beside else []), *([networks.folder.parent] if networks else [])]
-    stamp = _stamp(root, parts, [*sources, *others])
+    stamp = _stamp(root, parts, [*sources, *_other_sources(beside, preset, listed)])
     if not again and (html / STAMP).is_file() and (html / STAMP).read_text(encoding="utf-8") == stamp:
         return html / "index.html"
     with replacing_folder(html) as new:
@@ -100,17 +98,13 @@ def build_book(
         shutil.copyfile(root / "_config.yml", work / "_config.yml")
         kept = _kept_clusterings(preset, edition)
         _write_pages(preset, stages, parts, outlook.left_out, work, listed, edition, part, kept)
-        if networks:
-            write_blocks(networks, work / "book" / "_generated")
         command = [sys.executable, "-c", BUILDER, "build", "book", *OPTIONS]
         if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
             raise BuildError("the book was not built without warnings; Jupyter Book names them above")
         new.rmdir()
         (work / "_build" / "html").rename(new)
         _write_data(preset, edition, part, new / DATA_FOLDER)
-        _write_explorer(new, preset, kept)
-        if networks:
-            write_scripts(networks, new)
+        _write_beside(new, preset, kept)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         write_search_texts(new, toc_pages(toc))
@@ -168,9 +162,18 @@ def _copy_part(edition: Edition, target: Path) -> Part | None:
     return part if part.is_made else None
 
 
-def _write_explorer(html: Path, preset: Preset, kept: Sequence[Kept]) -> None:
+def _write_beside(html: Path, preset: Preset, kept: Sequence[Kept]) -> None:
+    """What pages lead to or load: the explorer, and the networks that run in one."""
     if kept:
         write_book_explorer(html, preset, kept)
+    if (html / f"{PAGE}.html").is_file():
+        write_scripts(page_networks(preset.name), html)
+
+
+def _other_sources(beside: Edition | None, preset: Preset, listed: Sequence[str]) -> list[Path]:
+    """Folders of another edition, and the one with the networks that run in a page, if the book has that page."""
+    networks = [page_networks(preset.name).folder.parent] if PAGE in listed else []
+    return [*([beside.folder, beside.results] if beside else []), *networks]
 
 
 def _kept_clusterings(preset: Preset, edition: Edition | None) -> list[Kept]:
@@ -227,6 +230,8 @@ def _write_pages(
     whose = edition_html(len(stages), missing, edition.origin if edition else "", part.name if part else "")
     if part:
         part.write(book)
+    if PAGE in listed:
+        write_blocks(page_networks(preset.name), book / "_generated")
     front = whose + front_html(preset, records, published, folder / "pages", part)
     write_atomically(book / FRONT, front.encode())
 
