@@ -20,7 +20,7 @@ VENV   ?= .venv
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-BENCHMARKS := kmeans training_step pipeline probes whitening_memory growth clustering_growth zip_reading duplicates explore metadata_import phases plan_accuracy neighbours kill_test malformed
+BENCHMARKS := kmeans training_step pipeline probes whitening_memory growth clustering_growth zip_reading duplicates explore metadata_import phases plan_accuracy neighbours page_network kill_test malformed
 CODE   := dclib tests notebooks $(wildcard benchmarks)
 
 # one process a core, and a file's tests, or a notebook's cells, in one of them; more than four compete for memory

@@ -193,7 +193,8 @@ def _origin(networks: PageNetworks) -> str:
         whence = f"run {escape(one['run'])}, trained on {card['created'][:10]} by {escape(card['device'])}"
         lines.append(
             f"<li>{NAMED[name]}: {whence} from {one['images']:,} drawings; {hashes}, "
-            f"weights {one['weights_sha256'][:12]}; rounding moves its features by {one['rounding']:.1e} of their length.</li>"
+            f"weights {one['weights_sha256'][:12]}; rounding moves its features by {one['rounding']:.1e} of their "
+            "length.</li>"
         )
     return f'<ul class="dclib-net">{"".join(lines)}</ul>\n'
 

@@ -38,13 +38,14 @@ window.dclibNetwork = window.dclibNetwork || {};
           r += weights[c + i] * value;
           s += weights[d + i] * value;
         }
-        const sums = [p, q, r, s];
-        for (let j = 0; j < rows; j++) {
-          const sum = sums[j] + bias[o + j];
-          out[(o + j) * places + place] = lit && sum < 0 ? 0 : sum;
-        }
+        const at = o * places + place;
+        out[at] = p + bias[o];
+        if (rows > 1) out[at + places] = q + bias[o + 1];
+        if (rows > 2) out[at + 2 * places] = r + bias[o + 2];
+        if (rows > 3) out[at + 3 * places] = s + bias[o + 3];
       }
     }
+    if (lit) for (let i = 0; i < out.length; i++) if (out[i] < 0) out[i] = 0;
     return out;
   }
 
@@ -52,15 +53,22 @@ window.dclibNetwork = window.dclibNetwork || {};
 
   // the 3 x 3 surroundings of every place, with zeros beyond the edge: a column for each
   function surroundings(maps, channels, side) {
-    const columns = new Float64Array(side * side * channels * 9);
-    let at = 0;
-    for (let y = 0; y < side; y++) {
-      for (let x = 0; x < side; x++) {
-        for (let c = 0; c < channels; c++) {
-          for (let v = y - 1; v <= y + 1; v++) {
-            for (let u = x - 1; u <= x + 1; u++, at++) {
-              if (v >= 0 && u >= 0 && v < side && u < side) columns[at] = maps[(c * side + v) * side + u];
-            }
+    const wide = side + 2, inputs = channels * 9;
+    const framed = new Float64Array(channels * wide * wide), columns = new Float64Array(side * side * inputs);
+    for (let c = 0; c < channels; c++) {
+      for (let y = 0; y < side; y++) {
+        const row = maps.subarray((c * side + y) * side, (c * side + y + 1) * side);
+        framed.set(row, (c * wide + y + 1) * wide + 1);
+      }
+    }
+    for (let c = 0; c < channels; c++) {
+      for (let y = 0; y < side; y++) {
+        for (let x = 0; x < side; x++) {
+          let from = (c * wide + y) * wide + x, to = (y * side + x) * inputs + c * 9;
+          for (let v = 0; v < 3; v++, from += wide) {
+            columns[to++] = framed[from];
+            columns[to++] = framed[from + 1];
+            columns[to++] = framed[from + 2];
           }
         }
       }

@@ -73,26 +73,29 @@
     window.dclibNetwork.shown = { pixels, seen, found, took };
   }
 
-  // a picture as an address that holds it: colour at each place by its row and column
-  function picture(width, height, colourAt) {
+  // a picture as an address that holds it: red, green and blue at each place, by its row and column
+  function picture(width, height, ...levels) {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [width, height];
-    const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) image.data.set([...colourAt(y, x), 255], (y * width + x) * 4);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    const image = context.createImageData(width, height), data = image.data.fill(255);
+    for (let c = 0; c < 3; c++) {
+      const level = levels[c % levels.length];
+      for (let y = 0, at = c; y < height; y++) {
+        for (let x = 0; x < width; x++, at += 4) data[at] = level(y, x);
+      }
     }
     context.putImageData(image, 0, 0);
     return canvas.toDataURL();
   }
 
-  const grey = (value) => [value, value, value];
-  const colours = (pixels) => picture(size, size, (y, x) => [0, 1, 2].map((c) => pixels[(c * size + y) * size + x]));
+  const colours = (pixels) => picture(size, size, ...[0, 1, 2].map((c) => (y, x) => pixels[(c * size + y) * size + x]));
 
   function showSeen(pixels, { maps, side }) {
     const scale = maps.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12);
     get("picture").src = colours(pixels);
     ["across", "down"].forEach((name, c) => {
-      get(name).src = picture(side, side, (y, x) => grey(127.5 + (127.5 * maps[(c * side + y) * side + x]) / scale));
+      get(name).src = picture(side, side, (y, x) => 127.5 + (127.5 * maps[(c * side + y) * side + x]) / scale);
     });
   }
 
@@ -139,9 +142,9 @@
       const order = [...sums.keys()].sort((a, b) => sums[b] - sums[a]).slice(0, 8);
       get(`maps-${number}`).src = picture(8 * (cell + 2) - 2, cell, (y, x) => {
         const channel = order[Math.floor(x / (cell + 2))], u = x % (cell + 2);
-        if (u >= cell || channel === undefined) return grey(128);
+        if (u >= cell || channel === undefined) return 128;
         const at = Math.floor((y * side) / cell) * side + Math.floor((u * side) / cell);
-        return grey((255 * maps[channel * plane + at]) / brightest);
+        return (255 * maps[channel * plane + at]) / brightest;
       });
       const lit = maps.reduce((n, value) => n + (value > 0), 0) / maps.length;
       get(`lit-${number}`).textContent = `${Math.round(100 * lit)} %`;
