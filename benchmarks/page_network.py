@@ -4,9 +4,9 @@
 
 Opens the page with the networks that come with the project in a headless Chromium, loads them by its button, and gives
 it each of its examples in turn, then a JPEG of noise as large as a photograph. Milliseconds of all that happens to a
-picture (it is decoded, goes through two networks in four turns each, and is shown), and of one pass through one of them,
-by the clock and of a core's own time, go to ``results/benchmarks/page_network.json``. Where other programs run, the
-second alone says something.
+picture (it is decoded, goes through two networks in four turns each, and is shown), and of one pass through one of
+them, by the clock and of a core's own time, go to ``results/benchmarks/page_network.json``. Where other programs run,
+the second alone says something.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ from dclib.paper import CLAIMS
 from dclib.presets import load_preset, parse_preset
 from dclib.press.downloads import write_downloads
 from dclib.press.front import FRONT, front_html
+from dclib.press.network import page_networks, write_scripts
+from dclib.press.network_blocks import write_blocks
 from dclib.press.search import page_words, write_search_texts
 from dclib.report.display import show
 from dclib.report.names import DRAWN_NOTICE
@@ -324,6 +326,8 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.with_suffix(".md").write_text(f"# A stand-in for {path.name}\n", encoding="utf-8")
     front = front_html(load_preset("smoke"), make_probes({"rotnet": [40.0] * 13}), [], project / "book" / "stages")
     (project / "book" / FRONT).write_text(front, encoding="utf-8")
+    networks = page_networks("smoke", runs=False)
+    write_blocks(networks, project / "book" / "_generated")
     run = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     build = [
         *run,
@@ -343,6 +347,7 @@ def stand_in_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = project / "_build" / "html"
     write_downloads(make_probes({"rotnet": [40.0] * 13}), [], site / "data")  # what the strips link to
     write_search_texts(site, toc_files(BOOK / "_toc.yml"))
+    write_scripts(networks, site)
     return site
 
 

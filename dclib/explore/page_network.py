@@ -38,6 +38,7 @@ METHODS = ("deepercluster", "rotnet")  # the first one clusters
 SHOWN, MIDDLE = 600, 9  # pictures of the pool that are kept, and how many of them from the middle of each cluster
 EXAMPLES = 12  # pictures that no network has learned from
 THUMB, ACROSS = 48, 25  # pixels of a picture of the pool, and pictures in a row of its sheet
+QUALITY = 70  # of the sheet, a JPEG
 TRIED = 256  # images on which the rounded network is compared with the one it is of
 CLOSE = 1e-3  # largest difference of an image's features by their length
 TURNS = 4
@@ -276,7 +277,7 @@ def _write_pool(
     for place, row in enumerate(rows):
         down, across = divmod(place, ACROSS)
         sheet.paste(pool.open(int(row)).resize((THUMB, THUMB), Image.Resampling.BOX), (across * THUMB, down * THUMB))
-    sheet.save(folder / POOL, quality=80)
+    sheet.save(folder / POOL, quality=QUALITY)
     names = [drawer.photos[int(pool.ids[row])].class_name for row in rows]
     return {"thumb": THUMB, "across": ACROSS, "names": names, "cluster": clusters[rows].tolist()}
 

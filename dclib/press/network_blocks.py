@@ -156,10 +156,9 @@ def _thumb(networks: PageNetworks, number: int, words: str = "") -> str:
     pool = networks.about["pool"]
     down, across = divmod(int(number), pool["across"])
     name = escape(pool["names"][number])
-    return (
-        f'<figure><span class="net-thumb" role="img" aria-label="{name}" title="{name}" '
-        f'style="--x:{across};--y:{down}"></span><figcaption>{words or name}</figcaption></figure>'
-    )
+    style = f"--across:{pool['across']};--x:{across};--y:{down}"
+    picture = f'<span class="net-thumb" role="img" aria-label="{name}" title="{name}" style="{style}"></span>'
+    return f"<figure>{picture}<figcaption>{words or name}</figcaption></figure>"
 
 
 def _layers(maps: Sequence[Array]) -> str:

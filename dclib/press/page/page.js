@@ -127,6 +127,7 @@
     cell.setAttribute("role", "img");
     cell.setAttribute("aria-label", about.pool.names[i]);
     cell.title = about.pool.names[i];
+    cell.style.setProperty("--across", about.pool.across);
     cell.style.setProperty("--x", i % about.pool.across);
     cell.style.setProperty("--y", Math.floor(i / about.pool.across));
     caption.textContent = words;
