@@ -37,6 +37,8 @@ from dclib.explore.page_network import (
 from dclib.explore.space import Space
 from dclib.models.vgg import Trunk
 from dclib.presets import load_preset, project_root
+from dclib.press import book
+from dclib.press.book import Wanted
 from dclib.press.network import CLUSTERING, NAMED, PageNetworks, needs_networks, page_networks, write_scripts
 from dclib.press.network_blocks import blocks
 
@@ -233,6 +235,16 @@ def test_networks_are_made_when_the_runs_are_others(tmp_path, monkeypatch):
     assert page_networks("smoke").folder == own
 
 
+def test_a_book_has_its_own_networks_made_in_a_process_of_their_own(monkeypatch):
+    called = []
+    monkeypatch.setattr(book.subprocess, "run", lambda command, **options: called.append(command))
+    wanted = Wanted("smoke", settings={"seeds": [1]})
+    for needed in (False, True):
+        monkeypatch.setattr(book, "needs_networks", lambda preset, needed=needed: needed and preset.seeds == (1,))
+        book._make_networks(wanted)
+    assert called == [[*book.COMMAND, "network", "--preset", "smoke", "--set=seeds=[1]"]]
+
+
 # in a browser
 
 
@@ -348,7 +360,7 @@ def test_whatever_is_given_has_a_sentence_in_its_place_and_the_page_goes_on(read
     assert reader.said.startswith("That JPEG is made of four inks (CMYK)")
     assert reader.give(encoded(Image.new("RGBA", (40, 40), (0, 0, 0, 0))))["pixels"] == [255] * 3 * 32 * 32
     reader.js("document.querySelector('.net-examples button').click()")
-    reader.until("document.getElementById('net-said').textContent.startsWith('An example: disc. 8 passes')")
+    reader.until("document.getElementById('net-said').textContent.startsWith('An example: a drawn disc. 8 passes')")
     assert not reader.js("document.querySelector('.net-refused')")
 
 

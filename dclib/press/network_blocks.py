@@ -81,7 +81,9 @@ def controls(networks: PageNetworks) -> str:
     for one in networks.about["examples"]:
         data = base64.b64encode((networks.folder / one["file"]).read_bytes()).decode("ascii")
         name = escape(one["name"])
-        examples.append(f'<button type="button"><img src="data:image/jpeg;base64,{data}" alt="{name}"></button>')
+        examples.append(
+            f'<button type="button"><img src="data:image/jpeg;base64,{data}" alt="a drawn {name}"></button>'
+        )
     return CONTROLS.substitute(folder=FOLDER, size=f"{megabytes(networks):.1f}", examples="".join(examples))
 
 
@@ -118,7 +120,7 @@ def _turns(turned: Sequence[NDArray[np.uint8]], turns: Mapping[str, Sequence[Arr
     rows = []
     for turn, picture in enumerate(turned):
         for number, (name, beliefs) in enumerate(turns.items()):
-            image = _image(f"net-turn-{turn}", picture.transpose(1, 2, 0), ANGLES[turn])
+            image = _image(f"net-turn-{turn}", picture.transpose(1, 2, 0), f"the picture, {ANGLES[turn]}")
             first = f'<td rowspan="{len(turns)}">{image}</td>' if not number else ""
             cells = "".join(_belief(name, turn, k, beliefs[turn][k], beliefs[turn].argmax() == k) for k in range(4))
             rows.append(f'<tr>{first}<th scope="row">{NAMED[name]}</th>{cells}</tr>')
