@@ -395,7 +395,9 @@ def test_the_page_shows_an_example_without_scripts_and_says_what_is_missing(made
     shutil.copytree(made.page.parent, alone)
     (alone / "network" / "rotnet.js").unlink()
     one = Reader(browser, open_page(browser, (alone / "network.html").as_uri(), "phone")[1])
-    one.js("document.getElementById('net-load').click()")
+    one.js(
+        "document.dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer()}))"
+    )  # before they are loaded
     one.until("document.getElementById('net-said').textContent.startsWith('The networks could not be loaded')")
     browser.call("Emulation.setScriptExecutionDisabled", one.session, value=True)
     browser.events.clear()

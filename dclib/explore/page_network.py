@@ -97,7 +97,7 @@ def write_page_network(preset: Preset, out: str | Path = "", report: Callable[[s
     target = Path(out).expanduser() if out else runs_folder() / preset.name / FOLDER
     images = next(iter(pixels.centre_batches(TRIED))).float() / 255
     with replacing_folder(target) as folder:
-        about: dict[str, Any] = {"preset": preset.name, "seed": seed, "licence": "that of this project", "networks": {}}
+        about: dict[str, Any] = {"preset": preset.name, "seed": seed, "licence": "MIT", "networks": {}}
         for method, run in runs.items():
             layers = [*trunk_layers(trunks[method]), turn_head(run), *more.get(method, ())]
             difference = check_rounding(trunks[method], layers, images)

@@ -204,15 +204,18 @@
   }
   get("which").addEventListener("change", () => seen && showLayers());
 
-  // a picture that misses its place must not take the page away
-  for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
+  // a picture may be dropped anywhere: one that missed its place would take the page away
   const drop = get("drop");
-  drop.addEventListener("dragover", () => drop.classList.add("net-over"));
-  drop.addEventListener("dragleave", () => drop.classList.remove("net-over"));
-  drop.addEventListener("drop", (event) => {
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    drop.classList.toggle("net-over", drop.contains(event.target));
+  });
+  document.addEventListener("drop", async (event) => {
+    event.preventDefault();
     drop.classList.remove("net-over");
-    const files = event.dataTransfer ? event.dataTransfer.files : [];
-    give(files[0], files.length > 1 ? "Several came; this is the first." : "");
+    const files = [...(event.dataTransfer ? event.dataTransfer.files : [])];
+    if (get("inputs").hidden) await load();
+    if (!get("inputs").hidden) give(files[0], files.length > 1 ? "Several came; this is the first." : "");
   });
 
   window.dclibNetwork.give = give;
