@@ -32,7 +32,7 @@ STAMP  := $(VENV)/.installed
 # UV_TORCH_BACKEND=cpu in the environment tells uv to take PyTorch without CUDA: then its libraries are left out too, but
 # for those of CUDA 12, which are FAISS's
 LOCK   := $(if $(filter cpu,$(UV_TORCH_BACKEND)),$(VENV)/cpu.lock,requirements.lock)
-BENCHMARKS := kmeans training_step pipeline probes whitening_memory growth clustering_growth zip_reading duplicates explore metadata_import phases plan_accuracy neighbours kill_test malformed
+BENCHMARKS := kmeans training_step pipeline probes whitening_memory growth clustering_growth zip_reading duplicates explore metadata_import phases plan_accuracy neighbours page_network kill_test malformed
 CODE   := dclib tests notebooks $(wildcard benchmarks)
 
 # one process a core, and a file's tests, or a notebook's cells, in one of them; more than four compete for memory

@@ -134,6 +134,13 @@ def _release_notes(options: argparse.Namespace) -> int:
     return 0
 
 
+def _network(options: argparse.Namespace) -> int:
+    from dclib.explore.page_network import write_page_network
+
+    write_page_network(_with_data(options), options.out, _say)
+    return 0
+
+
 def _replay(options: argparse.Namespace) -> int:
     from dclib.train.replay import record, replay
 
@@ -407,6 +414,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_preset_options(replay)
     replay.add_argument("--record", action="store_true", help="keep them instead, beside the records just published")
     replay.set_defaults(command=_replay)
+    _add_network(commands.add_parser("network", help="write the trained networks that a page of the book runs"))
     presets = commands.add_parser("presets", help="list the presets, or show all settings of one")
     presets.add_argument("name", nargs="?", help="a preset's name or path")
     presets.set_defaults(command=_presets)
@@ -460,6 +468,12 @@ def _add_fetch(command: argparse.ArgumentParser) -> None:
         help="address of a mirror's folder, or the archives' folder here, or the file (default: their authors' own)",
     )
     command.set_defaults(command=_fetch)
+
+
+def _add_network(command: argparse.ArgumentParser) -> None:
+    _add_preset_options(command)
+    command.add_argument("--out", default="", metavar="FOLDER", help="where they go (default: network with the runs)")
+    command.set_defaults(command=_network)
 
 
 def _add_plan_options(command: argparse.ArgumentParser) -> None:

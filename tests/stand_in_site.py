@@ -25,6 +25,8 @@ from dclib.press.citation import CITE, bibtex
 from dclib.press.downloads import write_downloads
 from dclib.press.front import FRONT, front_html
 from dclib.press.light import lighten
+from dclib.press.network import page_networks, write_scripts
+from dclib.press.network_blocks import write_blocks
 from dclib.press.search import write_search_texts
 from dclib.press.terms import mark_terms
 from dclib.report.display import show
@@ -91,6 +93,8 @@ def build_stand_in_site(project: Path) -> Path:
     front = front_html(load_preset("smoke"), make_probes({"rotnet": [40.0] * 13}), [], project / "book" / "stages")
     (project / "book" / FRONT).write_text(front, encoding="utf-8")
     write_method_pictures(project / "book" / PICTURES)
+    networks = page_networks("smoke", runs=False)
+    write_blocks(networks, project / "book" / "_generated")
     (project / "book" / CITE).write_text(bibtex(), encoding="utf-8")
     run = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     build = [
@@ -110,6 +114,7 @@ def build_stand_in_site(project: Path) -> Path:
     assert done.returncode == 0, "\n".join(x for x in done.stderr.splitlines() if x.strip())[-4000:]
     site = project / "_build" / "html"
     write_downloads(make_probes({"rotnet": [40.0] * 13}), [], site / "data")  # what the strips link to
+    write_scripts(networks, site)
     lighten(site)
     mark_terms(site, toc_files(BOOK / "_toc.yml"))
     write_search_texts(site, toc_files(BOOK / "_toc.yml"))

@@ -70,7 +70,12 @@ def test_records_are_published_as_they_were_measured(project):
     measure(project, 1)
     (project / "results" / "tiny" / "records").mkdir(parents=True)
     (project / "results" / "tiny" / "records" / "stale.json").write_text("of an earlier run")
+    (project / "results" / "tiny" / "network").mkdir()
+    (project / "runs" / "tiny" / "network").mkdir()
+    for place, weights in (("results", "old"), ("runs", "new")):
+        (project / place / "tiny" / "network" / "rotnet.bin").write_text(weights)
     folder = publish(preset())
+    assert (folder / "network" / "rotnet.bin").read_text() == "new"
     assert read_records(folder / "records") == read_records(project / "runs" / "tiny" / "records")
     assert (folder / "accuracy.png").read_bytes()[:4] == b"\x89PNG"
     assert "14.0" in (project / "README.md").read_text()

@@ -21,6 +21,7 @@ from dclib.data.fetch import fetch_set
 from dclib.data.public_sets import place_of, public_set
 from dclib.presets import load_preset
 from dclib.press.edition import Edition, find_edition, make_edition
+from dclib.press.network import needs_networks
 from dclib.press.progress import ended_state, running_state, write_state
 from dclib.press.runner import Outcome, Progress, read_card, run_preset, workspace
 from dclib.press.site import book_folder, build_book
@@ -46,6 +47,11 @@ class Wanted:
     def html(self) -> Path:
         """The folder of the book."""
         return book_folder(self.out)
+
+    @property
+    def as_options(self) -> list[str]:
+        """Its settings, as a command is given them."""
+        return [f"--set={key}={as_yaml(value)}" for key, value in self.settings.items()]
 
     def build(self) -> Path:
         """Build it, unless the one that is there was made of the same; returns its index.html."""
@@ -89,6 +95,7 @@ def make_book(wanted: Wanted, *, train: bool = True, **options: Any) -> dict[str
     finally:
         background.end()
     bad = [page for page, outcome in outcomes.items() if outcome.is_missing]
+    _make_networks(wanted)
     if edition or not bad:
         wanted.build()
     background.say(f"A run ended with pages missing: {', '.join(bad)}." if bad else "")
@@ -128,6 +135,13 @@ def _fetch_missing(wanted: Wanted) -> None:
         fetch_set(public, place_of(public.name), report=partial(print, flush=True))
 
 
+def _make_networks(wanted: Wanted) -> None:
+    """Have the page of two networks run those that were trained here: in a process of its own, which needs torch."""
+    if needs_networks(load_preset(wanted.preset, wanted.settings)):
+        command = [*COMMAND, "network", "--preset", wanted.preset, *wanted.as_options]
+        subprocess.run(command, check=False)  # it says what it lacks, and the page then has those that were published
+
+
 class Background:
     """Builds the book anew while a run goes on, when there are new pages, and says on its front page how far it is."""
 
@@ -154,8 +168,7 @@ class Background:
             stop([self.process])
 
     def _start(self, log: Path) -> subprocess.Popen[bytes]:
-        options = [f"--set={key}={as_yaml(value)}" for key, value in self.wanted.settings.items()]
-        more = [f"--data={self.wanted.data}", f"--out={self.wanted.out}", *options]
+        more = [f"--data={self.wanted.data}", f"--out={self.wanted.out}", *self.wanted.as_options]
         with log.open("wb") as file:
             return subprocess.Popen(
                 [*COMMAND, "book", "--build-only", "--preset", self.wanted.preset, *more],

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from dclib.config import Preset
 from dclib.counted import count_of, counted
 from dclib.presets import project_root, runs_folder
+from dclib.press.network import FOLDER as NETWORKS
 from dclib.records import Record, read_records, replacing, replacing_folder, select, write_atomically
 from dclib.report.counts import variants_in
 from dclib.report.figures import plot_accuracy_against_depth, plot_published_accuracy
@@ -59,6 +60,8 @@ def publish(preset: Preset) -> Path:
         for path in picture_files(preset):
             write_atomically(new / "pictures" / path.name, path.read_bytes())
         publish_formed(preset, folder, new)
+        if (networks := runs_folder() / preset.name / NETWORKS).is_dir():
+            shutil.copytree(networks, new / NETWORKS, dirs_exist_ok=True)
         draw(records).savefig(new / FIGURE, dpi=120)
         table.write(renew_block(text, preset.name, read_records(new / "records")).encode())
         table.flush()

@@ -30,6 +30,8 @@ from dclib.press.forms import Forms, forms_of
 from dclib.press.front import FRONT, front_html
 from dclib.press.light import lighten
 from dclib.press.linked_data import write_linked_data
+from dclib.press.network import PAGE, page_networks, write_scripts
+from dclib.press.network_blocks import write_blocks
 from dclib.press.part import Part
 from dclib.press.progress import edition_html
 from dclib.press.runner import read_card, workspace
@@ -89,7 +91,7 @@ def build_book(
     sources = [*([edition.folder] if edition else []), folder]
     beside = edition.beside if edition else None
     parts = stage_parts(stages, preset)
-    stamp = _stamp(root, parts, [*sources, *([beside.folder, beside.results] if beside else [])])
+    stamp = _stamp(root, parts, [*sources, *_other_sources(beside, preset, listed)])
     if not again and (html / STAMP).is_file() and (html / STAMP).read_text(encoding="utf-8") == stamp:
         return html / "index.html"
     with replacing_folder(html) as new:
@@ -112,6 +114,8 @@ def build_book(
         _write_data(preset, edition, part, new / DATA_FOLDER)
         _write_downloads(preset, stages, work / "run", edition, part, new)
         clusters.write(new, preset.name)
+        if PAGE in listed:
+            write_scripts(page_networks(preset.name), new)
         if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
             raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
         lighten(new)
@@ -147,7 +151,7 @@ def book_folder(out: str | Path = "") -> Path:
 def _stamp(root: Path, parts: Mapping[str, Mapping[str, str]], sources: Sequence[Path]) -> str:
     """Hash of all that a book is made of: equal stamps, equal books."""
     read = [root / "_config.yml", root / "CITATION.cff", *sorted((root / "book").rglob("*"))]
-    kinds = ("pages", "records", "pictures")
+    kinds = ("pages", "records", "pictures", PAGE)
     read += [path for folder in sources for kind in kinds for path in sorted((folder / kind).rglob("*"))]
     states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in read if path.is_file()]
     return config_hash(states, code_hash(), {page: dict(own) for page, own in parts.items()})
@@ -192,6 +196,12 @@ def _copy_part(edition: Edition, target: Path) -> Part | None:
 def _results_of_same_images(preset: Preset, edition: Edition | None) -> Path | None:
     """The published pictures, if they are of the images of this book."""
     return edition.results / "pictures" if edition and edition.preset.data == preset.data else None
+
+
+def _other_sources(beside: Edition | None, preset: Preset, listed: Sequence[str]) -> list[Path]:
+    """Folders of another edition, and the one with the networks that run in a page, if the book has that page."""
+    networks = [page_networks(preset.name).folder.parent] if PAGE in listed else []
+    return [*([beside.folder, beside.results] if beside else []), *networks]
 
 
 def _write_data(preset: Preset, edition: Edition | None, part: Part | None, data: Path) -> None:
@@ -253,6 +263,8 @@ def _write_pages(
     whose = edition_html(len(stages), missing, edition.origin if edition else "", part.name if part else "")
     if part:
         part.write(book, forms_of(part.edition).put)
+    if PAGE in listed:
+        write_blocks(page_networks(preset.name), book / "_generated")
     front = whose + front_html(preset, records, published, folder / "pages", part)
     write_atomically(book / FRONT, front.encode())
     write_atomically(book / CITE, bibtex().encode())
