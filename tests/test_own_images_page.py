@@ -1,0 +1,54 @@
+"""The figures that the page about one's own photographs states are those of the records."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from statistics import mean
+
+import pytest
+
+from dclib.presets import project_root
+from dclib.records import Record, read_records
+
+PAGE = (project_root() / "book" / "own_images.md").read_text(encoding="utf-8")
+SETS = {"Pascal VOC 2007": "data/VOC2007", "Imagenette": "imagenette112/train.tar"}
+COLUMNS = ("explored", "pixels", "colour histograms", "network that was only drawn")
+
+
+def records(name: str) -> list[Record]:
+    wanted = project_root() / "results" / "benchmarks"
+    return [r for r in read_records(wanted) if r.card and r.name.startswith(f"{name}_") and "crowd" not in r.name]
+
+
+def rows(first: str) -> dict[str, list[str]]:
+    """Cells of the rows of the table whose head begins so."""
+    table = re.search(rf"^\| {first} .*\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, flags=re.MULTILINE)
+    assert table is not None
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1].splitlines()]
+    return {cells[0]: cells[1:] for cells in lines}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_explored_sets_are_as_recorded(name: str) -> None:
+    own = [r for r in records("explore") if r.keys["set"] == SETS[name]]
+    values = {(r.name, r.keys.get("clusters")): r for r in own}
+    (title, cells), *more = [(title, cells) for title, cells in rows("Photographs").items() if title.startswith(name)]
+    assert not more
+    assert title == f"{name}, {values['explore_minutes', None].n:,}"
+    purity = [f"{values['explore_purity', column].value:.1f} %" for column in COLUMNS]
+    minutes, memory = (values[f"explore_{what}", None].value for what in ("minutes", "memory"))
+    assert cells == [f"{minutes:.0f}", f"{memory:.1f} GB", *purity]
+
+
+def test_duplicates_found_are_as_recorded() -> None:
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records("duplicates"):
+        if record.name == "duplicates_recall":
+            found[str(record.keys["way"])].append(record)
+    stated = rows("What was done to the copy")
+    assert set(stated) == set(found)
+    for way, own in found.items():
+        right, n = sum(round(r.value * r.n) for r in own), sum(r.n for r in own)
+        fewest = min(r.value for r in own)
+        assert stated[way] == [f"{right} of {n}", f"{100 * fewest:.0f} %"], (way, mean(r.value for r in own))
