@@ -320,6 +320,7 @@ def test_identity_covers_the_source_of_all_that_computes(pixels, monkeypatch):
         "records",
         "train/chance",
         "train/checkpoints",
+        "train/forming",
         "train/health",
         "train/quality",  # what health tells of features
         "preemption",
