@@ -59,7 +59,7 @@ def check_dataset(node: Mapping[str, Any], rows: Sequence[Row], method: str = ""
     kept = [row for row in rows if method in ("", row[1]["method"])]
     named: dict[tuple[str, str], list[Row]] = {}
     for row in kept:
-        for who in ("", row[1]["method"]):
+        for who in ("", row[2]["keys"].get("method", row[1]["method"])):
             named.setdefault((row[2]["name"], who), []).append(row)
     seen = 0
     for said in node["variableMeasured"]:

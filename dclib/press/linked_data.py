@@ -209,8 +209,8 @@ def _grouped(values: Sequence[Value], by_method: bool, keeps: Callable[[str], bo
     """Values by name and conditions: whose they are, the method if it tells them apart, and some keys."""
     groups: dict[tuple[tuple[str, object], ...], list[Value]] = {}
     for one in values:
-        of = (("method", one.card["method"]),) if by_method else ()
-        kept = ((key, value) for key, value in one.keys.items() if keeps(key))
+        of = (("method", one.keys.get("method", one.card["method"])),) if by_method else ()
+        kept = ((key, value) for key, value in one.keys.items() if keeps(key) and key != "method")
         groups.setdefault((("name", one.name), ("whose", one.whose), *of, *kept), []).append(one)
     return groups
 

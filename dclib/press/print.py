@@ -21,7 +21,7 @@ from dclib.presets import project_root
 from dclib.press.print_pages import Entry, read_chapters, read_contents
 from dclib.records import source_commit, write_atomically
 
-STYLE = Path("_static") / "print.css"  # below the sources of the book
+STYLE = Path("_print") / "print.css"  # below the sources of the book
 CITATION = "CITATION.cff"
 FACES = {  # family: files by weight and slant
     "Book Text": ("STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol", "STIXGeneralBolIta"),
