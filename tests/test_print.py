@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import subprocess
@@ -165,6 +166,19 @@ def test_formulas_are_drawn_from_their_tex(tmp_path: Path) -> None:
     assert 0.4 < heights[0] < 1.2 < heights[1]  # a line of letters, and brackets around two lines
     with pytest.raises(ValueError, match=r"cannot be set .*: \\frac\{1"):
         draw_formulas([(r"\frac{1", False)])
+
+
+def test_diagrams_keep_their_colours_and_forms_stay_on_the_screen(tmp_path: Path) -> None:
+    text = '<h1>F</h1><div class="dclib-diagram"><svg viewBox="0 0 9 9"><rect class="dd-core"/></svg></div>'
+    text += '<details class="dclib-rerun">a form</details><details class="dclib-downloads">files</details>'
+    site = write_site(tmp_path, **{"method.html": text})
+    article = {entry.page: article for entry, article in read_chapters(site, read_contents(site))}["method.html"]
+    drawing = base64.b64decode(str(article.select_one("img")["src"]).partition(",")[2]).decode()
+    assert re.search(r"(?<!\w )\.dd-core \{\s*fill: #2f7fb8", drawing)
+    assert "var(" not in drawing
+    assert "dclib-diagram" not in drawing
+    assert "a form" not in article.get_text()
+    assert "files" not in article.get_text()
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,19 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
 
+from dclib.presets import project_root
 from dclib.press.print_formulas import draw_formulas
 
 SCREEN_ONLY = (
     "script, button, form, input, canvas, audio, video, iframe, .headerlink, .d-print-none, [hidden], "
-    "details.hide, #dclib-progress, .genindex-jumpbox, .toctree-wrapper"
+    "details.hide, #dclib-progress, .genindex-jumpbox, .toctree-wrapper, .dclib-rerun, .dclib-downloads"
 )
+DIAGRAM, DIAGRAM_STYLE = ".dclib-diagram", Path("book", "_static", "diagrams.css")
+LIGHT = {  # colours of the theme that its style names
+    "--pst-color-text-base": "#222832",
+    "--pst-color-text-muted": "#48566b",
+    "--pst-color-background": "#ffffff",
+}
 FORMULA = ".math.notranslate"
 _MAKER = BeautifulSoup("", "html.parser")  # of new elements
 LONG = re.compile(r"\S{13,}")  # words in a table that may be broken, where they have a joint
@@ -89,6 +96,7 @@ def read_chapters(site: Path, entries: Sequence[Entry]) -> Iterator[tuple[Entry,
     for entry, article in articles.items():
         _unfold(article)
         _set_formulas(article, drawings)
+        _style_diagrams(article)
         _resolve_colours(article)
         _frame_drawings(article)
         for table in article.select("table"):
@@ -155,6 +163,16 @@ def _set_formulas(article: Tag, drawings: Mapping[tuple[str, bool], str]) -> Non
         source = _as_picture(drawing)
         node.clear()
         node.append(_MAKER.new_tag("img", attrs={"src": source, "alt": " ".join(tex.split()), "style": shown}))
+
+
+def _style_diagrams(article: Tag) -> None:
+    """The diagrams of the method get their style into themselves, in the colours of light mode."""
+    for drawing in article.select(f"{DIAGRAM} svg"):
+        rules = (project_root() / DIAGRAM_STYLE).read_text(encoding="utf-8").partition("@media")[0]
+        rules = re.sub(r"var\((--[\w-]+)\)", lambda name: LIGHT[name[1]], rules).replace(f"{DIAGRAM} ", "")
+        style = _MAKER.new_tag("style")
+        style.string = rules
+        drawing.insert(0, style)
 
 
 def _resolve_colours(article: Tag) -> None:

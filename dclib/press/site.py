@@ -137,9 +137,10 @@ def _run_builder(work: Path) -> Path:
     if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
         raise BuildError("the book was not built without warnings; Jupyter Book names them above")
     built = work / "_build" / "html"
-    for path in (work / "book" / "_generated").glob("*.html"):  # taken in by pages: kept beside their sources
-        (built / "_sources" / "_generated").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, built / "_sources" / "_generated" / f"{path.name}.txt")
+    for path in (work / "book" / "_generated").rglob("*.html"):  # taken in by pages: kept beside their sources
+        kept = built / "_sources" / path.relative_to(work / "book").with_name(f"{path.name}.txt")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, kept)
     return built
 
 
