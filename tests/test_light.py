@@ -98,6 +98,9 @@ def test_a_list_of_sources_holds_its_entries() -> None:
 
 
 def test_another_theme_is_told(tmp_path: Path) -> None:
+    lighten(tmp_path)  # there is none
+    (tmp_path / STYLE).parent.mkdir(parents=True)
+    (tmp_path / STYLE).write_text("body { color: red }")
     with pytest.raises(ValueError, match="need the theme's icons in _static/styles/"):
         lighten(tmp_path)
 
@@ -134,6 +137,7 @@ def test_formulas_of_our_pages_become_mathml(tex: str, words: str) -> None:
     made = BeautifulSoup(as_mathml(tex, block=True), "html.parser")
     assert made.math["display"] == "block"
     assert "".join(made.get_text().split()) == words
+    assert made.math.attrs.pop("alttext") == tex
     assert "\\" not in str(made)
 
 

@@ -41,7 +41,9 @@ def lighten(site: Path) -> None:
         ValueError: the theme is not as it was when this was written.
     """
     style = site / STYLE
-    css = style.read_text(encoding="utf-8") if style.is_file() else ""
+    if not style.is_file():
+        return  # built without the theme
+    css = style.read_text(encoding="utf-8")
     if not FACE.search(css):
         if "data:font/woff" in css:
             return  # it is light already

@@ -149,7 +149,8 @@ def _unfold(article: Tag) -> None:
 def _formula(node: Tag) -> tuple[str, bool]:
     """TeX, and whether it stands alone."""
     tex = str(node.math["alttext"])  # type: ignore[index]
-    return rf"\begin{{split}}{tex}\end{{split}}" if r"\\" in tex else tex, node.name == "div"
+    in_lines = r"\\" in tex and not tex.startswith(r"\begin{split}")
+    return rf"\begin{{split}}{tex}\end{{split}}" if in_lines else tex, node.name == "div"
 
 
 def _set_formulas(article: Tag, drawings: Mapping[tuple[str, bool], str]) -> None:
