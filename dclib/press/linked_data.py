@@ -24,6 +24,7 @@ LICENCES = "https://spdx.org/licenses"
 MAX_BYTES = 30_000  # of a page
 OPENS, CLOSES = '<script type="application/ld+json" id="page-records">', "</script>\n"
 OF_A_METHOD = "pretraining_"  # begins the names of pages that are about the network of one method
+MACHINES = "/benchmarks"  # how fast machines are: no result of the book, and told by keys of each program's own
 OVER_TIME = "epoch"  # a value of the last one stands for those before it
 CONDITIONS = ("dataset", "assignment", *VARIANTS)  # of a whole series of values
 DIGITS = 6  # significant ones
@@ -85,6 +86,8 @@ def write_linked_data(site: Path, pages: Iterable[str]) -> None:
             raise ValueError(f"need a page with a head at {path}; build the book with its theme")
         linked: dict[str, Measured] = {}
         for link in re.findall(rf'href="((?:\.\./)*{DATA_FOLDER}/[\w/]+)\.json"', html):
+            if link.endswith(MACHINES):
+                continue
             file = (path.parent / f"{link}.json").resolve()
             if file not in files:
                 files[file] = Measured(values_of(json.loads(file.read_text(encoding="utf-8"))))

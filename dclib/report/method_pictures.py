@@ -159,12 +159,12 @@ def turns() -> str:
     step, parts = (WIDTH - 90) / N_TURNS, []
     for c, name in enumerate(("lamp", "bird")):
         picture = np.asarray(_drawn(name, 96))
-        y = c * (TILE + 34) + 24
+        y = c * (TILE + 44) + 24
         parts.append(_words(40, y + TILE / 2 - 22, f"c = {c}"))
         for q in range(N_TURNS):
             x = 90 + q * step
             parts.append(
-                _image(_uri(np.rot90(picture, q)), x, y) + _words(x + TILE / 2, y + TILE, f"y = {N_TURNS * c + q}")
+                _image(_uri(np.rot90(picture, q)), x, y) + _words(x + TILE / 2, y + TILE + 6, f"y = {N_TURNS * c + q}")
             )
     parts += [_words(90 + q * step + TILE / 2, -2, f"q = {q}") for q in range(N_TURNS)]
     told = (
@@ -172,7 +172,7 @@ def turns() -> str:
         f"turns counter-clockwise. The super-classes are 0 to {N_TURNS - 1} for the lamp and {N_TURNS} to "
         f"{N_SUPER * N_TURNS - 1} for the bird."
     )
-    return _figure("turns", "Super-cluster and turn make the super-class", told, 2 * (TILE + 34) + 24, parts)
+    return _figure("turns", "Super-cluster and turn make the super-class", told, 2 * (TILE + 44) + 24, parts)
 
 
 def batch() -> str:
@@ -294,7 +294,7 @@ def _cell(x: float, y: float, chosen: bool, name: str, *, on: bool = True, heigh
     """One class of a head: chosen, asked, or not asked."""
     kind = "dd-warm" if chosen else "dd-label" if on else "dd-off"
     text = (
-        f'<text class="dd-small{" dd-on" if chosen else ""}" x="{x + 12}" y="{y + height - 7}">{name}</text>'
+        f'<text class="dd-small dd-{"on" if chosen else "name"}" x="{x + 12}" y="{y + height - 7}">{name}</text>'
         if name
         else ""
     )
