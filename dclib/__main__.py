@@ -418,10 +418,7 @@ def _parser() -> argparse.ArgumentParser:
     presets = commands.add_parser("presets", help="list the presets, or show all settings of one")
     presets.add_argument("name", nargs="?", help="a preset's name or path")
     presets.set_defaults(command=_presets)
-    released = commands.add_parser("released", help="say what a file of weights holds")
-    released.add_argument("file", help="path of the file: a published one, torchvision's, or your own checkpoint.pt")
-    released.add_argument("--allow-partial", action="store_true", help="take what fits instead of refusing")
-    released.set_defaults(command=_released)
+    _add_released(commands.add_parser("released", help="say what a file of weights holds"))
     score = commands.add_parser("score", help="mean average precision of descriptors computed elsewhere")
     score.add_argument("ground_truth", help="folder of Oxford5K's or Paris6K's text files, or gnd_*.pkl")
     score.add_argument("queries", help=".npy of (queries, d), in the order of the ground truth")
@@ -448,6 +445,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan_options(plan)
     plan.set_defaults(command=_plan)
     return parser
+
+
+def _add_released(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", help="path of the file: a published one, torchvision's, or your own checkpoint.pt")
+    command.add_argument("--allow-partial", action="store_true", help="take what fits instead of refusing")
+    command.set_defaults(command=_released)
 
 
 def _add_release_notes(command: argparse.ArgumentParser) -> None:

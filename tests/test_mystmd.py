@@ -18,7 +18,7 @@ ROOT = project_root()
 # what both engines know; raw and glossary are rewritten on the way
 ADMONITIONS = {"admonition", "caution", "danger", "hint", "important", "note", "tip", "warning"}
 DIRECTIVES = {"bibliography", "code-block", "dropdown", "figure", "glossary", "image", "list-table", "math", "raw"}
-DIRECTIVES |= {"table", *ADMONITIONS}
+DIRECTIVES |= {"table", "literalinclude", *ADMONITIONS}
 ROLES = {"cite:p", "cite:t", "doc", "eq", "math", "numref", "ref", "term"}
 DIRECTIVE = re.compile(r"(?:`{3,}|~{3,}|:{3,})\{{1,2}([\w:.-]+)\}{1,2}")
 ROLE = re.compile(r"(?<![\w`$\\])\{([a-z][\w:-]*)\}`[^`\n]")

@@ -136,7 +136,10 @@ def _as_html(block: str, included: Callable[[str], str]) -> str:
         described = re.search(r"<title[^>]*>(.*?)</title>", included(named[1]), flags=re.S)
         return f"![{html.unescape(described[1]) if described else ''}]({named[1]})"
     text = included(named[1]) if named else block
-    text = re.sub(r"<(script|style|svg)\b.*?</\1>", "", text, flags=re.S)
+    text = re.sub(r"<(script|style|svg|noscript)\b.*?</\1>", "", text, flags=re.S)
+    text = re.sub(r"<(/?)figure\b", r"<\1div", text)  # mystmd asks a figure for a picture of its own kind
+    text = re.sub(r"<(/?)figcaption\b", r"<\1p", text)
+    text = re.sub(r"</?a\b[^>]*>", "", text)  # they lead to pages as Jupyter Book names them
     return "<div>" + re.sub(r"\n\s*\n", "\n", text).strip() + "</div>\n"
 
 

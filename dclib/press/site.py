@@ -101,11 +101,7 @@ def build_book(
         toc = part.in_toc(toc) if part else toc
         if edition is None:
             _check_pages(listed, preset, stages, work / "run", root)  # of these copies the book is made
-        shutil.copytree(
-            root / "book", work / "book", ignore=shutil.ignore_patterns(STAGES, "_generated", "_print", "_build")
-        )
-        (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
-        shutil.copyfile(root / "_config.yml", work / "_config.yml")
+        _copy_source(root, work, toc)
         clusters = clusters_of_book(preset, workspace(preset), _results_of_same_images(preset, edition))
         _write_pages(preset, stages, parts, outlook, work, listed, edition, part, clusters.kept)
         built = _run_builder(work)
@@ -116,17 +112,25 @@ def build_book(
         clusters.write(new, preset.name)
         if PAGE in listed:
             write_scripts(page_networks(preset.name), new)
-        if missing := [page for page in toc_pages(toc) if not (new / f"{page}.html").is_file()]:
-            raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
-        lighten(new)
-        mark_terms(new, toc_pages(toc))
-        _tell_programs(new, toc_pages(toc))
+        _finish_pages(new, toc_pages(toc))
         (new / STAMP).write_text(stamp, encoding="utf-8")
     return html / "index.html"
 
 
-def _tell_programs(html: Path, pages: Sequence[str]) -> None:
-    """What a built book says to its own search, and to others."""
+def _copy_source(root: Path, work: Path, toc: str) -> None:
+    """What the project's own pages are built from."""
+    left_out = shutil.ignore_patterns(STAGES, "_generated", "_print", "_build")
+    shutil.copytree(root / "book", work / "book", ignore=left_out)
+    (work / "book" / "_toc.yml").write_text(toc, encoding="utf-8")
+    shutil.copyfile(root / "_config.yml", work / "_config.yml")
+
+
+def _finish_pages(html: Path, pages: Sequence[str]) -> None:
+    """Take out what no page needs, and put in what they say of terms, to the search, and to programs."""
+    if missing := [page for page in pages if not (html / f"{page}.html").is_file()]:
+        raise BuildError(f"Jupyter Book ended well but left out {', '.join(missing)}")
+    lighten(html)
+    mark_terms(html, pages)
     write_search_texts(html, pages)
     write_linked_data(html, pages)
 

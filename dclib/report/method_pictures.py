@@ -127,7 +127,8 @@ def two_levels() -> str:
     for c in range(N_SUPER):
         for z in range(N_SUB):
             x, y = places[(upper == c) & (lower == z)].mean(axis=0)
-            parts.append(f'<text class="dd-halo" x="{x:.0f}" y="{y + 5:.0f}">({c}, {z})</text>')
+            parts.append(f'<rect class="dd-ground" x="{x - 32:.0f}" y="{y - 14:.0f}" width="64" height="28" rx="6"/>')
+            parts.append(f'<text class="dd-name" x="{x:.0f}" y="{y + 6:.0f}">({c}, {z})</text>')
     sizes = [int((upper == c).sum()) for c in range(N_SUPER)]
     told = (
         f"{len(points)} points. A first k-means splits them into two super-clusters of {sizes[0]} and {sizes[1]} "
