@@ -349,7 +349,7 @@ def test_the_front_page_shows_a_run_from_a_file_while_it_goes_on(tmp_path):
             shown, until = "", time.monotonic() + 60
             while expected not in shown and time.monotonic() < until:
                 time.sleep(0.2)
-                found = browser.call("Runtime.evaluate", session, expression="document.body.innerText")
+                found = browser.call("Runtime.evaluate", session, expression="document.body?.innerText ?? ''")
                 shown = found["result"]["value"]
             assert expected in shown
         assert "3 of 4 pages with results were made on this machine" in shown

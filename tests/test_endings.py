@@ -68,7 +68,8 @@ def test_depths_are_told_by_the_curves() -> None:
 def test_a_run_has_lines_of_its_own_and_those_of_published_seeds_are_folded() -> None:
     run = make_probes({"deepercluster": FALLING, "rotnet": RISING}, seeds=(0,))
     published = make_probes({"deepercluster": RISING, "rotnet": FALLING})
-    own, folded = endings.to_have_seen("linear_probes", PRESET, run, published).html.split("<details")
+    own, folded, *made_by = endings.to_have_seen("linear_probes", PRESET, run, published).html.split("<details")
+    assert len(made_by) == 2  # of the run's records, and of those published
     assert "By this run:" in own
     assert "over RotNet: −32.0 points, in one seed" in own
     assert "The same by 3 published seeds" in folded

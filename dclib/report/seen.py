@@ -13,6 +13,7 @@ from statistics import mean
 from dclib.records import Record
 from dclib.report.display import Fragment, fold
 from dclib.report.margins import Check, Values, lead
+from dclib.report.provenance import strip
 from dclib.report.published import label_of
 from dclib.report.series import plural, seeds_of, spread
 
@@ -24,11 +25,12 @@ NOTHING = "The records of this page hold nothing yet that could be seen."
 def shown_beside(
     own: Sequence[str], records: Sequence[Record], theirs: Sequence[str], published: Sequence[Record]
 ) -> Fragment:
-    """The lines of a run, and folded those of the published seeds, where there are any."""
-    if not published:
-        return shown(own, _label(records))
-    whose = plural(len(seeds_of(published)), "published seed")
-    return shown(own, _label(records)) + fold(f"The same by {whose}", shown(theirs, whose))
+    """The lines of a run, folded those of the published seeds, where there are any, and whose records these are."""
+    lines, made_by = shown(own, _label(records)), strip(records, published)
+    if published:
+        whose = plural(len(seeds_of(published)), "published seed")
+        lines += fold(f"The same by {whose}", shown(theirs, whose))
+    return lines + made_by if any(record.card for record in (*records, *published)) else lines
 
 
 def _label(records: Sequence[Record]) -> str:
