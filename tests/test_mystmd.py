@@ -92,6 +92,11 @@ def test_no_extension_is_on_that_was_not_thought_of() -> None:
         ("```bash\n[a]{.b}\n```\n[a]{.b}", '```bash\n[a]{.b}\n```\n<span class="b">a</span>'),
         ("```{raw} html\n:file: d/x.svg\n```\n", "![A drawing](d/x.svg)\n"),
         ("```{raw} html\n:file: f.html\n```\n", "<div><p>one</p>\n<p>two</p></div>\n\n"),
+        ("```{literalinclude} c.bib\n:language: bibtex\n```\n", "```\n@a{b}\n```\n"),
+        (
+            "```{raw} html\n<figure><a href='p.html'>x</a><figcaption>y</figcaption></figure>\n```\n",
+            "<div><div>x<p>y</p></div></div>\n\n",
+        ),
         ("```{raw} html\n<b>x</b>\n\n<script>y</script>\n```\n", "<div><b>x</b></div>\n\n"),
         (
             "```{glossary}\ncluster\n  A group\n  of images.\n\nempty one\n  None.\n```\n",
@@ -99,8 +104,9 @@ def test_no_extension_is_on_that_was_not_thought_of() -> None:
         ),
     ],
 )
-def test_three_things_are_spelled_as_mystmd_has_them(text: str, wanted: str) -> None:
+def test_some_things_are_spelled_as_mystmd_has_them(text: str, wanted: str) -> None:
     files = {
+        "c.bib": "@a{b}\n",
         "d/x.svg": "<svg><title>A drawing</title></svg>",
         "f.html": "<style>s</style><p>one</p>\n\n<p>two</p><svg></svg>",
     }

@@ -110,12 +110,14 @@ def build_content(folder: Path) -> None:
 
 
 def translate(text: str, included: Callable[[str], str]) -> str:
-    """A page's Markdown with the three spellings that mystmd has otherwise; code stays as it is.
+    """A page's Markdown with the four spellings that mystmd has otherwise; code stays as it is.
 
     Args:
         included: The text of a file that a page takes in.
     """
     text = re.sub(r"^```\{raw\} html\n(.*?)^```$", lambda raw: _as_html(raw[1], included), text, flags=re.M | re.S)
+    listed = r"^```\{literalinclude\} (\S+)\n.*?^```$"
+    text = re.sub(listed, lambda name: f"```\n{included(name[1]).strip()}\n```", text, flags=re.M | re.S)
     text = re.sub(r"^```\{glossary\}\n(.*?)^```$", lambda terms: _as_definitions(terms[0]), text, flags=re.M | re.S)
     parts = re.split(r"(^```.*?^```$)", text, flags=re.M | re.S)
     return "".join(part if part.startswith("```") else NAMED.sub(_as_span, part) for part in parts)

@@ -141,7 +141,8 @@ def _run_builder(work: Path) -> Path:
     if subprocess.run(command, cwd=work, env=_environment(), check=False).returncode != 0:
         raise BuildError("the book was not built without warnings; Jupyter Book names them above")
     built = work / "_build" / "html"
-    for path in (work / "book" / "_generated").rglob("*.html"):  # taken in by pages: kept beside their sources
+    generated = work / "book" / "_generated"
+    for path in (*generated.rglob("*.html"), *generated.glob("*.bib")):  # taken in by pages: kept beside their sources
         kept = built / "_sources" / path.relative_to(work / "book").with_name(f"{path.name}.txt")
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, kept)
