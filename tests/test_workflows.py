@@ -43,8 +43,6 @@ def check_command(command: str) -> None:
     if program == "make":
         targets = [word for word in arguments if "=" not in word]
         assert targets, command
-        if targets == ["myst"] and "myst" not in TARGETS:
-            pytest.skip("this Makefile has no target myst")
         assert set(targets) <= TARGETS, command
         return
     assert program.startswith(".ci/"), command
