@@ -254,17 +254,23 @@ def from_a_number_to_its_record(reader: Reader) -> str:
     reader.click("details.dclib-provenance summary")
     reader.follow("details.dclib-provenance a", "linear_probe.json", to="data/linear_probe.json")
     runs = json.loads(reader.js("document.body.innerText"))
-    sets = {record["keys"]["dataset"] for run in runs for record in run["records"]}
-    for dataset in sorted(sets):
+    runs = [run for run in runs if run["card"]["method"] == "deepercluster"]
+    sets = {(record["keys"]["dataset"], *_made_by(run)) for run in runs for record in run["records"]}
+    for dataset, *made_by in sorted(sets):
         known: dict[int, list[float]] = {}
         for run in runs:
-            for record in run["records"] if run["card"]["method"] == "deepercluster" else ():
+            for record in run["records"] if [*_made_by(run)] == made_by else ():
                 if record["name"] == "top1" and record["keys"]["dataset"] == dataset:
                     known.setdefault(record["keys"]["layer"], []).append(record["value"])
         means = [round(mean(values), 1) for _, values in sorted(known.items())]
         if all(any(abs(number - one) < 0.051 for one in means) for number in shown[:13]):
-            return f"{name}, {dataset}: {shown[:13]} are means of {len(runs)} runs' records"
+            return f"{name}, {dataset}: {shown[:13]} are means of the records of {', '.join(made_by)}"
     raise NotDoneError(f"the numbers {shown} are in no record of {name}")
+
+
+def _made_by(run: Mapping[str, Any]) -> tuple[str, str]:
+    """Whose a run is and of which preset: a file has all that pages speak of."""
+    return run["whose"], run["card"]["preset"]
 
 
 def read_a_term(reader: Reader) -> str:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from bs4 import BeautifulSoup
+from PIL import ImageFile
 
 from dclib.presets import project_root
 from dclib.press import print_formulas, print_pages
@@ -179,6 +180,14 @@ def test_diagrams_keep_their_colours_and_forms_stay_on_the_screen(tmp_path: Path
     assert "dclib-diagram" not in drawing
     assert "a form" not in article.get_text()
     assert "files" not in article.get_text()
+
+
+def test_broken_pictures_stay_broken_for_others() -> None:
+    try:
+        load_printer()
+    except ValueError as error:
+        pytest.skip(str(error))
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import ImageFile
 
 from dclib.presets import project_root
 from dclib.press.print_pages import Entry, read_chapters, read_contents
@@ -71,6 +72,7 @@ def load_printer() -> Any:
     Raises:
         ValueError: it, or a library of the system that it needs, is not installed.
     """
+    strict = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         printer = importlib.import_module("weasyprint")
         importlib.import_module("weasyprint.text.fonts")
@@ -81,6 +83,8 @@ def load_printer() -> Any:
             f"need Pango to print the book, and a part of it is missing ({str(error).split(':')[0]}): "
             "on Debian, apt install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
         ) from None
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = strict  # it has broken pictures read as if they were whole, by everybody
     return printer
 
 
