@@ -177,6 +177,7 @@ def test_diagrams_keep_their_colours_and_forms_stay_on_the_screen(tmp_path: Path
     drawing = base64.b64decode(str(article.select_one("img")["src"]).partition(",")[2]).decode()
     assert re.search(r"(?<!\w )\.dd-core \{\s*fill: #2f7fb8", drawing)
     assert "var(" not in drawing
+    assert not re.search(r"[}/]\s*\{", drawing)  # a rule for nothing, at which a printer stops
     assert "dclib-diagram" not in drawing
     assert "a form" not in article.get_text()
     assert "files" not in article.get_text()
