@@ -14,9 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dclib.data.folders import OpenFile, TarReader, labels_from_folders, open_folder, open_list, open_tar, sort_out
+from dclib.data.folders import (
+    OpenFile,
+    TarReader,
+    _unread_suffixes,
+    labels_from_folders,
+    open_folder,
+    open_list,
+    open_tar,
+    sort_out,
+)
 from dclib.data.images import UnreadableImageError
 from dclib.data.layouts import open_images
+from dclib.data.photographs import HEIF_SUFFIXES
 
 
 def write_images(root: Path, *names: str) -> None:
@@ -500,6 +510,14 @@ def test_pictures_of_kinds_that_are_not_read_are_counted_and_named(tmp_path):
     images = open_folder(tmp_path)
     assert len(images) == 2
     assert "(2): a/3.HEIC, b/4.cr2" in note_about(images, "kinds that are not read")
+
+
+@pytest.mark.parametrize("suffix", HEIF_SUFFIXES)
+def test_pictures_of_phones_are_told_whether_or_not_their_plugin_is_loaded(suffix, monkeypatch):
+    monkeypatch.setattr(Image, "registered_extensions", dict)
+    _unread_suffixes.cache_clear()
+    assert f"a/1{suffix}" in sort_out([f"a/1{suffix}"]).notes[0]
+    _unread_suffixes.cache_clear()
 
 
 def test_no_picture_that_pillow_opens_is_passed_over_without_a_word():
