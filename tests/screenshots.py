@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+from dclib.press.print_formulas import BROWSERS
+
 FLAGS = (
     "--headless",
     "--no-sandbox",

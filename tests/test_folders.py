@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from dclib.data.folders import (
+    HEIF_SUFFIXES,
     OpenFile,
     TarReader,
     _unread_suffixes,
@@ -26,7 +27,6 @@ from dclib.data.folders import (
 )
 from dclib.data.images import UnreadableImageError
 from dclib.data.layouts import open_images
-from dclib.data.photographs import HEIF_SUFFIXES
 
 
 def write_images(root: Path, *names: str) -> None:

@@ -316,14 +316,14 @@ def _is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not hidden
 
 
-HEIF_SEQUENCES = (".heics", ".heifs")  # which Pillow opens from when its plugin has been loaded
+HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".heics", ".heifs")  # Pillow opens them once its plugin has been loaded
 
 
 @cache
 def _unread_suffixes() -> tuple[str, ...]:
     """How pictures end that are not read: the other kinds that Pillow opens, and some that it does not."""
     opened = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    return tuple((opened | {*OTHER_SUFFIXES, *HEIF_SEQUENCES}) - {*IMAGE_SUFFIXES})
+    return tuple((opened | {*OTHER_SUFFIXES, *HEIF_SUFFIXES}) - {*IMAGE_SUFFIXES})
 
 
 def files_below(root: str | Path, closed: list[str] | None = None) -> Iterator[str]:

@@ -30,10 +30,9 @@ from dclib.data.decoding import (
     reads_heif,
     turn_of,
 )
-from dclib.data.folders import LITTER, FolderReader, in_one_line, passed_over
+from dclib.data.folders import HEIF_SUFFIXES, LITTER, FolderReader, in_one_line, passed_over
 from dclib.data.images import ImageSet, name_some, printable
 
-HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".heics", ".heifs")
 RAW_SUFFIXES = (
     *(".dng", ".raw", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef"),
     *(".srw", ".x3f", ".3fr", ".iiq", ".erf", ".kdc", ".dcr", ".mrw", ".rwl", ".gpr", ".mos", ".mef"),

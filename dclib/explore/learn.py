@@ -278,7 +278,6 @@ def _train(
     report: Callable[[str], None],
 ) -> None:
     """Train to the end, or until ``latest``: what was trained is in the folder's checkpoint."""
-
     try:
         with leaving_at(latest):
             pretrain(pixels, config, folder=folder, initial=initial, device=default_device(), report=report)

@@ -168,10 +168,13 @@ def _set_formulas(article: Tag, drawings: Mapping[tuple[str, bool], str]) -> Non
 
 def _style_diagrams(article: Tag) -> None:
     """The diagrams of the method get their style into themselves, in the colours of light mode."""
-    for drawing in article.select(f"{DIAGRAM} svg"):
-        rules = (project_root() / DIAGRAM_STYLE).read_text(encoding="utf-8").partition("@media")[0]
-        rules = re.sub(r"var\((--[\w-]+)\)", lambda name: LIGHT[name[1]], rules)
-        rules = rules.replace(f"{DIAGRAM} {{", "svg {").replace(f"{DIAGRAM} ", "")
+    drawings = article.select(f"{DIAGRAM} svg")
+    if not drawings:
+        return
+    rules = (project_root() / DIAGRAM_STYLE).read_text(encoding="utf-8").partition("@media")[0]
+    rules = re.sub(r"var\((--[\w-]+)\)", lambda name: LIGHT[name[1]], rules)
+    rules = rules.replace(f"{DIAGRAM} {{", "svg {").replace(f"{DIAGRAM} ", "")
+    for drawing in drawings:
         style = _MAKER.new_tag("style")
         style.string = rules
         drawing.insert(0, style)
