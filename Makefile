@@ -22,6 +22,8 @@ ARGS   ?=
 SET    ?=
 TO     ?=
 FROM   ?=
+# all for every notebook by itself: make test NOTEBOOKS=all; without it a few, for the runner has been through the others
+NOTEBOOKS ?=
 # a git tag or commit to tell the changes since, in place of the last tag: make release SINCE=v0.1.0
 SINCE  ?=
 PYTHON ?= python3
@@ -81,8 +83,9 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --no-loadscope-reorder
 	@echo "== the smoke preset, by the runner"
 	@$(BIN)/python -m dclib run --preset smoke
-	@echo "== nbval: the notebooks by themselves, as their defaults are"
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
+	@echo "== nbval: $(if $(filter all,$(NOTEBOOKS)),all notebooks,the first three, the scorecard and one's own photographs) by themselves, as their defaults are"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
+		$(if $(filter all,$(NOTEBOOKS)),notebooks/*.ipynb,$(wildcard $(foreach n,21 01 02 03 12,notebooks/$(n)_*.ipynb)))
 
 benchmarks: $(STAMP)
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done

@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,10 @@ import torch
 
 from dclib.planner import calibration
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+# of every process that a test starts
+os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "quick_start")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

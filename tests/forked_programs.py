@@ -14,7 +14,6 @@ from pathlib import Path
 
 import faiss  # noqa: F401
 import sklearn.cluster  # noqa: F401
-import torch._dynamo  # noqa: F401
 import torchvision.transforms  # noqa: F401
 
 import dclib.evaluate.linear_probe

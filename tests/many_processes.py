@@ -15,8 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import sklearn.metrics  # noqa: F401  loaded when first needed: here, it is there for every process
 import torch
-import torch._dynamo  # optimisers import it when first made: here, it is there for every process
 from tiny_images import TINY_MODEL, Interruption, decoded_pixels, interrupt_at, method_config, silent, write_pictures
 from torch import Tensor
 
@@ -39,6 +39,7 @@ from dclib.train.tasks.classes import Classes
 
 PROCESSES = (1, 2, 4, 8)
 PLACEMENTS = ("replicated", "sharded")
+FROM_THE_START = (2, 4)  # processes that take a whole run, besides one alone; eight take part in the relay
 IN_PARTS = {"replicated": [2], "sharded": [2, 4]}  # processes that take batches in parts, besides one alone
 N, D, K = 400, 6, 12
 LEVELS = ClusterConfig(n_super=3, n_sub=5, pca_dim=5, n_iter=5, backend="torch")
@@ -191,6 +192,8 @@ def train(folder: Path, placement: str, save_every: float = 60.0, **settings: ob
 
 
 def pretraining(folder: Path, placement: str) -> dict[str, object]:
+    if world_size() not in (1, *FROM_THE_START):
+        return {}
     ended = ending(train(run := folder / f"run-{placement}", placement))
     kept = [torch.from_numpy(read_together(path)[0].clusters) for path in sorted((run / "clusterings").iterdir())]
     return {**ended, "kept": kept}

@@ -143,7 +143,7 @@ def stops(config: MethodConfig, steps: int) -> Iterator[tuple[object, str, int, 
 def check_processes(config: MethodConfig, pixels: Pixels, folder: Path) -> None:
     """Two processes end with the numbers of one, also where a batch is taken in two parts, to rounding in float64."""
     torch.save((config, pixels), folder / "case.pt")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(HERE / "task_checks.py"), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

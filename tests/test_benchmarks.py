@@ -50,7 +50,7 @@ def records(tmp_path_factory) -> dict[str, list[Record]]:
         for name, folder in folders.items()
     ]
     command = [sys.executable, str(ROOT / "tests" / "forked_programs.py"), json.dumps(programs)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return {name: read_records(folder) for name, folder in folders.items()}

@@ -39,8 +39,7 @@ pytestmark = pytest.mark.slow
 
 
 def environment(**more: str) -> dict[str, str]:
-    paths = os.pathsep.join([str(HERE.parent), str(HERE)])
-    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +185,8 @@ def test_the_batch_is_shared_out_whole_and_balanced(found, processes, placement)
 def test_a_whole_pretraining(found, task, placement):
     """Also one that 1, 2, 4 and 8 processes have taken from each other in turn, and one whose batches come in parts."""
     (one,) = found("parts replicated" if task == "parts" else "pretraining replicated", 1)
-    ran = {"relay": [8], "parts": work.IN_PARTS[placement]}
-    for processes in ran.get(task, MANY):
+    ran = {"pretraining": work.FROM_THE_START, "relay": [8], "parts": work.IN_PARTS[placement]}
+    for processes in ran[task]:
         ranks = found(f"{task} {placement}", processes)
         assert_same_everywhere(ranks, "losses", "inertia", "labels")
         for name, tensor in one["trunk"].items():

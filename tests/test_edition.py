@@ -234,7 +234,7 @@ sys.exit(main(sys.argv[1:]))
 
 def start_book(project: Path, *options: str) -> subprocess.Popen[str]:
     (project / "driver.py").write_text(DRIVER.format(builder=STAND_IN))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, str(project / "driver.py"), "book", "--preset", "tiny", *options]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True

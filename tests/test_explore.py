@@ -467,7 +467,7 @@ def test_a_killed_exploration_goes_on(tmp_path):
         "e.this_machine = lambda *a, **k: CPU\n"
         f"e.explore({str(folder)!r}, out={str(tmp_path / 'out')!r}, minutes=3, report=lambda l: print(l, flush=True))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for wait_for in ("epoch",):
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
         assert child.stdout is not None

@@ -196,7 +196,7 @@ def test_a_command_runs_for_real(tmp_path):
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
-    environment = {**os.environ, "DCLIB_RUNS": str(tmp_path / "runs"), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "DCLIB_RUNS": str(tmp_path / "runs")}
     done = subprocess.run(["sh", "-c", alone], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     executed = read_notebook(tmp_path / "02_pretraining-mine.ipynb")

@@ -40,7 +40,7 @@ with replacing(Path(sys.argv[1])) as file:
 
 
 def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=timeout
     )

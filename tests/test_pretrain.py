@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import random
 import subprocess
 import sys
@@ -190,8 +189,6 @@ loop.pretrain(decoded_pixels(open_images(sys.argv[1])), FULL, folder=sys.argv[2]
 
 
 def test_process_killed_outright_resumes_with_the_same_bits(pixels, pictures, full_run, tmp_path):
-    here = Path(__file__).resolve().parent
-    paths = os.pathsep.join([str(Path(loop.__file__).resolve().parents[2]), str(here)])
     child = subprocess.Popen(
         [
             sys.executable,
@@ -201,7 +198,6 @@ def test_process_killed_outright_resumes_with_the_same_bits(pixels, pictures, fu
             str(tmp_path),
             start.code_hash(*start.ROOMS, *start.own_rooms(FULL)),
         ],
-        env={**os.environ, "PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -15,7 +15,7 @@ from dclib.evaluate.networks import method_behind_sobel
 from dclib.paper import TABLE3_METHODS
 from dclib.planner.supplement import PRESETS
 from dclib.presets import load_preset, parse_preset
-from dclib.press.stages import plan_stages
+from dclib.press.stages import ABOUT_IMAGES, MEASURED, plan_stages
 from dclib.records import read_records, select
 from dclib.report.series import era_of
 
@@ -54,7 +54,8 @@ TINY: dict[str, Any] = {
     "retrieval.longest_side": 72,
 }
 WHOLE = ("deepercluster_yfcc1m", "rotnet_yfcc100m")
-LONG = ("finetuning", "retrieval", "voc")  # pages that are alike for the other three and take most of the time
+# pages that are alike for the others: they take most of the time, or need no network of the recipe
+ALIKE = ("finetuning", "retrieval", "voc", *ABOUT_IMAGES, *MEASURED)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +70,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_page_of_a_recipe_is_made(name: str, runs: Path) -> None:
     preset, stages = plan_stages(name, settings=TINY)
-    left_out = () if name in WHOLE else LONG
+    left_out = () if name in WHOLE else ALIKE
     for stage in stages:
         if stage.page not in left_out:
             run_notebook(stage.notebook.stem, **stage.parameters)

@@ -303,7 +303,7 @@ def test_a_kernel_that_notebooks_share_is_started_again_too(project):
     """In a process of its own: jupyter_client leaves warnings of a client that died, and these are errors here."""
     notebook = write_notebook(project / "notebooks" / "n.ipynb", "import os\nprint('ran in', os.getpid())")
     command = [sys.executable, "-c", SHARED, str(notebook)]
-    subprocess.run(command, cwd=project, env=with_package(), check=True, capture_output=True)
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
     first, second = (re.findall(r"ran in \d+", (project / f"{name}.ipynb").read_text()) for name in ("first", "second"))
     assert len(first) == 1
     assert first == second
@@ -399,7 +399,7 @@ def test_a_run_that_was_killed_leaves_nobody_and_the_same_command_goes_on(projec
     sleep = "import os, time\nfrom pathlib import Path\nPath('pid').write_text(str(os.getpid()))\ntime.sleep(60)"
     write_notebook(project / "notebooks" / "01_data.ipynb", sleep)
     command = [sys.executable, "-m", "dclib", "run", "--preset", "tiny"]
-    with subprocess.Popen(command, cwd=project, env=with_package(), stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL) as process:
         wait_until(lambda: (project / "pid").is_file() and (project / "pid").read_text())
         process.kill()
     write_notebook(project / "notebooks" / "01_data.ipynb", "1")
@@ -412,7 +412,7 @@ def test_an_interrupted_run_ends_its_kernels(project, monkeypatch):
     write_notebook(project / "notebooks" / "01_data.ipynb", sleep)
     command = [sys.executable, "-m", "dclib", "run", "--preset", "tiny"]
     keep_calibration(monkeypatch)
-    process = subprocess.Popen(command, cwd=project, env=with_package(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: (project / "pid").is_file() and (project / "pid").read_text())
     process.send_signal(signal.SIGTERM)
     message = process.communicate(timeout=20)[1]
@@ -446,10 +446,6 @@ def is_alive(pid: int) -> bool:
         )
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def with_package() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(door.__file__).parent.parent)}
 
 
 # side by side
@@ -512,7 +508,7 @@ def test_modules_used_covers_what_python_loads():
     code = "from dclib.press.runner import run_preset\nfrom dclib.press import stages"
     show = "import sys; print(*[m for m in sys.modules if m.startswith('dclib.')])"
     loaded = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True, env=with_package()
+        [sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True
     ).stdout.split()
     used = {name.removesuffix("/__init__").replace("/", ".") for name in modules_used(code)}
     package = Path(door.__file__).parent
@@ -533,9 +529,7 @@ def test_durations_read_well(seconds, text):
 
 
 def test_an_unknown_preset_is_one_sentence_and_status_2():
-    done = subprocess.run(
-        [sys.executable, "-m", "dclib", "run", "--preset", "nope"], capture_output=True, text=True, env=with_package()
-    )
+    done = subprocess.run([sys.executable, "-m", "dclib", "run", "--preset", "nope"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("dclib: unknown preset 'nope'; there are ")

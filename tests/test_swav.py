@@ -171,8 +171,7 @@ start(2, folder, {"shares": share})
 def test_shares_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
     """Of rows that are dealt out unequally."""
     torch.save(scores(), tmp_path / "scores.pt")
-    here = Path(task_checks.__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", ONE, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
     )

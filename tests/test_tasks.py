@@ -271,7 +271,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_copy(folder: Path) -> dict[str, str]:
     """What the script says, by its first word."""
-    paths = os.pathsep.join(map(str, (folder, Path(__file__).parent)))
+    paths = os.pathsep.join([str(folder), os.environ["PYTHONPATH"]])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "DCLIB_RUNS": str(folder / "runs")}
     environment["DCLIB_ROOT"] = str(folder)
     command = [sys.executable, "-c", SCRIPT, str(folder)]

@@ -7,8 +7,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init  # no draw from the global generator
 
+from dclib.models.layers import Linear
 from dclib.models.vgg import Trunk
 
 FC_STD, FC_BIAS = 0.01, 0.1  # law of the new fully connected layers...
@@ -34,9 +34,9 @@ class Classifier(nn.Module):
         self.stem, self.features = copy.deepcopy(trunk.stem), copy.deepcopy(trunk.features)
         fc6, fc7 = (layer for layer in trunk.classifier if isinstance(layer, nn.Linear))
         layers = [
-            skip_init(nn.Linear, fc6.in_features, fc6.out_features),
-            skip_init(nn.Linear, fc7.in_features, fc7.out_features),
-            skip_init(nn.Linear, fc7.out_features, n_classes),
+            Linear(fc6.in_features, fc6.out_features),
+            Linear(fc7.in_features, fc7.out_features),
+            Linear(fc7.out_features, n_classes),
         ]
         for layer, fan_in in zip(layers[: 2 if plain_last else 3], PAPER_FAN_IN, strict=False):
             std = FC_STD * math.sqrt(fan_in / layer.in_features)

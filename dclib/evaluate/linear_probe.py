@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import skip_init  # no draw from the global generator
 
 from dclib.config import ProbeConfig
 from dclib.data.pixels import Pixels
+from dclib.models.layers import Linear
 from dclib.models.vgg import N_CONV, Trunk
 from dclib.randomness import derive_seed, generator
 
@@ -145,7 +145,7 @@ class LinearProbes(nn.Module):
         device: torch.device,
     ) -> None:
         super().__init__()
-        self.classifiers = nn.ModuleList(skip_init(nn.Linear, dim, n_classes) for dim in dims)
+        self.classifiers = nn.ModuleList(Linear(dim, n_classes) for dim in dims)
         for classifier, dim in zip(self.classifiers, dims, strict=True):
             for parameter in classifier.parameters():
                 nn.init.uniform_(parameter, -1 / math.sqrt(dim), 1 / math.sqrt(dim), generator=generator)

@@ -20,7 +20,7 @@ def trained_network(preset: Preset, method: str, seed: int, *, device: str = "")
     stops_early = any(preset.method(name).train.patience for name in chain)
     validator = None
     if stops_early:
-        from dclib.evaluate.validation import voc_validator  # it loads scikit-learn, half as long as torch
+        from dclib.evaluate.validation import voc_validator  # it loads scikit-learn, twice as long as torch
 
         validator = voc_validator(preset, seed)
     return pretrain_method(preset, method, seed, device=device, validator=validator)

@@ -237,9 +237,11 @@ def geometry(trunk: Trunk, layers: Sequence[Layer], resize: int) -> dict[str, An
 
 def _pooling(trunk: Trunk) -> list[bool]:
     """For each convolution whether a pooling comes behind it."""
-    kinds = [type(module) for module in trunk.features if isinstance(module, nn.Conv2d | nn.MaxPool2d)]
+    kept = [module for module in trunk.features if isinstance(module, nn.Conv2d | nn.MaxPool2d)]
     return [
-        after is nn.MaxPool2d for kind, after in zip(kinds, [*kinds[1:], nn.Module], strict=True) if kind is nn.Conv2d
+        isinstance(after, nn.MaxPool2d)
+        for module, after in zip(kept, [*kept[1:], None], strict=True)
+        if isinstance(module, nn.Conv2d)
     ]
 
 

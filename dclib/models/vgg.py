@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import skip_init  # no draw from the global generator
 
 from dclib.config import ModelConfig
 from dclib.models.batch_norm import BatchNorm2d
+from dclib.models.layers import Conv2d, Linear
 from dclib.models.sobel import Stem
 
 # channels of the 13 convolutions at width 1; "M" is a 2x2 max-pool
@@ -48,10 +48,10 @@ class Trunk(nn.Module):
         self.side = (config.image_size + config.grid - 224) // 2**5
         flat = scaled_channels(512, config.width) * self.side**2
         self.classifier = nn.Sequential(
-            skip_init(nn.Linear, flat, config.hidden_dim),
+            Linear(flat, config.hidden_dim),
             nn.ReLU(inplace=True),
             nn.Dropout(config.dropout),
-            skip_init(nn.Linear, config.hidden_dim, config.feature_dim),
+            Linear(config.hidden_dim, config.feature_dim),
         )
         initialise(self, generator)
 
@@ -106,7 +106,7 @@ def _convolutions(in_channels: int, width: float, first_kernel: int) -> list[nn.
             modules.append(nn.MaxPool2d(kernel_size=2, stride=2))
             continue
         out_channels = scaled_channels(layer, width)
-        convolution = skip_init(nn.Conv2d, in_channels, out_channels, kernel_size=kernel, padding=1)
+        convolution = Conv2d(in_channels, out_channels, kernel_size=kernel, padding=1)
         modules += [convolution, BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
         in_channels, kernel = out_channels, 3
     return modules

@@ -82,8 +82,6 @@ def clustering_values(
     ``nmi_*`` are normalised mutual information (arithmetic mean), ``ami_labels`` is adjusted for chance; all in
     [0, 1] up to sampling. Labels are for display alone: nothing that trains reads this.
     """
-    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score  # half as long as torch
-
     labels = clustering.labels
     counts = labels.counts
     filled = counts[counts > 0].float()
@@ -97,6 +95,11 @@ def clustering_values(
     }
     if clustering.variances is not None:
         values["effective_rank"] = effective_rank(clustering.variances)
+    if previous is None and true_labels is None:
+        return values
+
+    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score  # twice as long as torch
+
     if previous is not None:
         values["nmi_previous"] = float(normalized_mutual_info_score(previous.clusters, labels.clusters))
     if true_labels is not None:

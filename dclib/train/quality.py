@@ -58,7 +58,7 @@ def agreement(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
 
     Where everything is in one cluster nothing is told apart, and agreeing on that is no agreement.
     """
-    from sklearn.metrics import adjusted_mutual_info_score  # half as long as torch
+    from sklearn.metrics import adjusted_mutual_info_score  # twice as long as torch
 
     if len(np.unique(one)) < 2 or len(np.unique(other)) < 2:
         return 0.0

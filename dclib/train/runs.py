@@ -17,7 +17,6 @@ from dclib.data.folders import FolderReader
 from dclib.data.images import ImageSet
 from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.samplers import images_shown
-from dclib.data.track_pixels import track_pixels
 from dclib.distributed import from_main, is_main, main_first
 from dclib.machine import cpu_name
 from dclib.methods import OUTLINES
@@ -130,6 +129,8 @@ def method_pixels(preset: Preset, method: str, data: Data) -> Pixels:
 
 def patch_pixels(config: MethodConfig, data: Data, cache: Path | None = None) -> Pixels:
     """The patches that are followed through the clips, as the method's task takes them."""
+    from dclib.data.track_pixels import track_pixels  # with it comes SciPy, a quarter as long as torch
+
     assert data.clips is not None  # else there is a fault
     side = OUTLINES[config.method].square or (lambda _: config.model.image_size)
     return track_pixels(

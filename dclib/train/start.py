@@ -23,7 +23,7 @@ TRAIN_ROOMS = (
     *("train/clustering", "train/features", "train/placement", "train/pretrain", "train/state"),
     *("train/tasks/__init__", "train/tasks/task"),
 )
-MODEL_ROOMS = ("models/batch_norm", "models/device", "models/heads", "models/sobel", "models/vgg")
+MODEL_ROOMS = ("models/batch_norm", "models/device", "models/heads", "models/layers", "models/sobel", "models/vgg")
 ROOMS = ("randomness", "distributed", "precision", *DATA_ROOMS, *MODEL_ROOMS, "cluster", *TRAIN_ROOMS)
 
 
