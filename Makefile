@@ -22,7 +22,8 @@ ARGS   ?=
 SET    ?=
 TO     ?=
 FROM   ?=
-# all for every notebook by itself: make test NOTEBOOKS=all; without it a few, for the runner has been through the others
+# make test NOTEBOOKS=all: every notebook by itself, after the smoke preset has trained what they show; without it those
+# that need nothing trained
 NOTEBOOKS ?=
 # a git tag or commit to tell the changes since, in place of the last tag: make release SINCE=v0.1.0
 SINCE  ?=
@@ -39,6 +40,8 @@ CODE   := dclib tests notebooks $(wildcard benchmarks)
 
 # one process a core, and a file's tests, or a notebook's cells, in one of them; more than four compete for memory
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
+NBVAL := $(wildcard $(foreach n,$(if $(filter all,$(NOTEBOOKS)),*,21 01 02 22),notebooks/$(n)_*.ipynb))
 
 # whatever environment the caller has active must not be seen
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX UV_PROJECT_ENVIRONMENT
@@ -81,11 +84,12 @@ test: $(STAMP)
 	@$(BIN)/mypy
 	@echo "== pytest"
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --no-loadscope-reorder
+ifeq ($(NOTEBOOKS),all)
 	@echo "== the smoke preset, by the runner"
 	@$(BIN)/python -m dclib run --preset smoke
-	@echo "== nbval: $(if $(filter all,$(NOTEBOOKS)),all notebooks,the first three, the scorecard and one's own photographs) by themselves, as their defaults are"
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
-		$(if $(filter all,$(NOTEBOOKS)),notebooks/*.ipynb,$(wildcard $(foreach n,21 01 02 03 12,notebooks/$(n)_*.ipynb)))
+endif
+	@echo "== nbval: $(words $(NBVAL)) notebooks by themselves, as their defaults are"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 $(NBVAL)
 
 benchmarks: $(STAMP)
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
