@@ -94,7 +94,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "book" / "_static", folder / "_static")
     head = '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="_static/glossary.css">'
-    words = "<p>A cluster.</p><p style='margin-top:5em'>Then whitening.</p>"
+    words = "<p>A cluster.</p><p style='margin-top:5em;text-align:right'>Then whitening.</p>"
     script = '<script src="_static/glossary.js"></script>'
     body = f'<article class="bd-article">{words}</article>'
     (folder / "index.html").write_text(f"<!doctype html><html><head>{head}</head><body>{body}{script}</body></html>")
@@ -105,7 +105,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_browser
 def test_a_reader_sees_what_a_word_means(site: Path) -> None:
-    """Under the pointer, with the keyboard alone, and at a tap; Escape closes it, and a second tap follows the link."""
+    """Under the pointer, with the keyboard alone, and at a tap; Escape closes it, a second tap follows the link."""
     with open_browser() as browser:
         reader = Reader(browser, open_page(browser, (site / "index.html").as_uri(), "desktop")[1], site)
         shown = "document.querySelector('#dclib-meaning:not([hidden])')"
@@ -123,9 +123,10 @@ def test_a_reader_sees_what_a_word_means(site: Path) -> None:
             reader.key("Tab")
         reader.until(f"{shown}?.textContent.includes('Stretching')")
         assert reader.js("document.activeElement.textContent") == "whitening"
+        reader.look("phone")  # a narrower window takes the box along
+        reader.until(f"{shown}.getBoundingClientRect().right <= document.documentElement.clientWidth")
         reader.key("Escape")
         reader.until(f"!{shown}")
-        reader.look("phone")
         browser.call("Emulation.setTouchEmulationEnabled", reader.session, enabled=True)
         x, y = reader.js(place)
         for tap in ("first", "second"):

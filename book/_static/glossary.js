@@ -63,10 +63,6 @@
     box.hidden = false;
     link.setAttribute("aria-describedby", box.id);
     place(link);
-    if (box.querySelector(".math") && window.MathJax?.typesetPromise) {
-      await window.MathJax.typesetPromise([box]);
-      if (shown === link) place(link);
-    }
   };
 
   const termOf = (event) => event.target.closest?.(TERMS);
@@ -83,6 +79,7 @@
   });
   document.addEventListener("focusout", (event) => termOf(event) && hideSoon());
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
+  window.addEventListener("resize", () => shown && box && !box.hidden && place(shown));
   document.addEventListener("click", (event) => {
     const link = termOf(event);
     if (link && event.pointerType === "touch" && shown !== link) {
