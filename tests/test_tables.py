@@ -124,6 +124,7 @@ def test_html_scrolls_inside_itself_with_its_first_column_in_place() -> None:
     style = re.sub(r"\s", "", html)
     assert ".dclib-table{overflow-x:auto;max-width:100%" in style
     assert re.search(r"th:first-child\{position:sticky;left:0[^}]*background:", style)
+    assert "anywhere" not in style  # by which a column would be narrower than the longest of its words
 
 
 class BalanceChecker(HTMLParser):

@@ -45,7 +45,7 @@ font-variant-numeric:tabular-nums}
 .dclib-table th,.dclib-table td{padding:.25em .5em;text-align:right;white-space:nowrap;border:0;
 border-bottom:1px solid rgba(128,128,128,.35)}
 .dclib-table th:first-child{position:sticky;left:0;z-index:1;text-align:left;white-space:normal;
-overflow-wrap:anywhere;min-width:8.5em;max-width:11em;background:var(--pst-color-background,var(--jp-layout-color0,#fff))}
+overflow-wrap:break-word;min-width:8.5em;max-width:11em;background:var(--pst-color-background,var(--jp-layout-color0,#fff))}
 .dclib-table td.words{text-align:left;white-space:normal;min-width:9em}
 .dclib-table .paper th,.dclib-table .paper td{font-style:italic;opacity:.85}
 .dclib-table .group th{padding-top:1em;max-width:none}
