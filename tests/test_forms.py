@@ -299,6 +299,9 @@ def test_the_script_writes_the_same_commands_and_they_do_what_the_form_shows(
     wrong = do(browser, session, "set('rerun-set-train-lr', 'fast'); set('rerun-seeds', '1.5')")
     assert wrong["needs"] == ["needs a whole number", "needs a number"]
     assert "train.lr" not in wrong["alone"] + wrong["whole"]
+    none = do(browser, session, "set('rerun-seeds', '0')")
+    assert none["needs"] == ["needs 1 or more", "needs a number"]
+    assert "seeds" not in none["alone"] + none["whole"].lower()
     less = do(browser, session, "for (const b of document.querySelectorAll('[aria-label^=\"leave out\"]')) b.click()")
     assert "--set" not in less["whole"]
     named = json.loads(browser.call("Runtime.evaluate", session, expression=NAMED)["result"]["value"])
