@@ -238,6 +238,6 @@ def test_leads_are_of_seeds_that_have_both() -> None:
     records = [*make_probes(flat, seeds=(0, 1)), *make_curve("deepercluster", 2, flat["deepercluster"])]
     (group,) = tables.layer_lead_table(records, "deepercluster", "rotnet", (11, 12, 13)).groups  # there are no scenes
     assert (group.title, [row.label for row in group.rows]) == ("Objects", ["seed 0", "seed 1", "mean"])
-    assert [[cell.text for cell in row.cells] for row in group.rows[:2]] == [["+1.0", "-0.5", "+0.0"]] * 2
-    assert [(cell.text, cell.small) for cell in group.rows[2].cells][0] == ("1.0", "± 0.0")
+    assert [[cell.text for cell in row.cells] for row in group.rows[:2]] == [["+1.0", "−0.5", "+0.0"]] * 2
+    assert [(cell.text, cell.small) for cell in group.rows[2].cells][0] == ("+1.0", "± 0.0")
     assert tables.layer_lead_table(records, "deepercluster", "random", (13,)).groups == ()

@@ -7,7 +7,7 @@ and as markdown where there is no HTML.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from statistics import mean
@@ -31,6 +31,7 @@ from dclib.report.series import (
     order_methods,
     over_seeds,
     plural,
+    signed,
     spread,
     title_of,
 )
@@ -203,9 +204,10 @@ def layer_lead_table(records: Sequence[Record], method: str, other: str, layers:
         leads = [lead(find.accuracy(method, half, n), find.accuracy(other, half, n)) for n in layers]
         known = [found for found in leads if found]  # of all layers, or of none
         seeds = list(known[0]) if known else []
-        rows = [Row(f"seed {seed}", tuple(Cell(f"{found[seed]:+.1f}") for found in known)) for seed in seeds]
+        rows = [Row(f"seed {seed}", tuple(Cell(signed(found[seed])) for found in known)) for seed in seeds]
         if len(rows) > 1:
-            rows.append(Row("mean", tuple(value_cell(found.values()) for found in known)))
+            means = [replace(value_cell(found.values()), text=signed(mean(found.values()))) for found in known]
+            rows.append(Row("mean", tuple(means)))
         if rows:
             groups.append(Group(half.capitalize(), tuple(rows)))
     return Table(
