@@ -49,6 +49,27 @@ window.reading = (() => {
     return [`scrolls sideways by ${over} px: ${last.slice(0, 3).map(named).join(', ')}`];
   };
 
+  // ---- how words are set
+  const set = () => {
+    const found = new Set();
+    const texts = document.createTreeWalker(document.querySelector('article') || document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const node = texts.currentNode.parentElement;
+      if (!texts.currentNode.data.trim() || !seen(node)) continue;
+      if (style(node).fontWeight < 400 && !node.closest('math')) found.add(`words in a thin face: ${named(node)}`);
+      if (!node.closest('th')) continue;
+      for (const word of texts.currentNode.data.matchAll(/[\p{L}\d_]{2,}/gu)) {
+        if (word[0].includes('_')) continue;  // a name from a program may be longer than any column
+        const range = document.createRange();
+        range.setStart(texts.currentNode, word.index);
+        range.setEnd(texts.currentNode, word.index + word[0].length);
+        const lines = new Set([...range.getClientRects()].map(rect => Math.round(rect.top)));
+        if (lines.size > 1) found.add(`a word of a table's head is broken: ${named(node)}`);
+      }
+    }
+    return [...found];
+  };
+
   // ---- formulas
   const formulas = () => {
     const wrong = [...document.querySelectorAll('.math')].filter(node => {
@@ -218,5 +239,5 @@ window.reading = (() => {
       v.nodes.slice(0, 5).map(n => `axe ${v.id} (${v.impact}): ${n.html.slice(0, 160)}: `
         + (n.failureSummary || v.help).replace(/\s+/g, ' ').slice(0, 200)));
   };
-  return {ready, openAll, sideways, formulas, tabbing, tabbed, mouseOnly, labels, words, bare, accessible};
+  return {ready, openAll, sideways, set, formulas, tabbing, tabbed, mouseOnly, labels, words, bare, accessible};
 })();

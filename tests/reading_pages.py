@@ -3,9 +3,10 @@
     python tests/reading_pages.py SITE [--only NAME]
 
 One Chromium opens page after page as a file, with the network off. Of each page it is measured, not read from its
-source: what it loads and weighs, what the console says, whether it scrolls sideways at three widths, whether the Tab
-key comes to all that can be pressed and shows where it is, the contrast of its words with what lies behind them in
-light and dark, and what axe-core finds if it is installed (`npm ci --prefix tests`).
+source: what it loads and weighs, what the console says, whether it scrolls sideways at three widths, breaks a table's
+words there or sets some in a thin face, whether the Tab key comes to all that can be pressed and shows where it is,
+the contrast of its words with what lies behind them in light and dark, and what axe-core finds if it is installed
+(`npm ci --prefix tests`).
 """
 
 from __future__ import annotations
@@ -136,12 +137,13 @@ class Reader:
         found["loads"] = list(_loaded(self.browser.events, site))
         found["keyboard"] = self._by_keyboard()
         self.js("reading.openAll()")
-        found["sideways"] = []
+        found["sideways"], found["set"] = [], []
         found["contrast"], found["axe"] = [], []
         for width, mode in zip(reversed(WIDTHS), ("light", "light", "dark"), strict=True):  # a desktop first
             self.show(width, mode)
             where = f"{width} px, {mode}"
             found["sideways"] += [f"{where}: {line}" for line in self.js("reading.sideways()")]
+            found["set"] += [f"{where}: {line}" for line in self.js("reading.set()")]
             if width == WIDTHS[1]:
                 continue
             found["contrast"] += [f"{where}: {line}" for line in self._contrasts(mode)]

@@ -19,7 +19,7 @@ from dclib.press.formulas import as_mathml
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 FEW = ("index.html", "method.html", "search.html", "stages/linear_probes.html")
-KINDS = ("loads", "console", "sideways", "keyboard", "contrast", "formulas", "search")
+KINDS = ("loads", "console", "sideways", "set", "keyboard", "contrast", "formulas", "search")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,9 @@ PLANTED = (  # what is put into the good page, and what must be said of it
     ("<script>undefinedName()</script>", "console: script error: ReferenceError"),
     ("<script>console.error('it is broken')</script>", "console: error in the console: it is broken"),
     ('<p style="width: 500px">wide</p>', 'sideways: 390 px, dark: scrolls sideways by'),
+    ('<p style="font-weight: 300">Thin words.</p>', 'set: 1280 px, light: words in a thin face: <p> "Thin words."'),
+    ('<table><tr><th style="max-width: 3em; overflow-wrap: anywhere">Unbreakable</th></tr></table>',
+     "set: 820 px, light: a word of a table's head is broken: <th> \"Unbreakable\""),
     ("<p style='color: #888'>Pale words.</p>", 'contrast: 1280 px, light: contrast 3.54'),
     ("<p style='background: #eee'><b style='opacity: .6'>Pale</b></p>", "1280 px, light: contrast 4.0"),
     ("<p style='color: #666'>Dark words.</p>", "contrast: 390 px, dark: contrast 3.29"),

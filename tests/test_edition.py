@@ -324,6 +324,11 @@ def test_a_folder_that_is_replaced_is_there_at_every_moment(tmp_path):
 # --- how far it is
 
 
+def test_a_book_of_nothing_but_the_published_edition_says_so_in_words():
+    said = edition_html(2, ["data", "voc"], "of others")
+    assert "None of 2 pages with results were made on this machine; they are the published edition (of others)" in said
+
+
 def test_the_front_page_shows_a_run_from_a_file_while_it_goes_on(tmp_path):
     """A headless browser opens the page once; what is written then appears in it without loading the page again."""
     if not any(map(shutil.which, BROWSERS)):

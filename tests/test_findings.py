@@ -112,6 +112,7 @@ def test_published_seeds_speak_first_and_the_run_beside_them(given) -> None:
     line = next(x for x in findings.what_came_out(PRESET, "Table 3", page).text.splitlines() if "C7" in x)
     assert "does not hold here (3 published seeds)" in line
     assert "here −4.5 ± 0.5 points, 3 of 3 seeds against it" in line
+    assert "Margin (weakest of 8 checks: " in line
     assert "This run leans:" in line
 
 

@@ -169,6 +169,10 @@ def test_where_this_machine_was_not_measured_it_says_so(monkeypatch):
     assert "What is shown here took 100 s for 1 pre-training" in said
     assert "Another CPU" in said
     assert "What is shown here" not in made.html(stage_of(made, "pretraining_swav"), "")
+    probed = [make_card(name, 0, "linear_probe", seconds=9.0) for name in ("rotnet", "rotnet_on_1250_images")]
+    tested = forms_of(records=[Record(name="top1", value=0.5, unit="share", n=1, card=card) for card in probed])
+    said_there = tested.html(stage_of(tested, "linear_probes"), "")  # the second is none of the preset's methods
+    assert "What is shown here took 9 s for 1 evaluation," in said_there
     gone = dataclasses.replace(made, known=False).html(stage_of(made, "pretraining_rotnet"), "")
     assert "for the images were not at hand" in gone
 
@@ -295,6 +299,9 @@ def test_the_script_writes_the_same_commands_and_they_do_what_the_form_shows(
     wrong = do(browser, session, "set('rerun-set-train-lr', 'fast'); set('rerun-seeds', '1.5')")
     assert wrong["needs"] == ["needs a whole number", "needs a number"]
     assert "train.lr" not in wrong["alone"] + wrong["whole"]
+    none = do(browser, session, "set('rerun-seeds', '0')")
+    assert none["needs"] == ["needs 1 or more", "needs a number"]
+    assert "seeds" not in none["alone"] + none["whole"].lower()
     less = do(browser, session, "for (const b of document.querySelectorAll('[aria-label^=\"leave out\"]')) b.click()")
     assert "--set" not in less["whole"]
     named = json.loads(browser.call("Runtime.evaluate", session, expression=NAMED)["result"]["value"])

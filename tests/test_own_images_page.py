@@ -36,7 +36,7 @@ def test_explored_sets_are_as_recorded(name: str) -> None:
     (title, cells), *more = [(title, cells) for title, cells in rows("Photographs").items() if title.startswith(name)]
     assert not more
     assert title == f"{name}, {values['explore_minutes', None].n:,}"
-    purity = [f"{values['explore_purity', column].value:.1f} %" for column in COLUMNS]
+    purity = [f"{values['explore_purity', column].value:.1f}\N{NO-BREAK SPACE}%" for column in COLUMNS]
     minutes, memory = (values[f"explore_{what}", None].value for what in ("minutes", "memory"))
     assert cells == [f"{minutes:.0f}", f"{memory:.1f} GB", *purity]
 

@@ -390,6 +390,19 @@ def test_nothing_is_asked_of_a_network_and_nothing_fails(reader):
 
 
 @needs_browser
+def test_the_place_for_pictures_is_no_wider_than_a_phone(reader):
+    size = {"width": 320, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    reader.browser.call("Emulation.setDeviceMetricsOverride", reader.session, **size)
+    try:
+        right = "getBoundingClientRect().right"
+        wide = [reader.js(f"document.getElementById('{name}').{right}") for name in ("net-drop", "net-file")]
+        assert max(wide) <= reader.js("document.documentElement.clientWidth")
+        assert reader.js("document.getElementById('net-drop').getBoundingClientRect().width") > 200
+    finally:
+        reader.browser.call("Emulation.clearDeviceMetricsOverride", reader.session)
+
+
+@needs_browser
 def test_the_page_shows_an_example_without_scripts_and_says_what_is_missing(made, browser, tmp_path):
     alone = tmp_path / "site"
     shutil.copytree(made.page.parent, alone)

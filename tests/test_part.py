@@ -188,7 +188,9 @@ def test_the_front_page_and_the_first_page_of_the_part_say_whose_and_under_which
     path.write_text("# What is measured\n")
     publish(project, "photos")
     monkeypatch.setattr("dclib.press.site.BUILDER", BUILT_AS_TEXT)
-    monkeypatch.setattr(edition, "replay_sentence", lambda results: f"{results.name}: a replay of them says so.")
+    monkeypatch.setattr(
+        edition, "replay_sentence", lambda results: f"{results.name}: `dclib replay --of my_own` says so."
+    )
     book.show_edition(find_edition("tiny"), Wanted("tiny"))
     html = build_book("tiny").parent
     front = (html / "_generated" / "front.html").read_text()
@@ -196,9 +198,10 @@ def test_the_front_page_and_the_first_page_of_the_part_say_whose_and_under_which
     headings = BeautifulSoup(front, "html.parser").select("p > strong")
     assert [heading.text for heading in headings] == ["Drawings", "Photos", "Drawings", "Photos"]
     for text in (front, (html / "photos" / "about.html").read_text()):
-        assert "a replay of them says so" in text
         assert "published: seeds 0, 1, 2, cpu (2 threads), 2026-01-02, code" in text
         assert "All 6 runs were made under the protocol that was written before" in text
+    assert "photos: <code>dclib replay --of my_own</code> says so." in front
+    assert "photos: `dclib replay --of my_own` says so." in (html / "photos" / "about.html").read_text()
     assert (html / "photos" / "protocol.html").read_text() == "# What is measured\n"
 
 

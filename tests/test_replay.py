@@ -297,7 +297,7 @@ def test_a_page_says_what_the_last_replay_found(project: Path, recorded: str, mo
         f"{trained}. That code has changed since; a replay of each network's first 6 steps gives the same numbers"
     )
     monkeypatch.setattr(replayed, "code_hash", lambda *_: "newer code")
-    assert "python -m dclib replay --preset tiny looks." in replay_sentence(project)
+    assert "`python -m dclib replay --preset tiny` looks." in replay_sentence(project)
     monkeypatch.setattr(replayed, "code_hash", now)
     assert replay_sentence(project) == f"{trained}, and it has not changed since."
 

@@ -320,14 +320,14 @@ def halves_of(objects: float, scenes: float, seed: int) -> list[Record]:
 @pytest.mark.parametrize(
     ("claim_id", "plant", "unmet"),
     [
-        ("C14", lambda s: ends_of("deepercluster", -1.0, -4 - 0.1 * s, s), "lead before convergence -1.0"),
-        ("C20", lambda s: ends_of("rotnet", -1 - 0.001 * s, -1.0, s), "lead before convergence -1.0"),
-        ("C4", lambda s: halves_of(2.0, -3 - 0.1 * s, s), "distance to labels on scenes -3.1"),
-        ("C4", lambda s: halves_of(-2.0, -5 - 0.1 * s, s), "distance to labels on objects -2.0"),
+        ("C14", lambda s: ends_of("deepercluster", -1.0, -4 - 0.1 * s, s), "lead before convergence −1.0"),
+        ("C20", lambda s: ends_of("rotnet", -1 - 0.001 * s, -1.0, s), "lead before convergence −1.0"),
+        ("C4", lambda s: halves_of(2.0, -3 - 0.1 * s, s), "distance to labels on scenes −3.1"),
+        ("C4", lambda s: halves_of(-2.0, -5 - 0.1 * s, s), "distance to labels on objects −2.0"),
         (
             "C14",
             lambda s: finetuned({"pytorch_doc": {"random": 60, "deepercluster": 65 + s}, "ours": LEVEL}, s),
-            "scratch ends higher by the second recipe -10.0",
+            "scratch ends higher by the second recipe −10.0",
         ),
     ],
 )

@@ -262,12 +262,16 @@ def test_search_has_the_words_of_every_page(stand_in_site: Path) -> None:
     script = (stand_in_site / "search_texts.js").read_text(encoding="utf-8")
     texts = json.JSONDecoder().raw_decode(script.removeprefix("const TEXTS = "))[0]
     assert list(texts) == toc_files(BOOK / "_toc.yml")
-    for name, words in texts.items():
+    for name, html in texts.items():
         article = Page(stand_in_site, stand_in_site / f"{name}.html").soup.select_one("article")
         for tag in article.select("script, style, svg, button, a.headerlink"):
             tag.decompose()
-        told = BeautifulSoup(words, "html.parser")
-        assert told.get_text().split() == article.get_text().split(), name
+        told = BeautifulSoup(html, "html.parser")
+        words = told.get_text().split()
+        assert "".join(words) == "".join(article.get_text().split()), name
+        cells = [cell.string for cell in article.select("th, td, dt, dd, h2") if cell.string and cell.string.strip()]
+        first = {cell.split()[0] for cell in cells}
+        assert first <= set(words), name  # each apart from what stands before it
         assert {t["id"] for t in told.find_all(id=True)} == {t["id"] for t in article.select("section[id], dt[id]")}
         assert not told.find_all(lambda tag: tag.name not in ("section", "dt"))
     scripts = [str(s.get("src")) for s in Page(stand_in_site, stand_in_site / "search.html").soup.select("script[src]")]
@@ -278,7 +282,9 @@ def test_search_has_the_words_of_every_page(stand_in_site: Path) -> None:
 def test_words_of_a_page_are_text_and_anchors() -> None:
     inner = "<section id='a&amp;\"'><h1>1 &lt; 2</h1><script>x</script> <b>so</b><a class='headerlink'>#</a></section>"
     html = f"<nav>up</nav><article>{inner}</article>on"
-    assert page_words(html) == '<section id="a&amp;&quot;">1 &lt; 2 so</section>'
+    assert page_words(html) == '<section id="a&amp;&quot;"> 1 &lt; 2 so</section>'
+    row = "<tr><th>conv1<small>± 0.4</small></th><td>two<br>lines</td><td>w<b>or</b>d</td></tr>"
+    assert page_words(f"<article>{row}</article>") == "conv1 ± 0.4 two lines word"
 
 
 def variables(site: Path, mode: str) -> dict[str, str]:

@@ -69,7 +69,7 @@
     }
     const value = () => (field.kind === "bool" ? element.checked : element.value);
     const check = () => {
-      const problem = wrong(field.kind, String(value()));
+      const problem = wrong(field.kind, String(value())) || (value() < field.least ? `needs ${field.least} or more` : "");
       need.textContent = problem;
       if (problem) element.setAttribute("aria-invalid", "true");
       else element.removeAttribute("aria-invalid");
@@ -117,7 +117,7 @@
     const rows = plain.map((field) => row(field, `rerun-${field.name}`, field.now));
     const named = Object.fromEntries(rows.map((one) => [one.field.name, one]));
     const first = { preset: named.preset.value(), data: named.data?.value() };
-    const seeds = row({ name: "seeds", kind: "int", label: "number of seeds", hint: "runs of each network that differ in chance alone" },
+    const seeds = row({ name: "seeds", kind: "int", least: 1, label: "number of seeds", hint: "runs of each network that differ in chance alone" },
       "rerun-seeds", String(page.seeds));
     const more = []; // settings that were added
     const dict = page.fields.find((field) => field.kind === "dict");
@@ -126,7 +126,7 @@
     const settings = () => {
       const found = [];
       const n = Number(seeds.value());
-      if (seeds.check() && n > 0 && n !== page.seedsOf[named.preset.value()]) found.push(["seeds", range(n), n]);
+      if (seeds.check() && n !== page.seedsOf[named.preset.value()]) found.push(["seeds", range(n), n]);
       for (const one of more) {
         const { kind, name, value } = one.field;
         const said = one.value();

@@ -30,6 +30,7 @@ from dclib.press.notebooks import read_notebook
 from dclib.press.runner import MAX_JOBS
 from dclib.press.stages import AFTER, Stage
 from dclib.press.titles import default_parameters
+from dclib.records import DATA as OF_IMAGES
 from dclib.records import Record
 from dclib.report.commands import MAKES, make_command, papermill_command
 from dclib.report.provenance import duration
@@ -214,7 +215,8 @@ class Forms:
         """Of a machine that was not measured: how to, and what the records behind a page took elsewhere."""
         made = OF_THESE_IMAGES.get(stage.page, "pretrain" if METHOD in stage.parameters else "")
         method = stage.parameters.get(METHOD, "")
-        behind = [r for r in self.records if r.card and r.card.stage == made and method in ("", r.card.method)]
+        shown = {method} if method else {*self.preset.methods, OF_IMAGES}  # else other pages' networks
+        behind = [r for r in self.records if r.card and r.card.stage == made and r.card.method in shown]
         elsewhere = f" What is shown here took {took(behind)}." if behind else ""
         why = "it had not been measured" if self.known else "the images were not at hand"
         tells = f"{PLAN} --preset {stage.parameters[PRESET]} {'measures it for some seconds and ' * self.known}tells."

@@ -17,7 +17,7 @@ from dclib.paper import CLAIMS
 from dclib.press.citation import citation_facts
 from dclib.press.part import ABOUT, Part
 from dclib.records import Record
-from dclib.report.display import say
+from dclib.report.display import say, with_code
 from dclib.report.exhibits import data_notice
 from dclib.report.provenance import cards_of, duration
 from dclib.report.scorecard import tally
@@ -80,7 +80,7 @@ def _strip_of(part: Part) -> str:
     lanes = lanes_of([], edition.records, [claim for claim in CLAIMS if claim.is_the_papers])
     link = f'<a href="../{part.name}/{ABOUT}.html">{escape(part.name.capitalize())}</a>'
     said = f"{edition.origin}. {edition.made}".strip()
-    words = f"<p>{link}, {escape(said)} The same claims: {escape(tally(lanes[0].verdicts))}.</p>"
+    words = f"<p>{link}, {with_code(said, html=True)} The same claims: {escape(tally(lanes[0].verdicts))}.</p>"
     return _headed(part.name, f"{words}{verdict_strip(lanes).html}")
 
 

@@ -19,7 +19,7 @@ from dclib.press.edition import Edition
 from dclib.press.runner import read_card
 from dclib.press.status import STAGES, missing_page, published_notice
 from dclib.records import PROTOCOL, write_atomically
-from dclib.report.display import without_markup
+from dclib.report.display import with_code, without_markup
 from dclib.report.ladder import LATE
 from dclib.report.provenance import DATA_FOLDER
 from dclib.report.series import listed, title_of
@@ -157,7 +157,7 @@ class Part:
             without_markup(edition.preset.description),
             "The pages of this part are made by the notebooks that make those of the drawings, from other records "
             f"({without_markup(edition.origin)}). [The scorecard](../{SCORECARD}) judges both, side by side.",
-            without_markup(edition.made),
+            with_code(edition.made),
             f"See also: {', '.join(links)}." if links else "",
             f"No {self.name} come with the book: pictures of them are drawn where the set is on this machine, and a "
             "sentence says what to do where it is not.",

@@ -27,8 +27,9 @@ def edition_html(total: int, published: Sequence[str], origin: str, beside: str 
     ``beside`` is the name of another edition that is a part of it.
     """
     if published:
-        own = f"{total - len(published)} of {plural(total, 'page')} with results were made on this machine"
-        said = f"{own}; the others are the published edition ({origin}), and each says so."
+        own = f"{total - len(published) or 'None'} of {plural(total, 'page')} with results were made on this machine"
+        others = "the others" if len(published) < total else "they"
+        said = f"{own}; {others} are the published edition ({origin}), and each says so."
     else:
         said = "Every page with results was made on this machine; published seeds stand beside where that is said."
     said += f" The part {beside.capitalize()} is a published edition of its own." if beside else ""

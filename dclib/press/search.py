@@ -6,6 +6,7 @@ The theme fetches each page found for an excerpt, and browsers refuse that to a 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from html import escape
 from html.parser import HTMLParser
@@ -16,6 +17,8 @@ from dclib.records import write_atomically
 SCRIPT = "search_texts.js"
 ANCHORED = ("section", "dt")  # what a result may point to, and is then excerpted from
 SILENT = ("script", "style", "svg", "button")
+# what stands in a cell or a line of its own is no part of the word before it
+APART = re.compile("br|caption|d[dlt]|div|fig(caption|ure)|h[1-6]|li|[ou]l|option|p|pre|small|summary|t(able|d|h|r)")
 ANSWER = """
 // the theme asks for a page by its address, relative to this one
 window.fetch = (address) => {
@@ -38,6 +41,7 @@ class _Words(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.inside += tag == "article"
         self.silent += tag in SILENT
+        self._end_word(tag)
         given = dict(attributes)
         self.mark |= tag == "a" and "headerlink" in (given.get("class") or "")
         if self.inside and tag in ANCHORED:
@@ -48,12 +52,17 @@ class _Words(HTMLParser):
         self.inside -= tag == "article"
         self.silent -= tag in SILENT
         self.mark &= tag != "a"
+        self._end_word(tag)
         if self.inside and tag in ANCHORED:
             self.kept.append(f"</{tag}>")
 
     def handle_data(self, data: str) -> None:
         if self.inside and not self.silent and not self.mark:
             self.kept.append(escape(data, quote=False))
+
+    def _end_word(self, tag: str) -> None:
+        if self.inside and APART.fullmatch(tag):
+            self.kept.append(" ")
 
 
 def page_words(html: str) -> str:

@@ -60,6 +60,14 @@ def without_markup(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]|$~#])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
+def with_code(text: str, *, html: bool = False) -> str:
+    """Text whose commands stand between backticks, in Markdown or HTML: they are code, and nothing else is markup."""
+    if html:
+        return re.sub("`(.+?)`", r"<code>\1</code>", escape(text))
+    code = iter(re.findall("`.+?`", text))
+    return re.sub(r"\\`.+?\\`", lambda _: next(code), without_markup(text))
+
+
 def fold(summary: str, shown: Any) -> Fragment:
     """Something long, a fragment or a table, behind a line that opens it."""
     html = f'<details class="dclib-fold"><summary>{escape(summary)}</summary>{shown._repr_html_()}</details>'

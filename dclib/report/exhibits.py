@@ -65,7 +65,7 @@ def data_notice(preset: Preset, page: str = "") -> Fragment:
     return say(
         f"Preset {preset.name}. {preset.description} {DRAWN_NOTICE} "
         "World and settings were tuned, looking at the labels and at the probes' test set, until the paper's ordering "
-        "appeared. What follows is a demonstration of the method, not evidence for the paper."
+        "appeared. Its numbers are a demonstration of the method, not evidence for the paper."
     )
 
 

@@ -167,11 +167,12 @@ def sentence_of(finding: Finding) -> str:
         return f"{verdict.outcome}: {verdict.reason}. Paper: {claim.statement}"
     paper = published_check(verdict, check)
     theirs = margin_words(paper) if paper else f"({claim.published or 'no number'})"
-    what = ("weakest check " if len(verdict.found.checks) > 1 else "") + check_words(check)
+    of = len(verdict.found.checks)
+    what = (f"weakest of {of} checks: " if of > 1 else "") + check_words(check)
     n, agreeing = len(check.values), check.agreeing
     against = f", {n - agreeing} of {n} seeds against it" if n > 1 and agreeing < n else ""
     numbers = f"paper {theirs}, here {margin_words(check, unit=True)}{against}"
-    said = f"{verdict.outcome} here ({finding.by}). Paper: {claim.statement} Margin, {what}: {numbers}."
+    said = f"{verdict.outcome} here ({finding.by}). Paper: {claim.statement} Margin ({what}): {numbers}."
     return said + _this_run(finding, check)
 
 

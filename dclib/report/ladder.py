@@ -15,7 +15,7 @@ from dclib.presets import project_root
 from dclib.records import Record, read_records, select
 from dclib.report.display import Fragment, say
 from dclib.report.seen import shown
-from dclib.report.series import Curves, accuracy_by_layer, final_values, order_methods, over_seeds, plural
+from dclib.report.series import Curves, accuracy_by_layer, final_values, order_methods, over_seeds, plural, signed
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table, value_cell
 
 LADDER = "ladder"  # folder of its records below those of an edition, and of their files in the book
@@ -133,7 +133,7 @@ def ladder_in_short(records: Sequence[Record]) -> Fragment:
     return say(
         f"Mean of conv11, conv12 and conv13: of {plural(len(leads), 'rung')} with clusters, {ahead} "
         f"{'is' if ahead == 1 else 'are'} ahead of the RotNet of as many passes. The best is {best} "
-        f"({_signed(leads[best])} points), the last {worst} ({_signed(leads[worst])})."
+        f"({signed(leads[best])} points), the last {worst} ({signed(leads[worst])})."
     )
 
 
@@ -167,11 +167,7 @@ def _row(records: Sequence[Record], rungs: _Rungs, rung: str) -> Row:
 
 
 def _lead_cell(values: Sequence[float]) -> Cell:
-    return Cell(_signed(mean(values)), value_cell(values).small) if values else Cell(NO_VALUE)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    return Cell(signed(mean(values)), value_cell(values).small) if values else Cell(NO_VALUE)
 
 
 def _flat(values: Mapping[str, object], above: str = "") -> dict[str, str]:

@@ -41,7 +41,7 @@ def replay_sentence(results: Path) -> str:
         )
     return (
         f"{begun}. That code has changed since, and whether it still gives the same numbers has not been looked at: "
-        f"python -m dclib replay --preset {cards[0].preset} looks."
+        f"`python -m dclib replay --preset {cards[0].preset}` looks."
     )
 
 

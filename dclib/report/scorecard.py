@@ -243,7 +243,8 @@ def _signed(check: Check) -> str:
     values, digits = check.values, 1 if check.unit == "points" else 2
     if not values:
         return NO_VALUE
-    return f"{mean(values):+.{digits}f}{_deviation(values, digits)}{' (not judged)' if check.unfit else ''}"
+    lead = f"{mean(values):+.{digits}f}".replace("-", "−")
+    return f"{lead}{_deviation(values, digits)}{' (not judged)' if check.unfit else ''}"
 
 
 def _said(check: Check) -> str:

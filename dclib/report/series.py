@@ -115,6 +115,11 @@ def spread(values: Sequence[float]) -> float:
     return stdev(values) if len(values) > 1 else 0.0
 
 
+def signed(value: float) -> str:
+    """A difference as tables show it: ``+1.0``, ``−0.5``; one that rounds to zero is ``+0.0``."""
+    return f"{value:+z.1f}".replace("-", "−")
+
+
 def best_layer(curve: Curve) -> int:
     """The layer of the highest accuracy, 1 to 13; the first of them when several tie."""
     return curve.index(max(curve)) + 1

@@ -7,7 +7,7 @@ and as markdown where there is no HTML.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from statistics import mean
@@ -31,6 +31,7 @@ from dclib.report.series import (
     order_methods,
     over_seeds,
     plural,
+    signed,
     spread,
     title_of,
 )
@@ -45,7 +46,7 @@ font-variant-numeric:tabular-nums}
 .dclib-table th,.dclib-table td{padding:.25em .5em;text-align:right;white-space:nowrap;border:0;
 border-bottom:1px solid rgba(128,128,128,.35)}
 .dclib-table th:first-child{position:sticky;left:0;z-index:1;text-align:left;white-space:normal;
-overflow-wrap:anywhere;min-width:8.5em;max-width:11em;background:var(--pst-color-background,var(--jp-layout-color0,#fff))}
+overflow-wrap:break-word;min-width:8.5em;max-width:11em;background:var(--pst-color-background,var(--jp-layout-color0,#fff))}
 .dclib-table td.words{text-align:left;white-space:normal;min-width:9em}
 .dclib-table .paper th,.dclib-table .paper td{font-style:italic;opacity:.85}
 .dclib-table .group th{padding-top:1em;max-width:none}
@@ -203,9 +204,10 @@ def layer_lead_table(records: Sequence[Record], method: str, other: str, layers:
         leads = [lead(find.accuracy(method, half, n), find.accuracy(other, half, n)) for n in layers]
         known = [found for found in leads if found]  # of all layers, or of none
         seeds = list(known[0]) if known else []
-        rows = [Row(f"seed {seed}", tuple(Cell(f"{found[seed]:+.1f}") for found in known)) for seed in seeds]
+        rows = [Row(f"seed {seed}", tuple(Cell(signed(found[seed])) for found in known)) for seed in seeds]
         if len(rows) > 1:
-            rows.append(Row("mean", tuple(value_cell(found.values()) for found in known)))
+            means = [replace(value_cell(found.values()), text=signed(mean(found.values()))) for found in known]
+            rows.append(Row("mean", tuple(means)))
         if rows:
             groups.append(Group(half.capitalize(), tuple(rows)))
     return Table(
