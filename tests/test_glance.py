@@ -95,6 +95,10 @@ def test_two_runs_stand_side_by_side(runs: Path) -> None:
     assert json.loads(compare("deepercluster-s0", "rotnet-s0", runs, as_json=True))["differ"]
     with pytest.raises(ValueError, match=r"no run 'swav' below .*there are"):
         compare("deepercluster-s0", "swav", runs)
+    with pytest.raises(ValueError, match="need the names or folders of two runs"):
+        compare("deepercluster-s0", "", runs)
+    with pytest.raises(ValueError, match="records holds neither"):
+        compare("deepercluster-s0", str(runs / "smoke" / "records"), runs)
 
 
 def test_the_command_lists_an_exploration_and_tells_of_an_empty_place(

@@ -27,6 +27,7 @@ from dclib.data.folders import open_folder, open_tar
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
 from dclib.data.voc import open_voc
 from dclib.presets import data_root, project_root
+from dclib.reading import named_path
 
 CIFAR_SIDE, STL_SIDE = 32, 96  # pixels
 PNG_EFFORT = 1  # of 9: at 96 pixels 0.6 of the time that 6 takes, and files 1 % larger
@@ -38,7 +39,7 @@ FLICKR = "photographs from Flickr under its terms of use, for research"
 
 def place_of(name: str, above: str | Path = "") -> Path:
     """Where a set lies: in the folder of its name below ``above``, by default the project's ``data``."""
-    return (Path(above).expanduser() if above else project_root() / "data") / SETS[name].folder
+    return (named_path(above) if above else project_root() / "data") / SETS[name].folder
 
 
 def missing_set(data: DataConfig) -> PublicSet | None:

@@ -16,6 +16,7 @@ import torch
 from dclib.models.released import load_released
 from dclib.models.vgg import Trunk
 from dclib.presets import load_preset
+from dclib.reading import named_path
 from dclib.train.chance import TASKS, tasks_at_chance
 from dclib.train.health import LARGEST_SHARE
 
@@ -30,7 +31,7 @@ FEW_IMAGES = 1000  # taken for an epoch's where nothing says how many it showed
 
 def network_file(path: str | Path) -> Path:
     """The file of weights that a path stands for. Raises ValueError that says what was looked for."""
-    path = Path(path).expanduser()
+    path = named_path(path)
     if path.is_file():
         return path
     looked = [path / WEIGHTS, path / CHECKPOINT, path / NETWORK / CHECKPOINT]

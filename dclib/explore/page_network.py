@@ -29,6 +29,7 @@ from dclib.explore.space import Space, space_of
 from dclib.models.vgg import Trunk
 from dclib.pocket.outline import PoolDrawer
 from dclib.presets import runs_folder
+from dclib.reading import named_path
 from dclib.records import replacing_folder
 from dclib.train.features import extract_features
 from dclib.train.runs import kept_pixels, prepare_data
@@ -94,7 +95,7 @@ def write_page_network(preset: Preset, out: str | Path = "", report: Callable[[s
     points = space.points(features)
     rows = shown_rows(points, space.centroids, clusters)
     more = {METHODS[0]: space_layers(space, points[rows])}
-    target = Path(out).expanduser() if out else runs_folder() / preset.name / FOLDER
+    target = named_path(out) if out else runs_folder() / preset.name / FOLDER
     images = next(iter(pixels.centre_batches(TRIED))).float() / 255
     with replacing_folder(target) as folder:
         about: dict[str, Any] = {"preset": preset.name, "seed": seed, "licence": "MIT", "networks": {}}
