@@ -202,19 +202,30 @@ def _write_seen(path: Path, names: Sequence[str], seen: Sequence[Seen], descript
 
 
 def _read_known(folder: Path) -> dict[str, tuple[Seen, NDArray[np.uint8]]]:
-    """What earlier looks have seen, newest last; squares that are not there any more are not known."""
+    """What earlier looks have seen, newest last; squares that are not there any more are not known.
+
+    Nor is what a damaged file has told: its photographs are looked at again.
+    """
     path = folder / "squares.u8"
     rows = path.stat().st_size // BYTES if path.exists() else 0
     known: dict[str, tuple[Seen, NDArray[np.uint8]]] = {}
     for file in sorted(folder.glob("seen-*.npz")):
-        with np.load(file) as table:
-            descriptors = table["descriptors"]
-            if descriptors.shape[1:] != (DESCRIPTOR,):
-                continue  # seen by other code: looked at again
-            columns = [table[name].tolist() for name in Seen._fields]
-            for name, values, descriptor in zip(table["names"].tolist(), zip(*columns, strict=True), descriptors,
-                                                strict=True):  # fmt: skip
-                one = Seen(*values)._replace(size=tuple(values[3]))
-                if one.row < rows:
-                    known[name] = one, descriptor
+        try:
+            seen = _read_seen(file)
+        except MemoryError:
+            raise
+        except Exception:  # NumPy raises nearly anything of broken bytes
+            continue
+        known |= {name: (one, descriptor) for name, one, descriptor in seen if one.row < rows}
     return known
+
+
+def _read_seen(path: Path) -> list[tuple[str, Seen, NDArray[np.uint8]]]:
+    """Name, what is known, and descriptor of the photographs of one file; none where other code has written it."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as table:
+        descriptors = table["descriptors"]
+        if descriptors.shape[1:] != (DESCRIPTOR,):
+            return []
+        seen = [Seen(*values) for values in zip(*(table[name].tolist() for name in Seen._fields), strict=True)]
+        seen = [one._replace(size=(one.size[0], one.size[1])) for one in seen]
+        return [*zip(table["names"].tolist(), seen, descriptors, strict=True)]
