@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from dclib.preemption import EXIT_STATUS
+from dclib.reading import named_path
 
 say = partial(print, flush=True)
 
@@ -56,7 +56,7 @@ def _explore(options: argparse.Namespace) -> int:
     from dclib.preemption import PreemptedError, heed_signals
 
     try:
-        network = answers_folder(Path(options.photographs).expanduser(), options.out) / NETWORK
+        network = answers_folder(named_path(options.photographs), options.out) / NETWORK
         with heed_signals(), logging_runs(network, options.tensorboard):
             explore(options.photographs, out=options.out, minutes=options.minutes, sort=options.sort, report=say)
     except PreemptedError as error:

@@ -20,7 +20,12 @@ from dclib.explore.answers import NONE, Answers
 from dclib.records import replacing, replacing_folder, temporary_for, write_atomically
 
 SORTS = ("link", "copy")
-LONGEST_NAME = 200  # bytes of a file's name in a cluster's folder, without its number and suffix
+# what a folder of answers may hold besides small squares of the photographs
+WRITTEN = (
+    *("photos.csv", "photos.parquet", "features.npy", "duplicates.csv", "summary.json", "README.txt"),
+    *("centroids.npz", "explorer", "clusters", "network"),
+)
+LONGEST_NAME, LONGEST_SUFFIX = 200, 20  # bytes of a file's name in a cluster's folder, without its number
 
 
 def table_of(answers: Answers) -> pd.DataFrame:
@@ -132,9 +137,8 @@ def sort_into_folders(folder: Path, answers: Answers, sources: Callable[[str], P
 
 
 def _shortened(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    encoded = stem.encode("utf-8", "surrogateescape")[:LONGEST_NAME]
-    return encoded.decode("utf-8", "ignore") + suffix[:20]
+    stem, suffix = (part.encode("utf-8", "surrogateescape") for part in os.path.splitext(name))
+    return (stem[:LONGEST_NAME] + suffix[:LONGEST_SUFFIX]).decode("utf-8", "ignore")
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any], lines: Sequence[str]) -> None:
