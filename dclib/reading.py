@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import math
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,11 +25,6 @@ MARKS = (
 )
 SEPARATORS = re.compile(r"[\s,;]+")
 LARGEST_TEXT = 2**28  # bytes that are read at once; lists of millions of images have less
-
-
-def named_path(path: str | Path) -> Path:
-    """A path as people write it: ``~`` is a home; where nobody has that name, it is a folder's name like any other."""
-    return Path(os.path.expanduser(path))
 
 
 def encoding_of(head: bytes) -> str:

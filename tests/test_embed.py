@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -208,6 +209,20 @@ def test_what_is_missing_of_an_embedding_is_made(explored: Path, run: Path, phot
     assert any("name their folder with --pool" in line for line in said)
     embed(tmp_path / "bare", photographs, out, pool=str(run.parent / "pool"), report=silent)
     assert "" not in {row["cluster"] for row in rows_of(out)}
+
+
+def test_features_have_their_room_on_the_disk_before_the_first_is_made(
+    run: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="could not write .*: No space left"):
+        patch.setattr(os, "posix_fallocate", no_room)
+        embed(run, photographs, tmp_path / "out", report=silent)
+    assert os.listdir(tmp_path / "out") == ["embedding.json"]
+    embed(run, photographs, tmp_path / "out", report=silent)
+    assert len(rows_of(tmp_path / "out")) == 40
 
 
 def test_folders_with_dots_in_their_names_have_folders_of_their_own(run: Path, tmp_path: Path) -> None:

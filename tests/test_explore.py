@@ -1,6 +1,8 @@
 """One's own photographs: a folder in, answers out, whatever the folder holds and whenever it is ended."""
 
 import csv
+import errno
+import io
 import json
 import math
 import os
@@ -335,6 +337,21 @@ def test_a_look_whose_files_are_damaged_looks_again(photographs, tmp_path, damag
         assert np.array_equal(look_at(given, tmp_path / "look", lambda done, of: None).squares[:], squares)
 
 
+def test_a_disk_that_is_full_while_photographs_are_looked_at_is_told_with_what_to_do(
+    photographs, tmp_path, monkeypatch
+):
+    class Full(io.BytesIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *given, **more: Full() if path.name == "squares.u8" else opened(path, *given, **more)
+    )
+    with pytest.raises(OSError, match=r"could not write .*squares\.u8: No space left on device; make room"):
+        look_at(open_photographs(photographs), tmp_path / "look", lambda done, of: None)
+
+
 # grouping
 
 
@@ -565,7 +582,7 @@ def test_a_network_that_is_not_whole_says_what_can_be_done(learner, content):
         network.trunk()
 
 
-def test_small_squares_that_were_cut_are_made_anew(tmp_path):
+def test_small_squares_that_were_cut_are_made_anew_if_there_is_room(tmp_path, monkeypatch):
     squares = np.random.default_rng(0).integers(0, 256, (4, 3, 96, 96), dtype=np.uint8)
     images = ImageSet("made", [f"{i}.jpg" for i in range(4)], Sizeless())
     given = squares, np.arange(4), model_for(32), images, "content", tmp_path
@@ -573,6 +590,15 @@ def test_small_squares_that_were_cut_are_made_anew(tmp_path):
     (path,) = tmp_path.glob("squares-*.u8")
     path.write_bytes(path.read_bytes()[:1000])
     assert torch.equal(shrink(*given).decoded, made)
+    path.unlink()
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        shrink(*given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def no_room(descriptor: int, offset: int, size: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Sizeless:

@@ -19,8 +19,7 @@ from urllib.request import url2pathname
 
 from dclib.data.archives import BROKEN
 from dclib.data.download import Archive, Sums, check_sums, download, partly
-from dclib.data.folders import files_below
-from dclib.reading import named_path
+from dclib.data.folders import files_below, named_path
 from dclib.records import held, make_folder, replacing_folder, write_atomically
 
 CARD = "fetched.json"  # in the folder of a set: where it came from and what it holds

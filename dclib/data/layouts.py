@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from dclib.data.folders import open_folder, open_list, open_tar
+from dclib.data.folders import named_path, open_folder, open_list, open_tar
 from dclib.data.images import ImageSet, name_some, printable
 from dclib.data.yfcc import is_yfcc, open_yfcc
-from dclib.reading import named_path
 
 LIST_SUFFIXES = (".txt", ".tsv", ".csv")
 

@@ -23,11 +23,10 @@ from dclib.config import DataConfig, Preset
 from dclib.data.archives import members, put
 from dclib.data.download import Archive
 from dclib.data.fetch import PublicSet
-from dclib.data.folders import open_folder, open_tar
+from dclib.data.folders import named_path, open_folder, open_tar
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
 from dclib.data.voc import open_voc
 from dclib.presets import data_root, project_root
-from dclib.reading import named_path
 
 CIFAR_SIDE, STL_SIDE = 32, 96  # pixels
 PNG_EFFORT = 1  # of 9: at 96 pixels 0.6 of the time that 6 takes, and files 1 % larger

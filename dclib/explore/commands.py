@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from dclib.preemption import EXIT_STATUS
-from dclib.reading import named_path
 
 say = partial(print, flush=True)
 
@@ -50,6 +49,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _explore(options: argparse.Namespace) -> int:
+    from dclib.data.folders import named_path
     from dclib.explore.explore import answers_folder, explore
     from dclib.explore.found import NETWORK
     from dclib.explore.tensorboard import logging_runs

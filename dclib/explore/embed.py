@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dclib.config import DataConfig
+from dclib.data.folders import named_path
 from dclib.data.images import ImageSet, name_some, printable
 from dclib.data.layouts import open_images
 from dclib.data.photographs import open_photographs
@@ -39,8 +40,7 @@ from dclib.explore.nearest_rows import nearest_rows
 from dclib.explore.settings import kept_side
 from dclib.explore.space import BLOCK, CENTROIDS, Space, make_space, read_space
 from dclib.models.vgg import Trunk
-from dclib.reading import named_path
-from dclib.records import make_folder, replacing, write_atomically
+from dclib.records import make_folder, replacing, reserve, write_atomically
 from dclib.train.features import FEATURE_BATCH, PAPER_RESIZE, feature_batches
 from dclib.train.runs import default_device
 from dclib.train.start import weights_hash
@@ -81,6 +81,11 @@ class Matrix:
         self.path, self.partial, self.columns, self.dtype = path, path.with_name(f"{path.name}.partial"), columns, dtype
         if not self.partial.exists():
             np.lib.format.open_memmap(self.partial, mode="w+", dtype=dtype, shape=(rows, columns)).flush()
+            try:
+                reserve(self.partial)
+            except OSError:
+                self.partial.unlink()
+                raise
 
     def write(self, start: int, rows: NDArray[Any]) -> None:
         """Rows from number ``start`` on, on the disk when this returns."""

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from dclib.config import MethodConfig, TrainConfig
+from dclib.data.folders import named_path
 from dclib.data.images import UnreadableImageError, printable
 from dclib.data.photographs import Photographs, open_photographs
 from dclib.distributed import leave_if_requested
@@ -37,7 +38,6 @@ from dclib.planner.calibration import this_machine
 from dclib.planner.hardware import Hardware
 from dclib.planner.words import duration, gigabytes
 from dclib.presets import runs_folder
-from dclib.reading import named_path
 from dclib.records import make_folder
 
 MINUTES = 30.0

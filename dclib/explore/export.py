@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dclib import __version__
-from dclib.data.folders import in_one_line
+from dclib.data.folders import in_one_line, named_path
 from dclib.data.images import name_some, printable
 from dclib.explore.found import CHECKPOINT, NETWORK, WEIGHTS, Run, load_network, read_run
 from dclib.explore.model_card import write_card
@@ -22,7 +22,6 @@ from dclib.models.folding import fold_sobel
 from dclib.models.released import CONFIG
 from dclib.models.sobel import IMAGENET_MEAN, IMAGENET_STD
 from dclib.models.vgg import LAYERS, Trunk, scaled_channels
-from dclib.reading import named_path
 from dclib.records import replacing_folder
 from dclib.train.features import PAPER_RESIZE
 

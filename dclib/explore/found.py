@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from dclib.data.folders import named_path
 from dclib.models.released import load_released
 from dclib.models.vgg import Trunk
 from dclib.presets import load_preset
-from dclib.reading import named_path
 from dclib.train.chance import TASKS, tasks_at_chance
 from dclib.train.health import LARGEST_SHARE
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dclib.data.folders import named_path
 from dclib.explore.found import Run, find_runs, read_run
 from dclib.presets import runs_folder
-from dclib.reading import named_path
 
 NONE = "-"
 WIDEST = 40  # characters of a name in a table

@@ -28,7 +28,7 @@ from dclib.models.vgg import Trunk
 from dclib.planner.hardware import Hardware
 from dclib.planner.words import duration
 from dclib.preemption import PreemptedError, is_signalled, leaving_at
-from dclib.records import make_folder, replacing, temporary_for, write_atomically
+from dclib.records import make_folder, replacing, reserve, temporary_for, write_atomically
 from dclib.train.pretrain import pretrain
 from dclib.train.runs import default_device
 
@@ -180,6 +180,7 @@ def shrink(squares: Squares, order: Any, model: ModelConfig, images: ImageSet, c
             old.unlink(missing_ok=True)
         with temporary_for(path) as temporary:
             target = np.memmap(temporary, dtype=np.uint8, mode="w+", shape=shape)
+            reserve(temporary)
             for start in range(0, len(order), BLOCK):
                 block = torch.from_numpy(squares[order[start : start + BLOCK]])
                 target[start : start + BLOCK] = smaller(block, side).numpy()

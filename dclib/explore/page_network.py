@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from dclib.cluster.whitening import usable_pca_dim
 from dclib.config import Preset
+from dclib.data.folders import named_path
 from dclib.data.images import ImageSet
 from dclib.explore.found import CHECKPOINT, Run, load_network, read_run
 from dclib.explore.space import Space, space_of
 from dclib.models.vgg import Trunk
 from dclib.pocket.outline import PoolDrawer
 from dclib.presets import runs_folder
-from dclib.reading import named_path
 from dclib.records import replacing_folder
 from dclib.train.features import extract_features
 from dclib.train.runs import kept_pixels, prepare_data
