@@ -217,9 +217,10 @@ def test_features_have_their_room_on_the_disk_before_the_first_is_made(
     def no_room(descriptor: int, offset: int, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="could not write .*: No space left"):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", no_room)
-        embed(run, photographs, tmp_path / "out", report=silent)
+        with pytest.raises(OSError, match=r"could not write .*: No space left"):
+            embed(run, photographs, tmp_path / "out", report=silent)
     assert os.listdir(tmp_path / "out") == ["embedding.json"]
     embed(run, photographs, tmp_path / "out", report=silent)
     assert len(rows_of(tmp_path / "out")) == 40

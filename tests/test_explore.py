@@ -241,6 +241,19 @@ def test_names_in_clusters_folders_are_no_longer_than_a_disk_has_them():
     assert _shortened("a.b.jpeg") == "a.b.jpeg"
 
 
+def test_a_table_that_has_no_room_is_told_in_a_sentence(photographs, tmp_path, monkeypatch):
+    place = explore(photographs, out=tmp_path / "answers", minutes=1, report=quiet).folder
+    before = (place / "photos.parquet").read_bytes()
+
+    def full(*_):
+        raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+
+    monkeypatch.setattr("dclib.explore.write.duckdb.connect", full)
+    with pytest.raises(OSError, match=r"could not write .*photos\.parquet: IO Error: .* make room"):
+        explore(photographs, out=place, minutes=1, report=quiet)
+    assert (place / "photos.parquet").read_bytes() == before
+
+
 @pytest.mark.parametrize("minutes", [0, -1, 1e9, float("nan"), float("inf")])
 def test_a_time_that_is_none_is_refused(photographs, minutes):
     with pytest.raises(ValueError, match="minutes above 0 and below a million; got"):
@@ -337,9 +350,7 @@ def test_a_look_whose_files_are_damaged_looks_again(photographs, tmp_path, damag
         assert np.array_equal(look_at(given, tmp_path / "look", lambda done, of: None).squares[:], squares)
 
 
-def test_a_disk_that_is_full_while_photographs_are_looked_at_is_told_with_what_to_do(
-    photographs, tmp_path, monkeypatch
-):
+def test_a_disk_that_is_full_while_photographs_are_looked_at_is_told(photographs, tmp_path, monkeypatch):
     class Full(io.BytesIO):
         def write(self, content):
             raise OSError(errno.ENOSPC, "No space left on device")

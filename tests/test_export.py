@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny_images import decoded_pixels, draw_shape, method_config, silent, write_pictures
 
@@ -193,6 +194,18 @@ def test_what_was_put_beside_an_export_is_not_replaced(run: Path, tmp_path: Path
     with pytest.raises(ValueError, match=r"out holds \.git, examples\.md beside an earlier export"):
         export_run(run, out, silent)
     assert (out / "examples.md").read_text() == "my own"
+
+
+def test_weights_that_have_no_room_are_told_in_a_sentence_and_nothing_is_left(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("dclib.explore.export.save_file", full)
+    with pytest.raises(OSError, match=r"could not write .*out: I/O error: No space left"):
+        export_run(run, tmp_path / "out", silent)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_beside_a_checkpoint_is_not_exported_as_if_it_were_one(run: Path, tmp_path: Path) -> None:

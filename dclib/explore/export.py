@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -60,11 +61,11 @@ def export_run(path: str | Path, out: str | Path = "", report: Callable[[str], N
     settings = describe(trunk, run)
     with replacing_folder(target) as folder:
         weights = {name: tensor.contiguous() for name, tensor in trunk.state_dict().items()}
-        save_file(weights, folder / WEIGHTS, {"format": "pt", CONFIG: json.dumps(settings)})
+        _save(weights, folder / WEIGHTS, {CONFIG: json.dumps(settings)})
         images = torch.rand(TRIED, 3, *[trunk.config.image_size] * 2, generator=torch.Generator().manual_seed(0))
         settings["difference"] = {}
         if can_be_plain(trunk):
-            save_file(plain_weights(trunk), folder / PLAIN, {"format": "pt"})
+            _save(plain_weights(trunk), folder / PLAIN)
             plain = plain_network(settings)
             plain.load_state_dict(plain_weights(trunk))
             settings["difference"][PLAIN] = _difference(trunk, plain.eval()(_normalised(images)), images)
@@ -77,6 +78,13 @@ def export_run(path: str | Path, out: str | Path = "", report: Callable[[str], N
         (folder / CARD).write_text(write_card(settings), encoding="utf-8")
     report(f"exported to {target}: {', '.join(sorted(entry.name for entry in target.iterdir()))}")
     return target
+
+
+def _save(weights: Mapping[str, Tensor], path: Path, more: Mapping[str, str] | None = None) -> None:
+    try:
+        save_file(dict(weights), path, {"format": "pt", **(more or {})})
+    except SafetensorError as error:  # how it tells of a full disk
+        raise OSError(str(error)) from error
 
 
 def describe(trunk: Trunk, run: Run) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dclib.explore.answers import NONE, Answers
-from dclib.records import replacing, replacing_folder, temporary_for, write_atomically
+from dclib.records import UnwrittenError, replacing, replacing_folder, temporary_for, write_atomically
 
 SORTS = ("link", "copy")
 # what a folder of answers may hold besides small squares of the photographs
@@ -63,10 +63,16 @@ def write_tables(folder: Path, answers: Answers, features: NDArray[np.float32] |
     """``photos.csv``, ``photos.parquet``, ``features.npy`` (row i is that of row i there) and ``duplicates.csv``."""
     table = table_of(answers)
     write_atomically(folder / "photos.csv", _csv(table))
-    with temporary_for(folder / "photos.parquet") as temporary, duckdb.connect() as database:
-        database.register("photos", table)
-        quoted = str(temporary).replace("'", "''")
-        database.execute(f"COPY photos TO '{quoted}' (FORMAT parquet)")
+    try:
+        with temporary_for(folder / "photos.parquet") as temporary, duckdb.connect() as database:
+            database.register("photos", table)
+            quoted = str(temporary).replace("'", "''")
+            database.execute(f"COPY photos TO '{quoted}' (FORMAT parquet)")
+    except duckdb.IOException as error:
+        reason = str(error).splitlines()[0]
+        raise UnwrittenError(
+            f"could not write {folder / 'photos.parquet'}: {reason}; make room, then run again"
+        ) from error
     if features is not None:
         with replacing(folder / "features.npy") as file:
             np.save(file, features)
