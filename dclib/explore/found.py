@@ -190,8 +190,9 @@ def read_run(path: str | Path) -> Run:
 
 def is_exploration(folder: Path) -> bool:
     """Whether it is the folder that an exploration has written, or is writing."""
-    return (folder / NETWORK / CHECKPOINT).is_file() or (
-        (folder / SUMMARY).is_file() and (folder / "photos.csv").is_file()
+    # os.path says False of folders that are closed
+    return os.path.isfile(folder / NETWORK / CHECKPOINT) or (
+        os.path.isfile(folder / SUMMARY) and os.path.isfile(folder / "photos.csv")
     )
 
 
