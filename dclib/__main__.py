@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import os
 import signal
 import sys
@@ -521,6 +522,8 @@ def _add_preset_options(command: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill also ends the stages at work
     if sys.argv[1:2] in (["pretrain"], ["probe"]) and (fewer := take_free_cores()):  # others start processes, or count
         print(fewer, flush=True)

@@ -286,6 +286,24 @@ def temporary_for(path: Path) -> Iterator[Path]:
             raise
 
 
+def reserve(path: Path) -> None:
+    """Take the room on the disk that a file's length stands for.
+
+    Else a file that is written through memory has holes, and a disk that is full by then ends the process by a signal.
+
+    Raises:
+        OSError: there is no such room.
+    """
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(1, path.stat().st_size))
+        except AttributeError:  # a system without it
+            return
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # else a disk without it
+                raise _unwritten(path, error) from error
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it. Raises OSError with what to do where that cannot be."""
     try:

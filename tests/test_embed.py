@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import json
 import os
 import shutil
 import signal
@@ -24,6 +26,7 @@ from dclib.explore.nearest_rows import nearest_rows
 from dclib.explore.space import Space, space_of
 from dclib.train.features import extract_features
 from dclib.train.pretrain import pretrain
+from dclib.train.start import weights_hash
 
 ROUNDING = 1e-5  # float32 products in another order
 
@@ -135,6 +138,99 @@ def test_an_explorations_photographs_and_clusters_are_those_named(run: Path, pho
     near = np.load(out / "explored_neighbours.npy")
     assert near.max() < 48
     assert [row["nearest_explored"] for row in table] == [used.ids[i] for i in near[:, 0]]
+
+
+@pytest.fixture
+def explored(run: Path, tmp_path: Path) -> Path:
+    """An exploration's folder with answers by the network of the run."""
+    folder = tmp_path / "explored"
+    shutil.copytree(run, folder / "network")
+    answer(folder, run)
+    return folder
+
+
+def answer(folder: Path, run: Path, part: slice = slice(None)) -> None:
+    """Answers on some of what the run has learned from, as an exploration writes them."""
+    trunk = dclib.load(run)
+    used = open_photographs(run.parent / "pool").images[part]
+    features = torch.from_numpy(module.chunk_features(module.describer_of(folder, trunk), used)[0])
+    np.save(folder / "features.npy", features.numpy())
+    (folder / "photos.csv").write_text("path,cluster\n" + "".join(f"{i},0\n" for i in used.ids))
+    space_of(features, torch.arange(len(features)) % 4, 8).save(folder / "centroids.npz")
+    (folder / "summary.json").write_text(json.dumps({"network": weights_hash(trunk)}))
+
+
+def test_answers_that_have_changed_since_are_named_as_they_are(
+    run: Path, explored: Path, photographs: Path, tmp_path: Path
+) -> None:
+    out = embed(explored, photographs, tmp_path / "out", report=silent)
+    answer(explored, run, slice(5, None))
+    said: list[str] = []
+    embed(explored, photographs, out, report=said.append)
+    names = [row["path"] for row in rows_of(explored)]
+    near = np.load(out / "explored_neighbours.npy")
+    assert near.max() < 43
+    assert [row["nearest_explored"] for row in rows_of(out)] == [names[i] for i in near[:, 0]]
+    assert not any("photographs, " in line and "/s" in line for line in said)  # features are not made anew
+    embed(explored, photographs, out, report=said.append)
+    assert "already" in said[-1]
+
+
+@pytest.mark.parametrize("how", ["without", "another"])
+def test_answers_that_are_not_by_the_network_of_now_name_nothing(
+    explored: Path, photographs: Path, tmp_path: Path, how: str
+) -> None:
+    out = embed(explored, photographs, tmp_path / "out", report=silent)
+    if how == "without":  # too few photographs were left: colours stand for them
+        np.save(explored / "features.npy", np.zeros((48, 192), dtype=np.float32))
+    (explored / "summary.json").write_text(json.dumps({"network": "" if how == "without" else "0123456789ab"}))
+    said: list[str] = []
+    embed(explored, photographs, out, report=said.append)
+    assert any("not by the network that is there now; explore its photographs again" in line for line in said)
+    assert {row["cluster"] for row in rows_of(out)} == {""}
+    assert not (out / "explored_neighbours.npy").exists()
+
+
+def test_what_is_missing_of_an_embedding_is_made(explored: Path, run: Path, photographs: Path, tmp_path: Path) -> None:
+    few = write_pictures(tmp_path / "few", 3, flat=True)
+    out = embed(explored, few, tmp_path / "out", neighbours=2, report=silent)
+    embed(explored, few, out, neighbours=9, report=silent)
+    assert np.load(out / "explored_neighbours.npy").shape == (3, 9)
+    whole = (out / "features.npy").read_bytes()
+    (out / "features.npy").write_bytes(whole[:500])
+    (out / "photos.csv").unlink()
+    embed(explored, few, out, neighbours=9, report=silent)
+    assert (out / "features.npy").read_bytes() == whole
+    assert len(rows_of(out)) == 3
+    said: list[str] = []
+    shutil.copytree(run, tmp_path / "bare")
+    (tmp_path / "bare" / "centroids.npz").unlink(missing_ok=True)
+    out = embed(tmp_path / "bare", photographs, tmp_path / "other", report=said.append)
+    assert any("name their folder with --pool" in line for line in said)
+    embed(tmp_path / "bare", photographs, out, pool=str(run.parent / "pool"), report=silent)
+    assert "" not in {row["cluster"] for row in rows_of(out)}
+
+
+def test_features_have_their_room_on_the_disk_before_the_first_is_made(
+    run: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", no_room)
+        with pytest.raises(OSError, match=r"could not write .*: No space left"):
+            embed(run, photographs, tmp_path / "out", report=silent)
+    assert os.listdir(tmp_path / "out") == ["embedding.json"]
+    embed(run, photographs, tmp_path / "out", report=silent)
+    assert len(rows_of(tmp_path / "out")) == 40
+
+
+def test_folders_with_dots_in_their_names_have_folders_of_their_own(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    for name in ("2024.05", "2024.06"):
+        out = embed(tmp_path / "run", write_pictures(tmp_path / name, 2, flat=True), report=silent)
+        assert out.name == name
 
 
 def test_nothing_is_written_among_the_photographs_or_over_something_else(

@@ -1,9 +1,12 @@
 """One's own photographs: a folder in, answers out, whatever the folder holds and whenever it is ended."""
 
 import csv
+import errno
+import io
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +22,7 @@ import torch
 from PIL import Image
 
 from dclib import preemption
+from dclib.__main__ import main
 from dclib.data.images import ImageSet
 from dclib.data.photographs import open_photographs
 from dclib.data.pixels import Pixels
@@ -28,9 +32,10 @@ from dclib.explore.answers import NONE
 from dclib.explore.describe import balanced, describe_images, part_sizes
 from dclib.explore.explore import explore
 from dclib.explore.group import clusters_for, draw_map, find_space, group, nearest
-from dclib.explore.learn import Network, begin_round
+from dclib.explore.learn import Network, begin_round, shrink
 from dclib.explore.look import Looked, look_at
 from dclib.explore.settings import LEAST, as_preset, choose, model_for
+from dclib.explore.write import _shortened
 from dclib.models.vgg import Trunk
 from dclib.planner.hardware import CPU
 from dclib.planner.plan import make_plan
@@ -164,9 +169,94 @@ def test_answers_never_go_among_the_photographs_nor_the_other_way_round(photogra
     assert not (photographs / "answers").exists()
 
 
-@pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
+def test_answers_replace_nobodys_files(photographs, tmp_path):
+    mine = tmp_path / "mine"
+    (mine / "clusters").mkdir(parents=True)
+    for name in ("README.txt", "clusters/thesis.txt"):
+        (mine / name).write_text("long work")
+    with pytest.raises(ValueError, match=r"mine holds README\.txt, clusters, which no exploration has written"):
+        explore(photographs, out=mine, minutes=1, report=quiet)
+    assert {(mine / name).read_text() for name in ("README.txt", "clusters/thesis.txt")} == {"long work"}
+    place = explore(photographs, out=tmp_path / "answers", minutes=1, report=quiet).folder
+    explore(photographs, out=place, minutes=1, report=quiet)
+    shutil.rmtree(place / "look")  # by somebody who needs the room
+    explore(photographs, out=place, minutes=1, report=quiet)
+
+
+def test_what_is_left_out_is_said(photographs, tmp_path):
+    (photographs / "broken.jpg").write_bytes(b"no picture")
+    (photographs / "talk.mp4").write_bytes(b"x")
+    lines: list[str] = []
+    explore(photographs, minutes=1, sort="link", out=tmp_path / "answers", report=lines.append)
+    assert any("1 of 13 cannot be read, left out: broken.jpg" in line for line in lines)
+    assert lines[0].endswith("; passed over videos (1): talk.mp4")
+    assert any("Nothing is sorted into folders" in line for line in lines)
+    assert not (tmp_path / "answers" / "clusters").exists()
+    broken = tmp_path / "all broken"
+    broken.mkdir()
+    (broken / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"left out: a\.jpg; the first: cannot identify it as one of JPEG"):
+        explore(broken, minutes=1, report=quiet)
+
+
+def test_a_path_that_leads_nowhere_ends_in_a_sentence(photographs, tmp_path, capsys):
+    (tmp_path / "circle").symlink_to("circle")
+    circle, nobodys = str(tmp_path / "circle"), "~nobody-has-this-name/photos"
+    for arguments in (
+        [circle],
+        [nobodys],
+        [str(photographs), "--out", f"{circle}/answers"],
+    ):
+        assert main(["explore", *arguments, "--minutes", "1"]) == 2
+        assert "dclib: " in capsys.readouterr().err
+    for command in ("export", "runs"):
+        assert main([command, nobodys]) == 2
+
+
+def test_a_folder_whose_name_is_no_text_is_explored_and_its_answers_go_to_one_whose_name_is(tmp_path):
+    folder = tmp_path / os.fsdecode(b"2003 \xe9t\xe9")
+    folder.mkdir()
+    draw(tmp_path / "a.jpg", 1)
+    (tmp_path / "a.jpg").rename(folder / "a.jpg")
+    found = explore(folder, minutes=1, report=quiet)
+    assert "2003 \\xe9t\\xe9" in (found.folder / "README.txt").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="a name that is not in UTF-8"):
+        explore(folder, out=tmp_path / os.fsdecode(b"r\xe9sultat"), minutes=1, report=quiet)
+
+
+@pytest.mark.slow
+def test_a_terminal_that_cannot_show_a_name_stops_nothing(tmp_path):
+    draw(tmp_path / "写真" / "a.jpg", 1)
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "dclib", "explore", str(tmp_path / "写真"), "--minutes", "1"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "\\u5199\\u771f: 1 photographs" in done.stdout
+
+
+def test_names_in_clusters_folders_are_no_longer_than_a_disk_has_them():
+    odd = os.fsdecode(b"\xff" * 180)
+    names = ["😀" * 60, "x" * 170 + "." + "😀" * 20, odd + ".jpg"]
+    assert all(len(os.fsencode(f"00001-{_shortened(name)}")) <= 255 for name in names)
+    assert _shortened("a.b.jpeg") == "a.b.jpeg"
+
+
+def test_a_table_that_has_no_room_is_told_in_a_sentence(photographs, tmp_path, monkeypatch):
+    place = explore(photographs, out=tmp_path / "answers", minutes=1, report=quiet).folder
+    before = (place / "photos.parquet").read_bytes()
+
+    def full(*_):
+        raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+
+    monkeypatch.setattr("dclib.explore.write.duckdb.connect", full)
+    with pytest.raises(OSError, match=r"could not write .*photos\.parquet: IO Error: .* make room"):
+        explore(photographs, out=place, minutes=1, report=quiet)
+    assert (place / "photos.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("minutes", [0, -1, 1e9, float("nan"), float("inf")])
 def test_a_time_that_is_none_is_refused(photographs, minutes):
-    with pytest.raises(ValueError, match="minutes above 0"):
+    with pytest.raises(ValueError, match="minutes above 0 and below a million; got"):
         explore(photographs, minutes=minutes, report=quiet)
 
 
@@ -245,6 +335,32 @@ def test_a_look_that_is_killed_goes_on_to_the_same(photographs, tmp_path):
     whole = look_at(given, tmp_path / "whole", lambda count, of: None)
     assert np.array_equal(found.squares[:], whole.squares[:])
     assert np.array_equal(found.descriptors, whole.descriptors)
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "replaced", "squares cut"])
+def test_a_look_whose_files_are_damaged_looks_again(photographs, tmp_path, damage):
+    given = open_photographs(photographs)
+    whole = look_at(given, tmp_path / "look", lambda done, of: None)
+    squares = whole.squares[:].copy()
+    del whole
+    path = tmp_path / "look" / ("squares.u8" if damage == "squares cut" else "seen-000000.npz")
+    content = path.read_bytes()
+    path.write_bytes({"emptied": b"", "replaced": b"\x93NUMPY" + content[6:]}.get(damage, content[: len(content) // 2]))
+    for _ in range(2):
+        assert np.array_equal(look_at(given, tmp_path / "look", lambda done, of: None).squares[:], squares)
+
+
+def test_a_disk_that_is_full_while_photographs_are_looked_at_is_told(photographs, tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *given, **more: Full() if path.name == "squares.u8" else opened(path, *given, **more)
+    )
+    with pytest.raises(OSError, match=r"could not write .*squares\.u8: No space left on device; make room"):
+        look_at(open_photographs(photographs), tmp_path / "look", lambda done, of: None)
 
 
 # grouping
@@ -441,6 +557,59 @@ def test_a_training_that_takes_longer_than_it_may_is_taken_as_far_as_it_is(learn
         network, pixels, deadline, time.monotonic(), lambda: slow, quiet
     )  # killed before its end was written
     assert all(torch.equal(a, b) for a, b in zip(trunk.parameters(), network.trunk().parameters(), strict=True))
+
+
+def test_a_round_that_was_given_up_leaves_nothing_to_the_next_on_the_same_photographs(learner):
+    network, pixels = learner
+    left = network.place(0, "rotnet") / "checkpoint.pt"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of a training with other settings")
+    other = replace(pixels, images=ImageSet("made", [*pixels.images.ids[1:], "new.jpg"], Sizeless()))
+    contents = [f"{i:016x}" for i in range(LEAST)]
+    for shown in (other, pixels):
+        assert begin_round(network, shown, contents, model_for(32), 20, 1000, lambda: CPU) == ""
+    assert network.place(0, "rotnet") == left.parent
+    assert not left.exists()
+
+
+def test_a_list_of_what_was_learned_that_is_damaged_is_taken_for_none(learner):
+    network, pixels = learner
+    network.rounds[0].done = True
+    (network.folder / "contents-1.npy").write_bytes(b"\x93NUM")
+    other = replace(pixels, images=ImageSet("made", [*pixels.images.ids[1:], "new.jpg"], Sizeless()))
+    contents = [f"{i:016x}" for i in range(LEAST)]
+    assert begin_round(network, other, contents, model_for(32), 30, 1500, lambda: CPU) == ""
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK no longer"])
+def test_a_network_that_is_not_whole_says_what_can_be_done(learner, content):
+    network, _ = learner
+    network.rounds[0].done = True
+    place = network.place(0, "deepercluster")
+    place.mkdir(parents=True)
+    if content is not None:
+        (place / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"not whole .* or delete {network.folder}, and one is trained anew"):
+        network.trunk()
+
+
+def test_small_squares_that_were_cut_are_made_anew_if_there_is_room(tmp_path, monkeypatch):
+    squares = np.random.default_rng(0).integers(0, 256, (4, 3, 96, 96), dtype=np.uint8)
+    images = ImageSet("made", [f"{i}.jpg" for i in range(4)], Sizeless())
+    given = squares, np.arange(4), model_for(32), images, "content", tmp_path
+    made = shrink(*given).decoded.clone()
+    (path,) = tmp_path.glob("squares-*.u8")
+    path.write_bytes(path.read_bytes()[:1000])
+    assert torch.equal(shrink(*given).decoded, made)
+    path.unlink()
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        shrink(*given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def no_room(descriptor: int, offset: int, size: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Sizeless:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny_images import decoded_pixels, draw_shape, method_config, silent, write_pictures
 
@@ -175,6 +177,42 @@ def test_nothing_else_is_replaced_and_nothing_is_exported_twice(run: Path, expor
     with pytest.raises(ValueError, match="left as it is"):
         export_run(run, tmp_path, silent)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+    other = tmp_path / "timm"
+    other.mkdir()
+    (other / "config.json").write_text('{"architecture": "vgg16_bn", "num_classes": 1000}')
+    with pytest.raises(ValueError, match="is no earlier export, so it is left"):
+        export_run(run, other, silent)
     with pytest.raises(ValueError, match="file of weights already"):
         export_run(exported / "model.safetensors", report=silent)
     assert export_run(run, exported.with_name("again"), silent) == export_run(run, exported.with_name("again"), silent)
+
+
+def test_what_was_put_beside_an_export_is_not_replaced(run: Path, tmp_path: Path) -> None:
+    out = export_run(run, tmp_path / "out", silent)
+    (out / ".git").mkdir()
+    (out / "examples.md").write_text("my own")
+    with pytest.raises(ValueError, match=r"out holds \.git, examples\.md beside an earlier export"):
+        export_run(run, out, silent)
+    assert (out / "examples.md").read_text() == "my own"
+
+
+def test_weights_that_have_no_room_are_told_in_a_sentence_and_nothing_is_left(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("dclib.explore.export.save_file", full)
+    with pytest.raises(OSError, match=r"could not write .*out: I/O error: No space left"):
+        export_run(run, tmp_path / "out", silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_beside_a_checkpoint_is_not_exported_as_if_it_were_one(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "checkpoint.pt").rename(folder / "older.pt")
+    shutil.copy(run / "checkpoint.pt", folder)
+    with pytest.raises(ValueError, match=r"its checkpoint\.pt to export; got .*older\.pt"):
+        export_run(folder / "older.pt", tmp_path / "out", silent)
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -95,6 +96,10 @@ def test_two_runs_stand_side_by_side(runs: Path) -> None:
     assert json.loads(compare("deepercluster-s0", "rotnet-s0", runs, as_json=True))["differ"]
     with pytest.raises(ValueError, match=r"no run 'swav' below .*there are"):
         compare("deepercluster-s0", "swav", runs)
+    with pytest.raises(ValueError, match="need the names or folders of two runs"):
+        compare("deepercluster-s0", "", runs)
+    with pytest.raises(ValueError, match="records holds neither"):
+        compare("deepercluster-s0", str(runs / "smoke" / "records"), runs)
 
 
 def test_the_command_lists_an_exploration_and_tells_of_an_empty_place(
@@ -108,6 +113,24 @@ def test_the_command_lists_an_exploration_and_tells_of_an_empty_place(
     line = capsys.readouterr().out.splitlines()[1]
     assert all(word in line for word in ("holiday", "exploration", "finished", "learned"))
     assert main(["runs", str(tmp_path / "nowhere")]) == 2
+
+
+def test_a_folder_whose_files_may_not_be_looked_at_is_passed(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(runs / "smoke", tmp_path / "smoke")
+    (tmp_path / "closed").mkdir()
+    asked = os.stat
+
+    def refuse(path: object, **more: object) -> os.stat_result:
+        if str(path).startswith(f"{tmp_path}/closed/"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return asked(path, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refuse)
+        listed = listing(tmp_path)
+    assert f"rotnet-s0-{HASH}"[-10:] in listed
 
 
 def test_ages_are_in_their_largest_unit() -> None:

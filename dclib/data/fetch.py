@@ -19,7 +19,7 @@ from urllib.request import url2pathname
 
 from dclib.data.archives import BROKEN
 from dclib.data.download import Archive, Sums, check_sums, download, partly
-from dclib.data.folders import files_below
+from dclib.data.folders import files_below, named_path
 from dclib.records import held, make_folder, replacing_folder, write_atomically
 
 CARD = "fetched.json"  # in the folder of a set: where it came from and what it holds
@@ -141,7 +141,7 @@ def _origin(archive: Archive, source: str, n_archives: int) -> str:
     if _is_url(source):
         return source if PurePosixPath(source).name == archive.name else f"{source.rstrip('/')}/{archive.name}"
     parts = urlsplit(source)
-    path = Path(url2pathname(parts.path) if parts.scheme == "file" else source).expanduser()
+    path = named_path(url2pathname(parts.path) if parts.scheme == "file" else source)
     path = path / archive.name if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"need {archive.name} at {source}, and {path} is not there: give a folder that holds it")

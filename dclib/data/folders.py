@@ -34,6 +34,11 @@ STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 LOOSE_SHARE = 0.1  # of images that may lie beside the class folders for these still to be classes
 
 
+def named_path(path: str | Path) -> Path:
+    """A path as people write it: ``~`` is a home; where nobody has that name, it is a folder's name like any other."""
+    return Path(os.path.expanduser(path))
+
+
 class OpenFile:
     """A file open for reading at any position. Safe for threads: there is no current position to disturb."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from dclib.data.folders import open_folder, open_list, open_tar
+from dclib.data.folders import named_path, open_folder, open_list, open_tar
 from dclib.data.images import ImageSet, name_some, printable
 from dclib.data.yfcc import is_yfcc, open_yfcc
 
@@ -20,7 +20,7 @@ def open_images(path: str | Path, *, name: str | None = None, cache: Path | None
     Raises:
         ValueError: nothing is there, or no image is in it; the message says what was looked for.
     """
-    path = Path(path).expanduser()
+    path = named_path(path)
     suffix = path.suffix.lower()
     if not path.exists():
         raise ValueError(f"no images at {path}: it does not exist; {_describe(path.parent)}")
@@ -53,7 +53,7 @@ def open_split(
 
 def find_split(root: str | Path, choices: str, *, name: str | None = None) -> Path | None:
     """The path that :func:`open_split` opens, without opening it; None where the set may be missing and is."""
-    root = Path(root).expanduser()
+    root = named_path(root)
     tried = []
     for choice in choices.split("|"):
         if not choice.strip():

@@ -127,7 +127,7 @@ def open_photographs(root: str | Path, leave: Collection[str | Path] = ()) -> Ph
         )
     size = np.array([photographs[i].size for i in ids], dtype=np.int64)
     written = np.array([photographs[i].written for i in ids], dtype=np.int64)
-    name = root.resolve().name or str(root)
+    name = os.path.basename(os.path.realpath(root)) or str(root)
     return Photographs(ImageSet(printable(name), ids, reader, notes=notes, upright=True), size, written)
 
 

@@ -23,7 +23,7 @@ from dclib.config import DataConfig, Preset
 from dclib.data.archives import members, put
 from dclib.data.download import Archive
 from dclib.data.fetch import PublicSet
-from dclib.data.folders import open_folder, open_tar
+from dclib.data.folders import named_path, open_folder, open_tar
 from dclib.data.landmarks import CORRUPTED_PARIS, open_landmarks
 from dclib.data.voc import open_voc
 from dclib.presets import data_root, project_root
@@ -38,7 +38,7 @@ FLICKR = "photographs from Flickr under its terms of use, for research"
 
 def place_of(name: str, above: str | Path = "") -> Path:
     """Where a set lies: in the folder of its name below ``above``, by default the project's ``data``."""
-    return (Path(above).expanduser() if above else project_root() / "data") / SETS[name].folder
+    return (named_path(above) if above else project_root() / "data") / SETS[name].folder
 
 
 def missing_set(data: DataConfig) -> PublicSet | None:

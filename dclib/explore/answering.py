@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from dclib.analysis.judge import USE, judge
 from dclib.config import ModelConfig, config_hash
+from dclib.data.images import printable
 from dclib.data.pixels import Pixels
 from dclib.explore.answers import NONE, Answers, Grouping
 from dclib.explore.clock import Clock
@@ -29,6 +31,7 @@ from dclib.explore.space import CENTROIDS
 from dclib.explore.write import sort_into_folders, write_summary, write_tables
 from dclib.models.vgg import Trunk
 from dclib.records import installed_versions, source_commit
+from dclib.train.start import weights_hash
 
 COLOURS = "colours and layout, without a network"
 GRID = 8  # squares a side whose mean colours stand for a photograph where there is no network
@@ -102,7 +105,7 @@ class Answering:
         grouping = group("DeeperCluster", features, space)
         clock.say("clusters, neighbours and a map", report)
         verdict = judged(trunk, learned, network)
-        return self._write(grouping, features.numpy(), verdict, why, clock, report, network)
+        return self._write(grouping, features.numpy(), verdict, why, clock, report, network, weights_hash(trunk))
 
     def answer_without(self, why: str, clock: Clock, report: Callable[[str], None]) -> Explored:
         """Answers without a network: duplicates, and likeness in colours."""
@@ -120,10 +123,12 @@ class Answering:
         clock: Clock,
         report: Callable[[str], None],
         network: Network | None = None,
+        weights: str = "",
     ) -> Explored:
         answers = self._answers(grouping)
         write_tables(self.place, answers, features)
-        if self.sort and grouping is not None and (grouping.cluster != NONE).any():
+        clustered = grouping is not None and bool((grouping.cluster != NONE).any())
+        if self.sort and clustered:
             reader: Any = self.looked.images.reader
             sort_into_folders(self.place, answers, reader.path, self.sort)
         notes = [line for line in self.notes if line]
@@ -131,13 +136,14 @@ class Answering:
             f"{verdict['word']}: {verdict['sentence']}",
             verdict["advice"],
             f"Learned no further: {why}." if why else "",
+            "Nothing is sorted into folders, for there are no clusters." if self.sort and not clustered else "",
         ]
         said = [line for line in said if line]
         page = write_explorer(
             self.place / "explorer",
             answers,
             self.looked.squares,
-            title=self.root.resolve().name,
+            title=Path(os.path.realpath(self.root)).name,
             verdict=said,
             notes=[*verdict["measured"], *notes],
         )
@@ -152,6 +158,7 @@ class Answering:
             "settings": asdict(network.rounds[-1].main) if network else {},
             "clusters": 0 if grouping is None else int(grouping.cluster.max(initial=NONE)) + 1,
             "map": grouping.map_name if grouping else "",
+            "network": weights,
             "versions": dict(installed_versions()),
             "commit": source_commit(),
         }
@@ -163,7 +170,7 @@ class Answering:
     def _answers(self, grouping: Grouping | None) -> Answers:
         seen = self.looked.seen
         return Answers(
-            root=str(self.root.resolve()),
+            root=os.path.realpath(self.root),
             paths=list(self.looked.images.ids),
             size=np.array([one.size for one in seen], dtype=np.int32).reshape(len(seen), 2),
             taken=[one.taken for one in seen],
@@ -206,7 +213,7 @@ def judged(trunk: Trunk, pixels: Pixels, network: Network) -> dict[str, Any]:
 def contents_of(answers: Answers) -> list[str]:
     """What each file of the answers is, for who finds them later."""
     return [
-        f"Answers on {len(answers):,} photographs of {answers.root}",
+        f"Answers on {len(answers):,} photographs of {printable(answers.root)}",
         "",
         "explorer/index.html  all of it to look through in a browser; works without a server or the internet",
         "photos.csv           a line for each photograph: cluster, distance to its middle, second choice, duplicates",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from dclib.preemption import EXIT_STATUS
@@ -50,13 +49,14 @@ def add_commands(commands: Any) -> None:
 
 
 def _explore(options: argparse.Namespace) -> int:
+    from dclib.data.folders import named_path
     from dclib.explore.explore import answers_folder, explore
     from dclib.explore.found import NETWORK
     from dclib.explore.tensorboard import logging_runs
     from dclib.preemption import PreemptedError, heed_signals
 
     try:
-        network = answers_folder(Path(options.photographs).expanduser(), options.out) / NETWORK
+        network = answers_folder(named_path(options.photographs), options.out) / NETWORK
         with heed_signals(), logging_runs(network, options.tensorboard):
             explore(options.photographs, out=options.out, minutes=options.minutes, sort=options.sort, report=say)
     except PreemptedError as error:

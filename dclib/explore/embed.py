@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dclib.config import DataConfig
+from dclib.data.folders import named_path
 from dclib.data.images import ImageSet, name_some, printable
 from dclib.data.layouts import open_images
 from dclib.data.photographs import open_photographs
@@ -32,14 +33,14 @@ from dclib.data.pixels import Pixels, load_pixels
 from dclib.data.yfcc import is_yfcc
 from dclib.explore.alone import writing_alone
 from dclib.explore.describe import describe_images, part_sizes
-from dclib.explore.found import is_exploration, load_network, read_json, read_run
+from dclib.explore.found import SUMMARY, is_exploration, load_network, read_json, read_run
 from dclib.explore.learn import smaller
 from dclib.explore.look import SIDE
 from dclib.explore.nearest_rows import nearest_rows
 from dclib.explore.settings import kept_side
 from dclib.explore.space import BLOCK, CENTROIDS, Space, make_space, read_space
 from dclib.models.vgg import Trunk
-from dclib.records import make_folder, replacing, write_atomically
+from dclib.records import make_folder, replacing, reserve, write_atomically
 from dclib.train.features import FEATURE_BATCH, PAPER_RESIZE, feature_batches
 from dclib.train.runs import default_device
 from dclib.train.start import weights_hash
@@ -64,6 +65,9 @@ class Progress:
     rows: int = 0  # features written
     left_out: list[int] = field(default_factory=list)  # numbers of those that cannot be read
     neighbours: int = -1  # of each, in what is finished
+    explored: str = ""  # state of the exploration's answers, whose clusters and photographs are named
+    asked: int = -1  # neighbours, however many there are
+    placed: bool = False  # clusters are named
     finished: bool = False
 
     def save(self, out: Path) -> None:
@@ -77,6 +81,11 @@ class Matrix:
         self.path, self.partial, self.columns, self.dtype = path, path.with_name(f"{path.name}.partial"), columns, dtype
         if not self.partial.exists():
             np.lib.format.open_memmap(self.partial, mode="w+", dtype=dtype, shape=(rows, columns)).flush()
+            try:
+                reserve(self.partial)
+            except OSError:
+                self.partial.unlink()
+                raise
 
     def write(self, start: int, rows: NDArray[Any]) -> None:
         """Rows from number ``start`` on, on the disk when this returns."""
@@ -120,26 +129,42 @@ def embed(
     """
     if neighbours < 0:
         raise ValueError(f"need a number of neighbours, 0 for none; got {neighbours}")
-    run, shown = Path(run).expanduser(), Path(photographs).expanduser()
+    run, shown = named_path(run), named_path(photographs)
     trunk = load_network(run).to(torch.device(default_device()))
     images = open_new(shown)
     home = run.parent if run.is_file() else run
-    target = Path(out).expanduser() if out else home / "embedded" / (shown.resolve().stem or "photographs")
+    target = named_path(out) if out else home / "embedded" / _name_of(shown)
     _check_target(target, shown, home)
     make_folder(target)
     with writing_alone(target):
-        progress = _begin(target, Progress(weights_hash(trunk), str(shown.resolve()), images.fingerprint), report)
-        if progress.finished and progress.neighbours == min(neighbours, progress.rows - 1):
+        progress = _begin(target, Progress(weights_hash(trunk), os.path.realpath(shown), images.fingerprint), report)
+        describer = describer_of(home, trunk)
+        whole = _is_whole(target / FEATURES, (progress.rows, describer.columns))
+        same = progress.asked == neighbours and progress.explored == _state(home, target)
+        if whole and progress.finished and same and (progress.placed or not pool):
             report(f"all {progress.rows:,} photographs are embedded in {target} already")
             return target
         for line in images.notes:
             report(line)
-        if not (target / FEATURES).is_file():
-            _write_features(describer_of(home, trunk), images, target, progress, report)
-        space = _space_of(home, trunk, pool, report)
-        _write_answers(target, home, images, progress, space, neighbours, report)
+        if not whole:
+            _write_features(describer, images, target, progress, report)
+        if is_exploration(home) and _answered_by(home) not in (None, progress.network):
+            report(
+                f"no clusters and no explored photographs are named, for the answers in {home} are not by the network "
+                "that is there now; explore its photographs again to have them"
+            )
+            space = explored = None
+        else:
+            space, explored = _space_of(home, trunk, pool, report), explored_features(home, describer.columns)
+        _write_answers(target, home, images, progress, space, explored, neighbours, report)
     report(f"embedded {progress.rows:,} photographs in {target}")
     return target
+
+
+def _name_of(shown: Path) -> str:
+    """Of the default folder for photographs: theirs, or an archive's or list's without its suffix."""
+    place = Path(os.path.realpath(shown))
+    return (place.name if place.is_dir() else place.stem) or "photographs"
 
 
 def open_new(path: Path) -> ImageSet:
@@ -148,10 +173,10 @@ def open_new(path: Path) -> ImageSet:
 
 
 def _check_target(target: Path, shown: Path, home: Path) -> None:
-    place = target.resolve()
-    if shown.is_dir() and place.is_relative_to(shown.resolve()):
+    place = Path(os.path.realpath(target))
+    if shown.is_dir() and place.is_relative_to(os.path.realpath(shown)):
         raise ValueError(f"{target} is among the photographs, and nothing is written there; name a folder with --out")
-    if place == home.resolve():
+    if place == Path(os.path.realpath(home)):
         raise ValueError(f"{target} is the folder of the network itself; name another with --out")
     if place.exists() and not place.is_dir():
         raise ValueError(f"need a folder to write to; {target} is a file")
@@ -278,6 +303,7 @@ def _write_answers(
     images: ImageSet,
     progress: Progress,
     space: Space | None,
+    explored: tuple[NDArray[Any], Sequence[str]] | None,
     neighbours: int,
     report: Callable[[str], None],
 ) -> None:
@@ -289,14 +315,15 @@ def _write_answers(
     lost = set(progress.left_out)
     names = [printable(images.ids[row]) for row in range(len(images)) if row not in lost]
     listed: dict[str, Sequence[str]] = {NEW: names}
-    explored = explored_features(home)
+    (target / EXPLORED).unlink(missing_ok=True)
     if explored is not None and neighbours:
         found[EXPLORED] = _neighbours(
             target / EXPLORED, features, explored[0], min(neighbours, len(explored[0])), points, report
         )
         listed[EXPLORED] = explored[1]
     _write_table(target / PHOTOGRAPHS, names, features, space, found, listed)
-    progress.neighbours, progress.finished = count, True
+    progress.neighbours, progress.asked, progress.finished = count, neighbours, True
+    progress.explored, progress.placed = _state(home, target), space is not None
     progress.save(target)
 
 
@@ -324,15 +351,36 @@ def _neighbours(
     return numbers, first
 
 
-def explored_features(home: Path) -> tuple[NDArray[Any], Sequence[str]] | None:
-    """Features and paths of the photographs that an exploration has in its folder; None where it has none."""
+def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
+    """Whether a file is there and holds an array of this shape."""
+    try:
+        return bool(np.load(path, mmap_mode="r", allow_pickle=False).shape == shape)
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _answered_by(home: Path) -> object:
+    """Hash of the network that an exploration's answers are by, empty for none; None where it does not say."""
+    return read_json(home / SUMMARY).get("network")
+
+
+def _state(home: Path, target: Path) -> str:
+    """What answers are made from, as far as it is an exploration's, and which of the answers are there."""
+    parts = [f"by {_answered_by(home)}"]
+    for file in (home / FEATURES, home / PHOTOGRAPHS, home / CENTROIDS):
+        parts.append(f"{file.stat().st_size}-{file.stat().st_mtime_ns}" if file.is_file() else "none")
+    return " ".join([*parts, *(name for name in (PHOTOGRAPHS, NEW, EXPLORED) if (target / name).is_file())])
+
+
+def explored_features(home: Path, columns: int) -> tuple[NDArray[Any], Sequence[str]] | None:
+    """Features (n, columns) and paths of the photographs that an exploration has in its folder; None without them."""
     try:
         features = np.load(home / FEATURES, mmap_mode="r", allow_pickle=False)
         with (home / PHOTOGRAPHS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             paths = [row["path"] for row in csv.DictReader(file)]
     except (OSError, ValueError, KeyError, csv.Error):
         return None
-    return (features, paths) if features.ndim == 2 and len(features) == len(paths) > 0 else None
+    return (features, paths) if features.shape == (len(paths), columns) and paths else None
 
 
 def _write_table(

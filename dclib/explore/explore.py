@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from dclib.config import MethodConfig, TrainConfig
+from dclib.data.folders import named_path
 from dclib.data.images import UnreadableImageError, printable
 from dclib.data.photographs import Photographs, open_photographs
 from dclib.distributed import leave_if_requested
@@ -27,10 +28,11 @@ from dclib.explore.answering import Answering, Explored
 from dclib.explore.answers import NONE
 from dclib.explore.clock import Clock
 from dclib.explore.duplicates import Duplicates, find_duplicates
+from dclib.explore.found import is_exploration
 from dclib.explore.learn import GROWN, Network, begin_round, finish_round
 from dclib.explore.look import SIDE, look_at, look_into
 from dclib.explore.settings import BATCH, ENOUGH, LEAST, Settings, as_preset, choose, model_for
-from dclib.explore.write import SORTS
+from dclib.explore.write import SORTS, WRITTEN
 from dclib.machine import count_cores
 from dclib.planner.calibration import this_machine
 from dclib.planner.hardware import Hardware
@@ -71,23 +73,33 @@ def explore(
         PreemptedError: a signal asked to leave; the same call goes on.
     """
     if not 0 < minutes < 1e6:
-        raise ValueError(f"need a number of minutes above 0; got {minutes:g}")
+        raise ValueError(f"need a number of minutes above 0 and below a million; got {minutes:g}")
     if sort and sort not in SORTS:
         raise ValueError(f"need {' or '.join(SORTS)} to sort by; got {sort!r}")
-    root, clock = Path(folder).expanduser(), Clock(minutes)
+    root, clock = named_path(folder), Clock(minutes)
     photographs = open_photographs(root)
     place = answers_folder(root, out)
     make_folder(place)
     with writing_alone(place):
+        _check_place(place)
         return _explore(photographs, root, place, clock, sort, report)
 
 
 def answers_folder(root: Path, out: str | Path | None = None) -> Path:
-    """Where the answers go. Raises ValueError where that is among the photographs, or they are among the answers."""
-    here = root.resolve()
+    """Where the answers go.
+
+    Raises:
+        ValueError: that is among the photographs, or they are among the answers; or its name is not in UTF-8.
+    """
+    here = Path(os.path.realpath(root))
     name = re.sub(r"[^\w.-]+", "-", printable(here.name)).strip("-.")[:60] or "photographs"
     own = f"{name}-{hashlib.sha256(os.fsencode(here)).hexdigest()[:6]}"
-    place = (Path(out).expanduser() if out else runs_folder() / "explored" / own).resolve()
+    place = Path(os.path.realpath(named_path(out) if out else runs_folder() / "explored" / own))
+    if printable(str(place)) != str(place):
+        raise ValueError(
+            f"answers would go to {printable(str(place))}, a name that is not in UTF-8, by which not all can be "
+            "written; name another folder with --out"
+        )
     if place == here or here in place.parents:
         raise ValueError(
             f"answers would go to {place}, among the photographs of {here}, where nothing is written; "
@@ -96,6 +108,17 @@ def answers_folder(root: Path, out: str | Path | None = None) -> Path:
     if place in here.parents:
         raise ValueError(f"{here} lies in {place}, where answers would go; name another folder with --out")
     return place
+
+
+def _check_place(place: Path) -> None:
+    """ValueError where answers would replace what is no answer: files of their names that no exploration has left."""
+    if (place / "look" / "squares.u8").is_file() or is_exploration(place):
+        return
+    if there := [name for name in WRITTEN if os.path.lexists(place / name)]:
+        raise ValueError(
+            f"{place} holds {', '.join(there)}, which no exploration has written and answers would replace; "
+            "name another folder with --out"
+        )
 
 
 def _explore(
@@ -108,7 +131,12 @@ def _explore(
     seen = _progress(clock, "looked at {:,} of {:,}", report)
     looked = look_at(photographs, place / "look", lambda done, of: seen(done < of, done, of))
     if not len(looked):
-        raise ValueError(f"none of the {len(photographs):,} pictures in {root} can be read; {looked.note}")
+        raise ValueError(
+            f"none of the {len(photographs):,} pictures in {root} can be read; {looked.note}; the first: "
+            f"{looked.unreadable[0][1]}"
+        )
+    if looked.note:
+        clock.say(looked.note, report)
     told = _progress(clock, "looked for duplicates of {:.0%}", report)
     found = find_duplicates(
         looked.descriptors, [one.content for one in looked.seen], report=lambda share: told(share < 1, share)
@@ -151,7 +179,7 @@ def _outset(
     """What there is, what will be done until when, and what will be written. Raises OSError where there is no room."""
     n = len(photographs)
     seconds, side = sample(photographs, count_cores())
-    passed = f"; passed over: {'; '.join(photographs.images.notes)}" if photographs.images.notes else ""
+    passed = "".join(f"; {note}" for note in photographs.images.notes)
     yield f"{root}: {n:,} photographs, {gigabytes(float(photographs.size.sum()))}{passed}"
     needed = n * ROOM + NETWORK_ROOM + (photographs.size.sum() if sort == "copy" else 0)
     free = shutil.disk_usage(place).free

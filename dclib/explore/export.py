@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dclib import __version__
+from dclib.data.folders import in_one_line, named_path
+from dclib.data.images import name_some, printable
 from dclib.explore.found import CHECKPOINT, NETWORK, WEIGHTS, Run, load_network, read_run
 from dclib.explore.model_card import write_card
 from dclib.models.folding import fold_sobel
@@ -24,6 +27,8 @@ from dclib.records import replacing_folder
 from dclib.train.features import PAPER_RESIZE
 
 PLAIN, ONNX, SETTINGS = "vgg16_bn.safetensors", "model.onnx", "config.json"
+CARD, MADE_BY = "README.md", "dclib "
+FILES = (WEIGHTS, PLAIN, ONNX, SETTINGS, CARD)
 EXPORT = "export"  # folder that an export goes to by default
 TRIED = 8  # images on which an export is compared with the network it is of
 CLOSE = 1e-5  # relative difference that makes an export a wrong one: rounding through 15 layers is a tenth of it
@@ -40,8 +45,10 @@ def export_run(path: str | Path, out: str | Path = "", report: Callable[[str], N
         ValueError: there is no trained network, or ``out`` holds something else than an export.
         OSError: it cannot be written; what was there before is untouched.
     """
-    path = Path(path).expanduser()
+    path = named_path(path)
     source = path.parent if path.is_file() else path
+    if path.is_file() and path.suffix != ".safetensors" and path.name != CHECKPOINT:
+        raise ValueError(f"need the folder of a run or its {CHECKPOINT} to export; got {path}")
     if path.suffix == ".safetensors" or not any((f / CHECKPOINT).is_file() for f in (source, source / NETWORK)):
         load_network(path)  # says what was looked for, where there is nothing
         raise ValueError(f"need a run to export, got {path}: that is a file of weights already, which dclib.load reads")
@@ -49,16 +56,16 @@ def export_run(path: str | Path, out: str | Path = "", report: Callable[[str], N
     if run.fault:
         raise ValueError(run.fault)
     trunk = load_network(run.folder / CHECKPOINT)
-    target = Path(out).expanduser() if out else source / EXPORT
+    target = named_path(out) if out else source / EXPORT
     _check_target(target)
     settings = describe(trunk, run)
     with replacing_folder(target) as folder:
         weights = {name: tensor.contiguous() for name, tensor in trunk.state_dict().items()}
-        save_file(weights, folder / WEIGHTS, {"format": "pt", CONFIG: json.dumps(settings)})
+        _save(weights, folder / WEIGHTS, {CONFIG: json.dumps(settings)})
         images = torch.rand(TRIED, 3, *[trunk.config.image_size] * 2, generator=torch.Generator().manual_seed(0))
         settings["difference"] = {}
         if can_be_plain(trunk):
-            save_file(plain_weights(trunk), folder / PLAIN, {"format": "pt"})
+            _save(plain_weights(trunk), folder / PLAIN)
             plain = plain_network(settings)
             plain.load_state_dict(plain_weights(trunk))
             settings["difference"][PLAIN] = _difference(trunk, plain.eval()(_normalised(images)), images)
@@ -68,9 +75,16 @@ def export_run(path: str | Path, out: str | Path = "", report: Callable[[str], N
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         for written in folder.iterdir():
             written.chmod(0o644)  # safetensors are written for their owner alone
-        (folder / "README.md").write_text(write_card(settings), encoding="utf-8")
+        (folder / CARD).write_text(write_card(settings), encoding="utf-8")
     report(f"exported to {target}: {', '.join(sorted(entry.name for entry in target.iterdir()))}")
     return target
+
+
+def _save(weights: Mapping[str, Tensor], path: Path, more: Mapping[str, str] | None = None) -> None:
+    try:
+        save_file(dict(weights), path, {"format": "pt", **(more or {})})
+    except SafetensorError as error:  # how it tells of a full disk
+        raise OSError(str(error)) from error
 
 
 def describe(trunk: Trunk, run: Run) -> dict[str, Any]:
@@ -106,7 +120,7 @@ def describe(trunk: Trunk, run: Run) -> dict[str, Any]:
             "device": run.card.get("device", ""),
             "versions": run.card.get("versions", {}),
         },
-        "made_by": f"dclib {__version__}",
+        "made_by": f"{MADE_BY}{__version__}",
     }
 
 
@@ -194,10 +208,15 @@ def _check_target(target: Path) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     try:
-        is_one = json.loads((target / SETTINGS).read_text(encoding="utf-8"))["architecture"] == "vgg16_bn"
-    except (OSError, ValueError, KeyError, TypeError):
-        is_one = False
-    if not is_one:
+        made_by = str(json.loads((target / SETTINGS).read_text(encoding="utf-8"))["made_by"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        made_by = ""
+    if not made_by.startswith(MADE_BY):
         raise ValueError(
             f"{target} is there and is no earlier export, so it is left as it is; give another folder with --out"
+        )
+    if others := sorted(printable(entry.name) for entry in target.iterdir() if entry.name not in FILES):
+        raise ValueError(
+            f"{target} holds {in_one_line(name_some(others))} beside an earlier export, so it is left as it is; "
+            "move that away, or give another folder with --out"
         )

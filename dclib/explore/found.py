@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from dclib.data.folders import named_path
 from dclib.models.released import load_released
 from dclib.models.vgg import Trunk
 from dclib.presets import load_preset
@@ -30,7 +31,7 @@ FEW_IMAGES = 1000  # taken for an epoch's where nothing says how many it showed
 
 def network_file(path: str | Path) -> Path:
     """The file of weights that a path stands for. Raises ValueError that says what was looked for."""
-    path = Path(path).expanduser()
+    path = named_path(path)
     if path.is_file():
         return path
     looked = [path / WEIGHTS, path / CHECKPOINT, path / NETWORK / CHECKPOINT]
@@ -189,8 +190,9 @@ def read_run(path: str | Path) -> Run:
 
 def is_exploration(folder: Path) -> bool:
     """Whether it is the folder that an exploration has written, or is writing."""
-    return (folder / NETWORK / CHECKPOINT).is_file() or (
-        (folder / SUMMARY).is_file() and (folder / "photos.csv").is_file()
+    # os.path says False of folders that are closed
+    return os.path.isfile(folder / NETWORK / CHECKPOINT) or (
+        os.path.isfile(folder / SUMMARY) and os.path.isfile(folder / "photos.csv")
     )
 
 

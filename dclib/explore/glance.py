@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dclib.data.folders import named_path
 from dclib.explore.found import Run, find_runs, read_run
 from dclib.presets import runs_folder
 
@@ -17,7 +18,7 @@ WIDEST = 40  # characters of a name in a table
 
 def runs_below(folder: str | Path = "") -> list[Run]:
     """Those below a folder, by default where runs are kept. Raises ValueError where there is no such folder."""
-    root = Path(folder).expanduser() if folder else runs_folder()
+    root = named_path(folder) if folder else runs_folder()
     if not root.is_dir():
         raise ValueError(f"need a folder with runs below it; {root} is {'a file' if root.exists() else 'not there'}")
     return list(find_runs(root))
@@ -90,8 +91,13 @@ def compare(one: str, other: str, folder: str | Path = "", as_json: bool = False
 
 def named(name: str, folder: str | Path = "") -> Run:
     """The run in a folder, or the latest whose name begins so. Raises ValueError that lists some there are."""
-    if name and Path(name).expanduser().is_dir():
-        return read_run(Path(name).expanduser())
+    if name and named_path(name).is_dir():
+        run = read_run(named_path(name))
+        if run.exploration is None and not run.saved and not run.fault:
+            raise ValueError(f"need the folder of a run or of an exploration to compare; {name} holds neither")
+        return run
+    if not name:
+        raise ValueError("need the names or folders of two runs to compare; one of them is empty")
     runs = runs_below(folder)
     found = [run for run in runs if name in (run.name, run.folder.name, f"{run.method}-s{run.seed}")]
     found = found or [run for run in runs if run.name.startswith(name) or run.folder.name.startswith(name)]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from dclib.models.vgg import Trunk
 from dclib.planner.hardware import Hardware
 from dclib.planner.words import duration
 from dclib.preemption import PreemptedError, is_signalled, leaving_at
-from dclib.records import make_folder, replacing, temporary_for, write_atomically
+from dclib.records import make_folder, replacing, reserve, temporary_for, write_atomically
 from dclib.train.pretrain import pretrain
 from dclib.train.runs import default_device
 
@@ -122,11 +125,12 @@ class Network:
         return max((number for number, one in enumerate(self.rounds) if one.done), default=-1)
 
     def trunk(self) -> Trunk | None:
-        """The network of the last round that has ended, in evaluation mode."""
+        """The network of the last round that has ended, in evaluation mode. Raises ValueError where it is damaged."""
         number = self.finished
         if number < 0:
             return None
-        return load_network(self.place(number, "deepercluster")).to(torch.device(default_device()))
+        with self._readable():
+            return load_network(self.place(number, "deepercluster")).to(torch.device(default_device()))
 
     def history(self) -> list[dict[str, float]]:
         """Epochs and clusterings of the last round that has ended, RotNet's first."""
@@ -134,8 +138,20 @@ class Network:
         for stage in ("rotnet", "deepercluster") if number >= 0 else ():
             path = self.place(number, stage) / CHECKPOINT
             if path.exists():
-                rows += read_checkpoint(path)["history"]
+                with self._readable():
+                    rows += read_checkpoint(path)["history"]
         return rows
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Says of a checkpoint that is gone or damaged what can be done."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(
+                f"the network in {self.folder} is not whole ({error}); put back a copy of it, or delete {self.folder}, "
+                "and one is trained anew"
+            ) from None
 
     def seconds_per_epoch(self) -> float:
         """Of DeeperCluster in the last round that has ended; 0 where nothing is known."""
@@ -159,11 +175,12 @@ def shrink(squares: Squares, order: Any, model: ModelConfig, images: ImageSet, c
     path = folder / f"squares-{config_hash(content, side, [int(i) for i in order])}.u8"
     shape = (len(order), 3, side, side)
     make_folder(folder)
-    if not path.exists():
+    if not path.is_file() or path.stat().st_size != math.prod(shape):
         for old in folder.glob("squares-*.u8"):
             old.unlink(missing_ok=True)
         with temporary_for(path) as temporary:
             target = np.memmap(temporary, dtype=np.uint8, mode="w+", shape=shape)
+            reserve(temporary)
             for start in range(0, len(order), BLOCK):
                 block = torch.from_numpy(squares[order[start : start + BLOCK]])
                 target[start : start + BLOCK] = smaller(block, side).numpy()
@@ -212,7 +229,7 @@ def begin_round(
             f"the network has learned from these for its {last.minutes:g} minutes; more, with --minutes, go on from it"
         )
     if last and last.photographs != photographs:
-        new = 1 - np.isin(_numbers(contents), np.load(network.folder / _CONTENTS.format(len(network.rounds)))).mean()
+        new = 1 - np.isin(_numbers(contents), _learned_from(network)).mean()
         if new < GROWN and minutes <= last.minutes:
             return (
                 f"{new:.1%} of the photographs are new, and below {GROWN:.0%} the network is taken as it is; "
@@ -226,6 +243,8 @@ def begin_round(
     if settings is None:
         return f"{duration(max(seconds, 0))} are too little to learn anything from {len(pixels):,} photographs"
     network.rounds.append(Round(photographs, minutes, settings.seconds, model, settings.main, settings.start))
+    place = network.place(len(network.rounds) - 1, "deepercluster").parent
+    shutil.rmtree(place, ignore_errors=True)  # of a round on the same photographs that was given up
     make_folder(network.folder)
     with replacing(network.folder / _CONTENTS.format(len(network.rounds))) as file:
         np.save(file, _numbers(contents))
@@ -286,6 +305,15 @@ def _train(
             raise
         epochs = f"{read_checkpoint(folder / CHECKPOINT)['epoch']} of {config.train.epochs} epochs"
         report(f"time is up after {epochs}: this machine has become slower; {config.method} is taken as it is")
+
+
+def _learned_from(network: Network) -> NDArray[np.uint64]:
+    """The numbers of :func:`_numbers` that the last round learned from; none where their file is gone or damaged."""
+    try:
+        kept = np.load(network.folder / _CONTENTS.format(len(network.rounds)), allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return np.empty(0, dtype=np.uint64)
+    return np.asarray(kept, dtype=np.uint64)
 
 
 def _numbers(contents: Sequence[str]) -> NDArray[np.uint64]:

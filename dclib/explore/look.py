@@ -10,9 +10,10 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from dclib.data.photographs import Head, Photographs, read_head
 from dclib.data.transforms import resize_and_centre
 from dclib.explore.duplicates import DESCRIPTOR, describe
 from dclib.machine import count_cores
-from dclib.records import make_folder, replacing
+from dclib.records import UnwrittenError, make_folder, replacing
 
 SIDE = 96  # pixels of the squares that are kept: seen by the network at most, and shown by the explorer
 CHUNK = 64  # photographs that a thread opens before what it has seen is written
@@ -109,7 +110,7 @@ def look_at(photographs: Photographs, folder: Path, report: Callable[[int, int],
     failed: dict[str, str] = {}
     parts = [new[start : start + CHUNK] for start in range(0, len(new), CHUNK)]
     done, number = 0, len(list(folder.glob("seen-*.npz")))
-    with (folder / "squares.u8").open("r+b" if (folder / "squares.u8").exists() else "w+b") as kept:
+    with _writing(folder / "squares.u8") as kept:
         for part, (seen, squares, descriptors) in zip(parts, _opened(photographs, parts), strict=True):
             rows = np.cumsum([one.row >= 0 for one in seen]) - 1 + first
             seen = [one._replace(row=int(row)) if one.row >= 0 else one for one, row in zip(seen, rows, strict=True)]
@@ -124,6 +125,21 @@ def look_at(photographs: Photographs, folder: Path, report: Callable[[int, int],
             first, number, done = first + len(squares), number + 1, done + len(part)
             report(done, len(new))
     return _gather(photographs.images, known, failed, folder)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write anywhere in, made where there is none. Raises OSError with what to do where it cannot be."""
+    try:
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            yield file
+    except UnwrittenError:
+        raise  # of something written beside it
+    except OSError as error:
+        raise UnwrittenError(
+            f"could not write {path}: {error.strerror or error}; make room, or name another folder with --out, then "
+            "run again: what has been seen is kept"
+        ) from error
 
 
 def _gather(
@@ -202,19 +218,30 @@ def _write_seen(path: Path, names: Sequence[str], seen: Sequence[Seen], descript
 
 
 def _read_known(folder: Path) -> dict[str, tuple[Seen, NDArray[np.uint8]]]:
-    """What earlier looks have seen, newest last; squares that are not there any more are not known."""
+    """What earlier looks have seen, newest last; squares that are not there any more are not known.
+
+    Nor is what a damaged file has told: its photographs are looked at again.
+    """
     path = folder / "squares.u8"
     rows = path.stat().st_size // BYTES if path.exists() else 0
     known: dict[str, tuple[Seen, NDArray[np.uint8]]] = {}
     for file in sorted(folder.glob("seen-*.npz")):
-        with np.load(file) as table:
-            descriptors = table["descriptors"]
-            if descriptors.shape[1:] != (DESCRIPTOR,):
-                continue  # seen by other code: looked at again
-            columns = [table[name].tolist() for name in Seen._fields]
-            for name, values, descriptor in zip(table["names"].tolist(), zip(*columns, strict=True), descriptors,
-                                                strict=True):  # fmt: skip
-                one = Seen(*values)._replace(size=tuple(values[3]))
-                if one.row < rows:
-                    known[name] = one, descriptor
+        try:
+            seen = _read_seen(file)
+        except MemoryError:
+            raise
+        except Exception:  # NumPy raises nearly anything of broken bytes
+            continue
+        known |= {name: (one, descriptor) for name, one, descriptor in seen if one.row < rows}
     return known
+
+
+def _read_seen(path: Path) -> list[tuple[str, Seen, NDArray[np.uint8]]]:
+    """Name, what is known, and descriptor of the photographs of one file; none where other code has written it."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as table:
+        descriptors = table["descriptors"]
+        if descriptors.shape[1:] != (DESCRIPTOR,):
+            return []
+        seen = [Seen(*values) for values in zip(*(table[name].tolist() for name in Seen._fields), strict=True)]
+        seen = [one._replace(size=(one.size[0], one.size[1])) for one in seen]
+        return [*zip(table["names"].tolist(), seen, descriptors, strict=True)]

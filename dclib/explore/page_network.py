@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from dclib.cluster.whitening import usable_pca_dim
 from dclib.config import Preset
+from dclib.data.folders import named_path
 from dclib.data.images import ImageSet
 from dclib.explore.found import CHECKPOINT, Run, load_network, read_run
 from dclib.explore.space import Space, space_of
@@ -94,7 +95,7 @@ def write_page_network(preset: Preset, out: str | Path = "", report: Callable[[s
     points = space.points(features)
     rows = shown_rows(points, space.centroids, clusters)
     more = {METHODS[0]: space_layers(space, points[rows])}
-    target = Path(out).expanduser() if out else runs_folder() / preset.name / FOLDER
+    target = named_path(out) if out else runs_folder() / preset.name / FOLDER
     images = next(iter(pixels.centre_batches(TRIED))).float() / 255
     with replacing_folder(target) as folder:
         about: dict[str, Any] = {"preset": preset.name, "seed": seed, "licence": "MIT", "networks": {}}

@@ -17,10 +17,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dclib.explore.answers import NONE, Answers
-from dclib.records import replacing, replacing_folder, temporary_for, write_atomically
+from dclib.records import UnwrittenError, replacing, replacing_folder, temporary_for, write_atomically
 
 SORTS = ("link", "copy")
-LONGEST_NAME = 200  # bytes of a file's name in a cluster's folder, without its number and suffix
+# what a folder of answers may hold besides small squares of the photographs
+WRITTEN = (
+    *("photos.csv", "photos.parquet", "features.npy", "duplicates.csv", "summary.json", "README.txt"),
+    *("centroids.npz", "explorer", "clusters", "network"),
+)
+LONGEST_NAME, LONGEST_SUFFIX = 200, 20  # bytes of a file's name in a cluster's folder, without its number
 
 
 def table_of(answers: Answers) -> pd.DataFrame:
@@ -58,10 +63,16 @@ def write_tables(folder: Path, answers: Answers, features: NDArray[np.float32] |
     """``photos.csv``, ``photos.parquet``, ``features.npy`` (row i is that of row i there) and ``duplicates.csv``."""
     table = table_of(answers)
     write_atomically(folder / "photos.csv", _csv(table))
-    with temporary_for(folder / "photos.parquet") as temporary, duckdb.connect() as database:
-        database.register("photos", table)
-        quoted = str(temporary).replace("'", "''")
-        database.execute(f"COPY photos TO '{quoted}' (FORMAT parquet)")
+    try:
+        with temporary_for(folder / "photos.parquet") as temporary, duckdb.connect() as database:
+            database.register("photos", table)
+            quoted = str(temporary).replace("'", "''")
+            database.execute(f"COPY photos TO '{quoted}' (FORMAT parquet)")
+    except duckdb.IOException as error:
+        reason = str(error).splitlines()[0]
+        raise UnwrittenError(
+            f"could not write {folder / 'photos.parquet'}: {reason}; make room, then run again"
+        ) from error
     if features is not None:
         with replacing(folder / "features.npy") as file:
             np.save(file, features)
@@ -132,9 +143,8 @@ def sort_into_folders(folder: Path, answers: Answers, sources: Callable[[str], P
 
 
 def _shortened(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    encoded = stem.encode("utf-8", "surrogateescape")[:LONGEST_NAME]
-    return encoded.decode("utf-8", "ignore") + suffix[:20]
+    stem, suffix = (part.encode("utf-8", "surrogateescape") for part in os.path.splitext(name))
+    return (stem[:LONGEST_NAME] + suffix[:LONGEST_SUFFIX]).decode("utf-8", "ignore")
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any], lines: Sequence[str]) -> None:
