@@ -98,6 +98,8 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
     for i in range(LEAST + 10):
         draw(folder / f"p{i:03d}.png", i)
     (folder / "p000 again.png").write_bytes((folder / "p000.png").read_bytes())
+    (folder / "film.mov").write_bytes(b"moves")
+    (folder / "saved.jpg").write_bytes(b"<html>")
     fast = replace(CPU, conv_flops=1e13, linear_flops=1e13, memory_rate=1e13, crop_rate=1e12, overhead=1e-5)
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -106,6 +108,8 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
         patch.setattr("dclib.explore.settings.EPOCHS", 2)
         patch.setattr("dclib.explore.settings.WORTH_IT", 100)
         found = explore(folder, minutes=1.5, sort="link", out=tmp_path / "answers", report=lines.append)
+        assert [sum(line.count(name) for line in lines) for name in ("film.mov", "saved.jpg")] == [1, 1]
+        assert all(name in (found.folder / "README.txt").read_text() for name in ("film.mov", "saved.jpg"))
         # more photographs: they are answered first, by the network there is
         for i in range(30):
             draw(folder / "new" / f"q{i:03d}.png", 5000 + i)
@@ -400,8 +404,11 @@ def test_epochs_are_settled_anew_by_how_quick_rotnet_was_in_all_its_sittings(lea
     network.place(0, "rotnet").mkdir(parents=True)
     (network.place(0, "rotnet") / "checkpoint.pt").write_bytes(b"")  # an earlier sitting was ended here
     deadline = time.monotonic() + planned.seconds * (1 - learning.START)
-    learning.finish_round(network, pixels, deadline, deadline, lambda: CPU, quiet)
-    assert network.rounds[0].main.train.epochs == pytest.approx(quicker * epochs, rel=0.1)  # whole epochs
+    lines: list[str] = []
+    learning.finish_round(network, pixels, deadline, deadline, lambda: CPU, lines.append)
+    settled = network.rounds[0].main.train.epochs
+    assert settled == pytest.approx(quicker * epochs, rel=0.1)  # whole epochs
+    assert any(f"for {settled} epochs" in line for line in lines) == (settled != epochs)  # told where it is new
     assert Network.at(network.folder).rounds[0].main == network.rounds[0].main
 
 

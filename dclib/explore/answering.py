@@ -155,7 +155,7 @@ class Answering:
             "versions": dict(installed_versions()),
             "commit": source_commit(),
         }
-        write_summary(self.place, summary, [*contents_of(answers), "", *lines, "", *verdict["measured"]])
+        write_summary(self.place, summary, [*contents_of(answers), "", *lines, "", *verdict["measured"], *notes])
         for line in lines:
             clock.say(line, report)
         return Explored(self.place, answers, lines)

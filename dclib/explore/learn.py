@@ -262,6 +262,8 @@ def finish_round(
             slower = max(float(saved["seconds"]) / planned, FASTEST)  # of all its sittings
             left = max(deadline - time.monotonic(), one.seconds * START / 4)
             if settings := choose(len(pixels), one.model, left / slower, hardware(), goes_on=True):
+                if settings.main.train.epochs != one.main.train.epochs:
+                    report(f"DeeperCluster for {settings.main.train.epochs} epochs, by how quick RotNet's were")
                 one.main = settings.main
                 network.save()
         initial = load_network(folder)
