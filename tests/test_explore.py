@@ -24,6 +24,7 @@ from dclib.data.photographs import open_photographs
 from dclib.data.pixels import Pixels
 from dclib.explore import explore as exploring
 from dclib.explore import learn as learning
+from dclib.explore.answering import settled_space
 from dclib.explore.answers import NONE
 from dclib.explore.describe import balanced, describe_images, part_sizes
 from dclib.explore.explore import explore
@@ -31,6 +32,7 @@ from dclib.explore.group import clusters_for, draw_map, find_space, group, neare
 from dclib.explore.learn import Network, begin_round
 from dclib.explore.look import Looked, look_at
 from dclib.explore.settings import LEAST, as_preset, choose, model_for
+from dclib.explore.write import sorted_before
 from dclib.models.vgg import Trunk
 from dclib.planner.hardware import CPU
 from dclib.planner.plan import make_plan
@@ -121,9 +123,9 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
         kinds = database.execute(f"SELECT count(*), max(cluster) FROM '{found.folder / 'photos.parquet'}'").fetchone()
     assert kinds == (n + 30, int(more.answers.groupings[0].cluster.max()))
     linked = list((found.folder / "clusters").rglob("*.png"))
-    assert len(linked) == n
+    assert len(linked) == n + 30  # sorted again by the second call, which was not told to
     assert all(path.is_symlink() and path.exists() for path in linked)
-    assert {path.resolve() for path in linked} == {(folder / p).resolve() for p in found.answers.paths}
+    assert {path.resolve() for path in linked} == {(folder / p).resolve() for p in more.answers.paths}
     summary = json.loads((found.folder / "summary.json").read_text())
     assert summary["different"] == n - 1 + 30
     assert summary["verdict"]["word"]
@@ -134,6 +136,33 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
     trunk = network.trunk()
     assert trunk is not None
     assert not trunk.training
+
+
+def test_clusters_stay_until_the_network_or_their_number_changes(tmp_path):
+    trunk, other = (Trunk(model_for(32), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    features = torch.randn(900, sum(part_sizes(trunk)), generator=torch.Generator().manual_seed(2))
+    path = tmp_path / "centroids.npz"
+    first = settled_space(path, trunk, features[:800])
+    for n in (800, 810, 700):  # 8 clusters, and 7 that would do as well
+        assert torch.equal(settled_space(path, trunk, features[:n]).centroids, first.centroids)
+    assert len(settled_space(path, trunk, features[:400]).centroids) == 4
+    settled_space(path, trunk, features[:800])
+    learned = settled_space(path, other, features[:801])
+    assert not torch.equal(learned.centroids, first.centroids)
+    path.write_bytes(path.read_bytes()[:100])
+    assert torch.equal(settled_space(path, other, features[:801]).centroids, learned.centroids)
+
+
+def test_links_of_an_earlier_call_are_told_from_copies(tmp_path):
+    place = tmp_path / "clusters" / "0"
+    assert sorted_before(tmp_path) == ""
+    place.mkdir(parents=True)
+    assert sorted_before(tmp_path) == ""
+    (place / "0001-a.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert sorted_before(tmp_path) == "link"
+    (place / "0001-a.jpg").unlink()
+    (place / "0001-a.jpg").write_bytes(b"")
+    assert sorted_before(tmp_path) == "copy"
 
 
 @pytest.mark.parametrize(

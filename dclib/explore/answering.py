@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,13 +23,14 @@ from dclib.explore.clock import Clock
 from dclib.explore.describe import balanced, describe_images, mean_colours, part_sizes
 from dclib.explore.duplicates import Duplicates
 from dclib.explore.group import NEIGHBOURS, clusters_for, draw_map, find_space, group, nearest
-from dclib.explore.learn import Network, shrink
+from dclib.explore.learn import GROWN, Network, shrink
 from dclib.explore.look import Looked
 from dclib.explore.page import write_explorer
-from dclib.explore.space import CENTROIDS
-from dclib.explore.write import sort_into_folders, write_summary, write_tables
+from dclib.explore.space import CENTROIDS, Space, kept_space
+from dclib.explore.write import sort_into_folders, sorted_before, write_summary, write_tables
 from dclib.models.vgg import Trunk
 from dclib.records import installed_versions, source_commit
+from dclib.train.start import weights_hash
 
 COLOURS = "colours and layout, without a network"
 GRID = 8  # squares a side whose mean colours stand for a photograph where there is no network
@@ -96,13 +98,12 @@ class Answering:
         features = torch.empty_like(described)
         features[torch.from_numpy(self.order)] = described
         clock.say("features of all photographs", report)
-        distinct = described[: self.distinct]
-        space = find_space(distinct, clusters_for(self.distinct), balanced(distinct, part_sizes(trunk)))
-        space.save(self.place / CENTROIDS)
+        space = settled_space(self.place / CENTROIDS, trunk, described[: self.distinct])
         grouping = group("DeeperCluster", features, space)
         clock.say("clusters, neighbours and a map", report)
         verdict = judged(trunk, learned, network)
-        return self._write(grouping, features.numpy(), verdict, why, clock, report, network)
+        key = hashlib.sha256(space.centroids.numpy().tobytes()).hexdigest()[:20]
+        return self._write(grouping, features.numpy(), verdict, why, clock, report, network, key)
 
     def answer_without(self, why: str, clock: Clock, report: Callable[[str], None]) -> Explored:
         """Answers without a network: duplicates, and likeness in colours."""
@@ -120,17 +121,21 @@ class Answering:
         clock: Clock,
         report: Callable[[str], None],
         network: Network | None = None,
+        key: str = "",
     ) -> Explored:
         answers = self._answers(grouping)
         write_tables(self.place, answers, features)
-        if self.sort and grouping is not None and (grouping.cluster != NONE).any():
+        before = "" if self.sort else sorted_before(self.place)
+        how = "link" if before == "link" else self.sort
+        if how and grouping is not None and (grouping.cluster != NONE).any():
             reader: Any = self.looked.images.reader
-            sort_into_folders(self.place, answers, reader.path, self.sort)
+            sort_into_folders(self.place, answers, reader.path, how)
         notes = [line for line in self.notes if line]
         said = [
             f"{verdict['word']}: {verdict['sentence']}",
             verdict["advice"],
             f"Learned no further: {why}." if why else "",
+            "Copies in clusters/ are of an earlier call; --sort copy makes them anew." if before == "copy" else "",
         ]
         said = [line for line in said if line]
         page = write_explorer(
@@ -140,6 +145,7 @@ class Answering:
             title=self.root.resolve().name,
             verdict=said,
             notes=[*verdict["measured"], *notes],
+            key=key,
         )
         lines = [*said, f"open {page}"]
         summary = {
@@ -172,6 +178,24 @@ class Answering:
             duplicate_kind=self.found.kind,
             groupings=(grouping,) if grouping is not None else (),
         )
+
+
+def settled_space(path: Path, trunk: Trunk, features: Tensor) -> Space:
+    """Clusters that stay as they are until the network is another one, or their number would be.
+
+    Made anew for a few photographs more, all of them would be others, and the names that somebody gave them lost.
+
+    Args:
+        path: Where they are kept.
+        features: (n, d) of different photographs.
+    """
+    weights, wanted = weights_hash(trunk), clusters_for(len(features))
+    kept = kept_space(path, weights)
+    if kept is not None and abs(len(kept.centroids) - wanted) <= max(1, GROWN * wanted):
+        return kept
+    space = find_space(features, wanted, balanced(features, part_sizes(trunk)))
+    space.save(path, weights)
+    return space
 
 
 def colour_features(looked: Looked) -> Tensor:

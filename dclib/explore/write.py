@@ -131,6 +131,12 @@ def sort_into_folders(folder: Path, answers: Answers, sources: Callable[[str], P
                     shutil.copyfile(source, target)
 
 
+def sorted_before(folder: Path) -> str:
+    """What an earlier call has put into ``clusters/``: ``"link"`` or ``"copy"``; empty where there is nothing."""
+    first = next((folder / "clusters").glob("*/*"), None)
+    return "" if first is None else "link" if first.is_symlink() else "copy"
+
+
 def _shortened(name: str) -> str:
     stem, suffix = os.path.splitext(name)
     encoded = stem.encode("utf-8", "surrogateescape")[:LONGEST_NAME]
