@@ -111,7 +111,8 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
         patch.setattr("dclib.explore.settings.WORTH_IT", 100)
         found = explore(folder, minutes=1.5, sort="link", out=tmp_path / "answers", report=lines.append)
         assert [sum(line.count(name) for line in lines) for name in ("film.mov", "saved.jpg")] == [1, 1]
-        assert all(name in (found.folder / "README.txt").read_text() for name in ("film.mov", "saved.jpg"))
+        told = (found.folder / "README.txt").read_text()
+        assert all(words in told for words in ("film.mov", "saved.jpg", f"dclib export {found.folder} "))
         # more photographs: they are answered first, by the network there is
         for i in range(30):
             draw(folder / "new" / f"q{i:03d}.png", 5000 + i)
@@ -222,6 +223,19 @@ def test_too_little_time_is_told_with_the_minutes_that_would_do(tmp_path):
     found = choose(LEAST, model_for(40), 60 * wanted * 0.9 - after - 5, CPU)
     assert found is not None
     assert found.passes >= 0.8 * exploring.ENOUGH  # up to whole epochs and minutes
+
+
+def test_a_folder_and_a_broken_file_may_have_names_that_are_no_text(photographs, tmp_path):
+    named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    photographs.rename(named)
+    broken = os.fsdecode(b"br\xe9.jpg")
+    (named / broken).write_bytes(b"<html>")
+    found = explore(named, minutes=1, out=tmp_path / "answers", report=quiet)
+    assert json.loads((found.folder / "summary.json").read_text())["unreadable"][0][0] == r"br\xe9.jpg"
+    told = (found.folder / "README.txt").read_text()
+    assert r"caf\xe9" in told
+    assert r"br\xe9.jpg" in told
+    assert "dclib export" not in told  # of what was not trained
 
 
 def test_names_survive_to_the_table(tmp_path):

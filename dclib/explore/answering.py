@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from dclib.analysis.judge import USE, judge
 from dclib.config import ModelConfig, config_hash
+from dclib.data.images import printable
 from dclib.data.pixels import Pixels
 from dclib.explore.answers import NONE, Answers, Grouping
 from dclib.explore.clock import Clock
@@ -161,7 +163,9 @@ class Answering:
             "versions": dict(installed_versions()),
             "commit": source_commit(),
         }
-        write_summary(self.place, summary, [*contents_of(answers), "", *lines, "", *verdict["measured"], *notes])
+        uses = ["", *uses_of(self.place)] if network else []
+        told = [*contents_of(answers), *uses, "", *lines, "", *verdict["measured"], *notes]
+        write_summary(self.place, summary, told)
         for line in lines:
             clock.say(line, report)
         return Explored(self.place, answers, lines)
@@ -227,18 +231,28 @@ def judged(trunk: Trunk, pixels: Pixels, network: Network) -> dict[str, Any]:
     return {**asdict(verdict), "advice": advice, "measured": verdict.lines[2:]}
 
 
+def uses_of(place: Path) -> list[str]:
+    """The commands that take the answers further, for who finds them later."""
+    here = shlex.quote(printable(str(place)))
+    return [
+        f"python -m dclib export {here}  # the network, in common formats",
+        f"python -m dclib embed {here} OTHERS  # clusters and neighbours of the photographs in a folder OTHERS",
+    ]
+
+
 def contents_of(answers: Answers) -> list[str]:
     """What each file of the answers is, for who finds them later."""
     return [
-        f"Answers on {len(answers):,} photographs of {answers.root}",
+        f"Answers on {len(answers):,} photographs of {printable(answers.root)}",
         "",
         "explorer/index.html  all of it to look through in a browser; works without a server or the internet",
-        "photos.csv           a line for each photograph: cluster, distance to its middle, second choice, duplicates",
+        "photos.csv           a line for each photograph: cluster, distance to its middle, second choice, sharpness",
+        "                     (0: the second would do as well, 1: no doubt), place on the map, group of duplicates",
         "photos.parquet       the same with types",
         "features.npy         its features; row i is line i of photos.csv",
         "duplicates.csv       groups of photographs that show the same; the one with most pixels is marked to keep",
         "clusters/            a folder for each cluster, where --sort asked for it",
-        "network/             what was trained; python -m dclib export takes it away in common formats",
+        "network/             what was trained",
         "centroids.npz        how features become points, and the clusters' middles",
         "look/                small squares of the photographs, so that a second call need not open them again",
     ]

@@ -144,6 +144,7 @@ def _shortened(name: str) -> str:
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any], lines: Sequence[str]) -> None:
-    """``summary.json`` for programs, and ``README.txt`` for people."""
-    write_atomically(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode())
-    write_atomically(folder / "README.txt", "".join(f"{line}\n" for line in lines).encode())
+    """``summary.json`` for programs, and ``README.txt`` for people; bytes of names that are no UTF-8 are escaped."""
+    told = json.dumps(summary, indent=1, ensure_ascii=False), "".join(f"{line}\n" for line in lines)
+    for name, text in zip(("summary.json", "README.txt"), told, strict=True):
+        write_atomically(folder / name, text.encode("utf-8", "backslashreplace"))
