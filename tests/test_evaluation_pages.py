@@ -608,6 +608,9 @@ def test_a_box_says_how_to_reproduce_a_page_and_what_it_took() -> None:
     # five networks of three seeds, 30 seconds each; planted cards are made anew for every record
     assert re.search(r"The \d+ runs behind this page took [\d,]+ s on cpu \(2 threads\) in all", box.text)
     assert "No run stands behind this page" in rerun_command("01_data.ipynb", {}).text
+    told = rerun_command("21_own_photographs.ipynb", {}, took="It takes 5 minutes.")
+    assert told.text.endswith("It takes 5 minutes.")
+    assert "It takes 5 minutes." in told.html
 
 
 def test_the_box_counts_the_pre_training_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

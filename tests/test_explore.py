@@ -28,6 +28,7 @@ from dclib.data.photographs import open_photographs
 from dclib.data.pixels import Pixels
 from dclib.explore import explore as exploring
 from dclib.explore import learn as learning
+from dclib.explore.answering import settled_space
 from dclib.explore.answers import NONE
 from dclib.explore.describe import balanced, describe_images, part_sizes
 from dclib.explore.explore import explore
@@ -35,7 +36,7 @@ from dclib.explore.group import clusters_for, draw_map, find_space, group, neare
 from dclib.explore.learn import Network, begin_round, shrink
 from dclib.explore.look import Looked, look_at
 from dclib.explore.settings import LEAST, as_preset, choose, model_for
-from dclib.explore.write import _shortened
+from dclib.explore.write import _shortened, sorted_before
 from dclib.models.vgg import Trunk
 from dclib.planner.hardware import CPU
 from dclib.planner.plan import make_plan
@@ -103,6 +104,8 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
     for i in range(LEAST + 10):
         draw(folder / f"p{i:03d}.png", i)
     (folder / "p000 again.png").write_bytes((folder / "p000.png").read_bytes())
+    (folder / "film.mov").write_bytes(b"moves")
+    (folder / "saved.jpg").write_bytes(b"<html>")
     fast = replace(CPU, conv_flops=1e13, linear_flops=1e13, memory_rate=1e13, crop_rate=1e12, overhead=1e-5)
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -111,6 +114,9 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
         patch.setattr("dclib.explore.settings.EPOCHS", 2)
         patch.setattr("dclib.explore.settings.WORTH_IT", 100)
         found = explore(folder, minutes=1.5, sort="link", out=tmp_path / "answers", report=lines.append)
+        assert [sum(line.count(name) for line in lines) for name in ("film.mov", "saved.jpg")] == [1, 1]
+        told = (found.folder / "README.txt").read_text()
+        assert all(words in told for words in ("film.mov", "saved.jpg", f"dclib export {found.folder} "))
         # more photographs: they are answered first, by the network there is
         for i in range(30):
             draw(folder / "new" / f"q{i:03d}.png", 5000 + i)
@@ -122,9 +128,9 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
         kinds = database.execute(f"SELECT count(*), max(cluster) FROM '{found.folder / 'photos.parquet'}'").fetchone()
     assert kinds == (n + 30, int(more.answers.groupings[0].cluster.max()))
     linked = list((found.folder / "clusters").rglob("*.png"))
-    assert len(linked) == n
+    assert len(linked) == n + 30  # sorted again by the second call, which was not told to
     assert all(path.is_symlink() and path.exists() for path in linked)
-    assert {path.resolve() for path in linked} == {(folder / p).resolve() for p in found.answers.paths}
+    assert {path.resolve() for path in linked} == {(folder / p).resolve() for p in more.answers.paths}
     summary = json.loads((found.folder / "summary.json").read_text())
     assert summary["different"] == n - 1 + 30
     assert summary["verdict"]["word"]
@@ -135,6 +141,33 @@ def test_a_network_is_trained_and_everything_that_was_promised_is_written(tmp_pa
     trunk = network.trunk()
     assert trunk is not None
     assert not trunk.training
+
+
+def test_clusters_stay_until_the_network_or_their_number_changes(tmp_path):
+    trunk, other = (Trunk(model_for(32), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    features = torch.randn(900, sum(part_sizes(trunk)), generator=torch.Generator().manual_seed(2))
+    path = tmp_path / "centroids.npz"
+    first = settled_space(path, trunk, features[:800])
+    for n in (800, 810, 700):  # 8 clusters, and 7 that would do as well
+        assert torch.equal(settled_space(path, trunk, features[:n]).centroids, first.centroids)
+    assert len(settled_space(path, trunk, features[:400]).centroids) == 4
+    settled_space(path, trunk, features[:800])
+    learned = settled_space(path, other, features[:801])
+    assert not torch.equal(learned.centroids, first.centroids)
+    path.write_bytes(path.read_bytes()[:100])
+    assert torch.equal(settled_space(path, other, features[:801]).centroids, learned.centroids)
+
+
+def test_links_of_an_earlier_call_are_told_from_copies(tmp_path):
+    place = tmp_path / "clusters" / "0"
+    assert sorted_before(tmp_path) == ""
+    place.mkdir(parents=True)
+    assert sorted_before(tmp_path) == ""
+    (place / "0001-a.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert sorted_before(tmp_path) == "link"
+    (place / "0001-a.jpg").unlink()
+    (place / "0001-a.jpg").write_bytes(b"")
+    assert sorted_before(tmp_path) == "copy"
 
 
 @pytest.mark.parametrize(
@@ -279,6 +312,19 @@ def test_too_little_time_is_told_with_the_minutes_that_would_do(tmp_path):
     found = choose(LEAST, model_for(40), 60 * wanted * 0.9 - after - 5, CPU)
     assert found is not None
     assert found.passes >= 0.8 * exploring.ENOUGH  # up to whole epochs and minutes
+
+
+def test_a_folder_and_a_broken_file_may_have_names_that_are_no_text(photographs, tmp_path):
+    named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    photographs.rename(named)
+    broken = os.fsdecode(b"br\xe9.jpg")
+    (named / broken).write_bytes(b"<html>")
+    found = explore(named, minutes=1, out=tmp_path / "answers", report=quiet)
+    assert json.loads((found.folder / "summary.json").read_text())["unreadable"][0][0] == r"br\xe9.jpg"
+    told = (found.folder / "README.txt").read_text()
+    assert r"caf\xe9" in told
+    assert r"br\xe9.jpg" in told
+    assert "dclib export" not in told  # of what was not trained
 
 
 def test_names_survive_to_the_table(tmp_path):
@@ -516,8 +562,11 @@ def test_epochs_are_settled_anew_by_how_quick_rotnet_was_in_all_its_sittings(lea
     network.place(0, "rotnet").mkdir(parents=True)
     (network.place(0, "rotnet") / "checkpoint.pt").write_bytes(b"")  # an earlier sitting was ended here
     deadline = time.monotonic() + planned.seconds * (1 - learning.START)
-    learning.finish_round(network, pixels, deadline, deadline, lambda: CPU, quiet)
-    assert network.rounds[0].main.train.epochs == pytest.approx(quicker * epochs, rel=0.1)  # whole epochs
+    lines: list[str] = []
+    learning.finish_round(network, pixels, deadline, deadline, lambda: CPU, lines.append)
+    settled = network.rounds[0].main.train.epochs
+    assert settled == pytest.approx(quicker * epochs, rel=0.1)  # whole epochs
+    assert any(f"for {settled} epochs" in line for line in lines) == (settled != epochs)  # told where it is new
     assert Network.at(network.folder).rounds[0].main == network.rounds[0].main
 
 
@@ -591,6 +640,14 @@ def test_a_network_that_is_not_whole_says_what_can_be_done(learner, content):
         (place / "checkpoint.pt").write_bytes(content)
     with pytest.raises(ValueError, match=rf"not whole .* or delete {network.folder}, and one is trained anew"):
         network.trunk()
+
+
+@pytest.mark.parametrize("content", ["", "[{", "[{}]", "{}", "[1]"])
+def test_rounds_that_cannot_be_read_are_not_taken_for_none(learner, content):
+    network, _ = learner
+    (network.folder / "rounds.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"cannot read .*rounds\.json .* or delete {network.folder}, and a network"):
+        Network.at(network.folder)
 
 
 def test_small_squares_that_were_cut_are_made_anew_if_there_is_room(tmp_path, monkeypatch):

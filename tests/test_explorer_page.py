@@ -175,6 +175,25 @@ def test_an_explorer_is_replaced_as_a_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["explorer"]
 
 
+def test_what_a_reader_typed_is_found_again_by_the_key_that_is_given(tmp_path):
+    answers, thumbs = make_answers(30, clusters=3), plain_thumbs(30)
+    more, thumbs_more = make_answers(31, clusters=3), plain_thumbs(31)
+    given = [
+        read_part(write_explorer(tmp_path / "a", a, t, title="A", key=key), "about")["key"]
+        for key in ("", "mine")
+        for a, t in ((answers, thumbs), (more, thumbs_more))
+    ]
+    assert given[0] != given[1]
+    assert given[2:] == ["mine", "mine"]
+
+
+def test_an_option_of_a_command_is_not_torn_apart(tmp_path):
+    answers, thumbs = make_answers(30, clusters=3), plain_thumbs(30)
+    said = ["With --minutes 9 it <goes> on"]
+    index = write_explorer(tmp_path / "a", answers, thumbs, title="A", verdict=said)
+    assert '<p>With <span class="whole">--minutes 9</span> it &lt;goes&gt; on</p>' in index.read_text(encoding="utf-8")
+
+
 def test_identical_photographs_in_one_cluster_have_an_explorer(tmp_path):
     """Every distance is 0, so that no share of them can be measured."""
     still = replace(make_grouping("all", 60, 1), sharpness=np.full(60, np.nan, np.float32))

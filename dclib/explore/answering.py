@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +26,11 @@ from dclib.explore.clock import Clock
 from dclib.explore.describe import balanced, describe_images, mean_colours, part_sizes
 from dclib.explore.duplicates import Duplicates
 from dclib.explore.group import NEIGHBOURS, clusters_for, draw_map, find_space, group, nearest
-from dclib.explore.learn import Network, shrink
+from dclib.explore.learn import GROWN, Network, shrink
 from dclib.explore.look import Looked
 from dclib.explore.page import write_explorer
-from dclib.explore.space import CENTROIDS
-from dclib.explore.write import sort_into_folders, write_summary, write_tables
+from dclib.explore.space import CENTROIDS, Space, kept_space
+from dclib.explore.write import sort_into_folders, sorted_before, write_summary, write_tables
 from dclib.models.vgg import Trunk
 from dclib.records import installed_versions, source_commit
 from dclib.train.start import weights_hash
@@ -99,13 +101,13 @@ class Answering:
         features = torch.empty_like(described)
         features[torch.from_numpy(self.order)] = described
         clock.say("features of all photographs", report)
-        distinct = described[: self.distinct]
-        space = find_space(distinct, clusters_for(self.distinct), balanced(distinct, part_sizes(trunk)))
-        space.save(self.place / CENTROIDS)
+        space = settled_space(self.place / CENTROIDS, trunk, described[: self.distinct])
         grouping = group("DeeperCluster", features, space)
         clock.say("clusters, neighbours and a map", report)
         verdict = judged(trunk, learned, network)
-        return self._write(grouping, features.numpy(), verdict, why, clock, report, network, weights_hash(trunk))
+        key = hashlib.sha256(space.centroids.numpy().tobytes()).hexdigest()[:20]
+        weights = weights_hash(trunk)
+        return self._write(grouping, features.numpy(), verdict, why, clock, report, network, weights, key)
 
     def answer_without(self, why: str, clock: Clock, report: Callable[[str], None]) -> Explored:
         """Answers without a network: duplicates, and likeness in colours."""
@@ -124,19 +126,23 @@ class Answering:
         report: Callable[[str], None],
         network: Network | None = None,
         weights: str = "",
+        key: str = "",
     ) -> Explored:
         answers = self._answers(grouping)
         write_tables(self.place, answers, features)
+        before = "" if self.sort else sorted_before(self.place)
+        how = "link" if before == "link" else self.sort
         clustered = grouping is not None and bool((grouping.cluster != NONE).any())
-        if self.sort and clustered:
+        if how and clustered:
             reader: Any = self.looked.images.reader
-            sort_into_folders(self.place, answers, reader.path, self.sort)
+            sort_into_folders(self.place, answers, reader.path, how)
         notes = [line for line in self.notes if line]
         said = [
             f"{verdict['word']}: {verdict['sentence']}",
             verdict["advice"],
             f"Learned no further: {why}." if why else "",
             "Nothing is sorted into folders, for there are no clusters." if self.sort and not clustered else "",
+            "Copies in clusters/ are of an earlier call; --sort copy makes them anew." if before == "copy" else "",
         ]
         said = [line for line in said if line]
         page = write_explorer(
@@ -146,6 +152,7 @@ class Answering:
             title=Path(os.path.realpath(self.root)).name,
             verdict=said,
             notes=[*verdict["measured"], *notes],
+            key=key,
         )
         lines = [*said, f"open {page}"]
         summary = {
@@ -162,7 +169,9 @@ class Answering:
             "versions": dict(installed_versions()),
             "commit": source_commit(),
         }
-        write_summary(self.place, summary, [*contents_of(answers), "", *lines, "", *verdict["measured"]])
+        uses = ["", *uses_of(self.place)] if network else []
+        told = [*contents_of(answers), *uses, "", *lines, "", *verdict["measured"], *notes]
+        write_summary(self.place, summary, told)
         for line in lines:
             clock.say(line, report)
         return Explored(self.place, answers, lines)
@@ -179,6 +188,24 @@ class Answering:
             duplicate_kind=self.found.kind,
             groupings=(grouping,) if grouping is not None else (),
         )
+
+
+def settled_space(path: Path, trunk: Trunk, features: Tensor) -> Space:
+    """Clusters that stay as they are until the network is another one, or their number would be.
+
+    Made anew for a few photographs more, all of them would be others, and the names that somebody gave them lost.
+
+    Args:
+        path: Where they are kept.
+        features: (n, d) of different photographs.
+    """
+    weights, wanted = weights_hash(trunk), clusters_for(len(features))
+    kept = kept_space(path, weights)
+    if kept is not None and abs(len(kept.centroids) - wanted) <= max(1, GROWN * wanted):
+        return kept
+    space = find_space(features, wanted, balanced(features, part_sizes(trunk)))
+    space.save(path, weights)
+    return space
 
 
 def colour_features(looked: Looked) -> Tensor:
@@ -210,18 +237,28 @@ def judged(trunk: Trunk, pixels: Pixels, network: Network) -> dict[str, Any]:
     return {**asdict(verdict), "advice": advice, "measured": verdict.lines[2:]}
 
 
+def uses_of(place: Path) -> list[str]:
+    """The commands that take the answers further, for who finds them later."""
+    here = shlex.quote(printable(str(place)))
+    return [
+        f"python -m dclib export {here}  # the network, in common formats",
+        f"python -m dclib embed {here} OTHERS  # clusters and neighbours of the photographs in a folder OTHERS",
+    ]
+
+
 def contents_of(answers: Answers) -> list[str]:
     """What each file of the answers is, for who finds them later."""
     return [
         f"Answers on {len(answers):,} photographs of {printable(answers.root)}",
         "",
         "explorer/index.html  all of it to look through in a browser; works without a server or the internet",
-        "photos.csv           a line for each photograph: cluster, distance to its middle, second choice, duplicates",
+        "photos.csv           a line for each photograph: cluster, distance to its middle, second choice, sharpness",
+        "                     (0: the second would do as well, 1: no doubt), place on the map, group of duplicates",
         "photos.parquet       the same with types",
         "features.npy         its features; row i is line i of photos.csv",
         "duplicates.csv       groups of photographs that show the same; the one with most pixels is marked to keep",
         "clusters/            a folder for each cluster, where --sort asked for it",
-        "network/             what was trained; python -m dclib export takes it away in common formats",
+        "network/             what was trained",
         "centroids.npz        how features become points, and the clusters' middles",
         "look/                small squares of the photographs, so that a second call need not open them again",
     ]

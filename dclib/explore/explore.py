@@ -150,7 +150,8 @@ def _explore(
         model = network.rounds[0].model if network.rounds else model
         pixels = task.pixels(model)
         assert pixels.decoded is not None
-        learned = replace(pixels, images=pixels.images[:distinct], decoded=pixels.decoded[:distinct])
+        images = replace(pixels.images[:distinct], notes=())  # they have been told
+        learned = replace(pixels, images=images, decoded=pixels.decoded[:distinct])
         contents = [looked.seen[i].content for i in order[:distinct]]
         deadline = clock.began + 60 * clock.minutes * (1 - SPARE) - after_seconds(len(looked))
         why = begin_round(network, learned, contents, model, clock.minutes, deadline - time.monotonic(), hardware)
@@ -179,8 +180,8 @@ def _outset(
     """What there is, what will be done until when, and what will be written. Raises OSError where there is no room."""
     n = len(photographs)
     seconds, side = sample(photographs, count_cores())
-    passed = "".join(f"; {note}" for note in photographs.images.notes)
-    yield f"{root}: {n:,} photographs, {gigabytes(float(photographs.size.sum()))}{passed}"
+    told = (f"{n:,} photographs, {gigabytes(float(photographs.size.sum()))}", *photographs.images.notes)
+    yield f"{root}: {'; '.join(told)}"
     needed = n * ROOM + NETWORK_ROOM + (photographs.size.sum() if sort == "copy" else 0)
     free = shutil.disk_usage(place).free
     if needed > free:

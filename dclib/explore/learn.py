@@ -82,12 +82,23 @@ class Network:
 
     @classmethod
     def at(cls, folder: Path) -> Network:
-        """What is there; no rounds where there is nothing, or nothing that can be read."""
+        """What is there; no rounds where there is nothing.
+
+        Raises:
+            ValueError: what the rounds learned from cannot be read, without which no network can be gone on with.
+        """
+        path = folder / "rounds.json"
         try:
-            saved = json.loads((folder / "rounds.json").read_text(encoding="utf-8"))
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(saved, list):
+                raise TypeError(f"it holds a {type(saved).__name__}, not a list")
             return cls(folder, [Round.from_json(one) for one in saved])
-        except (OSError, ValueError, KeyError, TypeError):
+        except FileNotFoundError:
             return cls(folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"cannot read {path} ({error}); put back a copy of it, or delete {folder}, and a network is trained anew"
+            ) from None
 
     def save(self) -> None:
         make_folder(self.folder)
@@ -281,6 +292,8 @@ def finish_round(
             slower = max(float(saved["seconds"]) / planned, FASTEST)  # of all its sittings
             left = max(deadline - time.monotonic(), one.seconds * START / 4)
             if settings := choose(len(pixels), one.model, left / slower, hardware(), goes_on=True):
+                if settings.main.train.epochs != one.main.train.epochs:
+                    report(f"DeeperCluster for {settings.main.train.epochs} epochs, by how quick RotNet's were")
                 one.main = settings.main
                 network.save()
         initial = load_network(folder)

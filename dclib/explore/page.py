@@ -12,6 +12,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
@@ -53,6 +54,7 @@ def write_explorer(
     verdict: Sequence[str] = (),
     notes: Sequence[str] = (),
     words: tuple[str, str] = ("photograph", "photographs"),
+    key: str = "",
 ) -> Path:
     """Write the explorer of ``answers`` and return its ``index.html``; what was in ``folder`` is replaced as a whole.
 
@@ -64,6 +66,8 @@ def write_explorer(
         verdict: Sentences on how good the clusters are, shown first.
         notes: Sentences that a reader can open.
         words: What one of them is called on the page, and several.
+        key: By which a browser finds again what its reader typed and ticked; by default another one for each list of
+            photographs and clusters.
 
     Raises:
         ValueError: ``thumbs`` has another shape, or a clustering another number of photographs.
@@ -75,7 +79,7 @@ def write_explorer(
         (new / "sheets").mkdir()
         (new / "data").mkdir()
         _write_sheets(new / "sheets", thumbs, order)
-        about = {**_about(answers, thumbs.shape[-1], title), "words": words}
+        about = {**_about(answers, thumbs.shape[-1], title), "words": words, **({"key": key} if key else {})}
         _write_part(new, "about", about)
         _write_part(new, "photographs", _photographs(answers, order))
         for g, grouping in enumerate(answers.groupings):
@@ -91,11 +95,16 @@ def write_explorer(
             many=words[1],
             Many=words[1].capitalize(),
             title=html.escape(_printable(title)),
-            verdict="".join(f"<p>{html.escape(_printable(line))}</p>" for line in verdict),
+            verdict="".join(f"<p>{_in_html(line)}</p>" for line in verdict),
             notes="".join(f"<li>{html.escape(_printable(line))}</li>" for line in notes),
         )
         (new / "index.html").write_text(text, encoding="utf-8")
     return Path(folder) / "index.html"
+
+
+def _in_html(line: str) -> str:
+    """A sentence, in which an option of a command stays on one line with its number."""
+    return re.sub(r"--[a-z]+( \d+)?", r'<span class="whole">\g<0></span>', html.escape(_printable(line)))
 
 
 def shown_order(answers: Answers) -> NDArray[np.int64]:

@@ -48,10 +48,11 @@ class Space:
         """(n, d) to (n, p), of unit length."""
         return l2_normalise((features - self.mean) @ self.projection)
 
-    def save(self, path: Path) -> None:
-        """Keep it in a ``.npz``."""
+    def save(self, path: Path, weights: str = "") -> None:
+        """Keep it in a ``.npz``, with the hash of the network's weights where it is given."""
+        mean, projection, centroids = (one.numpy() for one in (self.mean, self.projection, self.centroids))
         with replacing(path) as file:
-            np.savez(file, mean=self.mean.numpy(), projection=self.projection.numpy(), centroids=self.centroids.numpy())
+            np.savez(file, mean=mean, projection=projection, centroids=centroids, weights=np.array(weights))
 
     def place(self, features: Tensor) -> dict[str, Tensor]:
         """Cluster, second choice, distance and sharpness (n,) of features (n, d); see ``Grouping``."""
@@ -71,6 +72,16 @@ class Space:
             found["distance"].append(distance[:, 0])
             found["sharpness"].append((1 - distance[:, 0] / distance[:, 1].clamp(min=1e-12)).clamp(0, 1))
         return {name: torch.cat(values) for name, values in found.items()}
+
+
+def kept_space(path: Path, weights: str) -> Space | None:
+    """What was kept in a file with this hash of the network's weights; None where there is no such."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            same, width = str(kept["weights"]) == weights, len(kept["mean"])
+        return read_space(path, width) if same else None
+    except Exception:  # none, an older one, or broken bytes: it is made anew
+        return None
 
 
 def read_space(path: Path, width: int) -> Space | None:

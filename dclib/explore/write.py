@@ -142,12 +142,19 @@ def sort_into_folders(folder: Path, answers: Answers, sources: Callable[[str], P
                     shutil.copyfile(source, target)
 
 
+def sorted_before(folder: Path) -> str:
+    """What an earlier call has put into ``clusters/``: ``"link"`` or ``"copy"``; empty where there is nothing."""
+    first = next((folder / "clusters").glob("*/*"), None)
+    return "" if first is None else "link" if first.is_symlink() else "copy"
+
+
 def _shortened(name: str) -> str:
     stem, suffix = (part.encode("utf-8", "surrogateescape") for part in os.path.splitext(name))
     return (stem[:LONGEST_NAME] + suffix[:LONGEST_SUFFIX]).decode("utf-8", "ignore")
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any], lines: Sequence[str]) -> None:
-    """``summary.json`` for programs, and ``README.txt`` for people."""
-    write_atomically(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode())
-    write_atomically(folder / "README.txt", "".join(f"{line}\n" for line in lines).encode())
+    """``summary.json`` for programs, and ``README.txt`` for people; bytes of names that are no UTF-8 are escaped."""
+    told = json.dumps(summary, indent=1, ensure_ascii=False), "".join(f"{line}\n" for line in lines)
+    for name, text in zip(("summary.json", "README.txt"), told, strict=True):
+        write_atomically(folder / name, text.encode("utf-8", "backslashreplace"))

@@ -163,15 +163,18 @@ def show_photographs(
     return Fragment(html, f"{caption}\n\n{text}")
 
 
-def rerun_command(notebook: str, parameters: Mapping[str, Any], records: Sequence[Record] = ()) -> Fragment:
+def rerun_command(
+    notebook: str, parameters: Mapping[str, Any], records: Sequence[Record] = (), *, took: str = ""
+) -> Fragment:
     """A box with the command that executes a stage notebook, and how long the runs behind its records took.
 
     Args:
         parameters: Of the notebook; empty ones are left out.
         records: Those of the page; their run cards hold the seconds.
+        took: How long it takes, in words, where no record says so.
     """
     command = papermill_command(notebook, parameters)
-    took = _measured_time(records)
+    took = took or _measured_time(records)
     html = (
         '<div class="dclib-reproduce" style="border:1px solid rgba(128,128,128,.4);border-radius:6px;padding:.2em 1em">'
         "<p><strong>Reproduce this.</strong> In the project's folder and its environment:</p>"
