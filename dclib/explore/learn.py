@@ -97,7 +97,8 @@ class Network:
             return cls(folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"cannot read {path} ({error}); put back a copy of it, or delete {folder}, and a network is trained anew"
+                f"cannot read {path} ({error}); put back a copy of it, or delete {folder}, and a network is trained "
+                "anew"
             ) from None
 
     def save(self) -> None:
