@@ -12,7 +12,11 @@ from dclib.presets import project_root
 from dclib.records import Record, read_records
 
 PAGE = (project_root() / "book" / "own_images.md").read_text(encoding="utf-8")
-SETS = {"Pascal VOC 2007": "data/VOC2007", "Imagenette": "imagenette112/train.tar"}
+SETS = {
+    "Pascal VOC 2007": "data/VOC2007",
+    "Imagenette": "imagenette112/train.tar",
+    "ImageNet": "imagenet_samples160/images.tar",
+}
 COLUMNS = ("explored", "pixels", "colour histograms", "network that was only drawn")
 
 
@@ -33,10 +37,13 @@ def rows(first: str) -> dict[str, list[str]]:
 def test_explored_sets_are_as_recorded(name: str) -> None:
     own = [r for r in records("explore") if r.keys["set"] == SETS[name]]
     values = {(r.name, r.keys.get("clusters")): r for r in own}
-    (title, cells), *more = [(title, cells) for title, cells in rows("Photographs").items() if title.startswith(name)]
+    assert {r.keys["verdict"] for r in own} == {"learned"}
+    found = [(title, cells) for title, cells in rows("Photographs").items() if title.startswith(f"{name}, ")]
+    (title, cells), *more = found
     assert not more
     assert title == f"{name}, {values['explore_minutes', None].n:,}"
-    purity = [f"{values['explore_purity', column].value:.1f}\N{NO-BREAK SPACE}%" for column in COLUMNS]
+    known = [values.get(("explore_purity", column)) for column in COLUMNS]  # none where no two are of a class
+    purity = [f"{share.value:.1f}\N{NO-BREAK SPACE}%" if share else "\N{EN DASH}" for share in known]
     minutes, memory = (values[f"explore_{what}", None].value for what in ("minutes", "memory"))
     assert cells == [f"{minutes:.0f}", f"{memory:.1f} GB", *purity]
 
@@ -52,3 +59,8 @@ def test_duplicates_found_are_as_recorded() -> None:
         right, n = sum(round(r.value * r.n) for r in own), sum(r.n for r in own)
         fewest = min(r.value for r in own)
         assert stated[way] == [f"{right} of {n}", f"{100 * fewest:.0f} %"], (way, mean(r.value for r in own))
+    pure = [record for record in records("duplicates") if record.name == "duplicates_pure_groups"]
+    (said,) = re.findall(r"Of the ([\d,]+) groups that were found, ([\d,]+) holds?", PAGE)
+    groups, mixed = (int(n.replace(",", "")) for n in said)
+    assert groups == sum(r.n for r in pure)
+    assert mixed == sum(round((1 - r.value) * r.n) for r in pure)

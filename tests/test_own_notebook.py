@@ -1,6 +1,5 @@
 """The notebook of one's own photographs: what the command does, and some of it shown."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ from dclib.explore.answers import NONE, Answers, Grouping
 from dclib.explore.shown import by_coherence, cluster_sheet, cluster_table, duplicates_table, photographs_folder, told
 from dclib.planner.hardware import CPU
 from dclib.pocket.outline import PoolDrawer
-from dclib.presets import load_preset, project_root
-from dclib.records import read_records
+from dclib.presets import load_preset
 
 
 @pytest.fixture(autouse=True)
@@ -102,20 +100,3 @@ def test_what_was_told_is_shown_with_a_link(answers, tmp_path, monkeypatch):
     assert 'href="out &amp; in/explorer/index.html"' in shown.html
     assert "It has learned." in shown.text
     assert "open somewhere" not in shown.text
-
-
-def test_what_the_book_says_of_duplicates_is_what_was_measured():
-    text = (project_root() / "book" / "own_images.md").read_text(encoding="utf-8")
-    records = read_records(project_root() / "results" / "benchmarks")
-    recall = [record for record in records if record.name == "duplicates_recall"]
-    rows = re.findall(r"^\| (.+) \| (\d+) of (\d+) \| (\d+) % \|$", text, re.MULTILINE)
-    assert [row[0] for row in rows] == list(dict.fromkeys(record.keys["way"] for record in recall))
-    for way, right, of, fewest in rows:
-        own = [record for record in recall if record.keys["way"] == way]
-        assert (int(right), int(of)) == (round(sum(r.value * r.n for r in own)), sum(r.n for r in own))
-        assert int(fewest) == round(100 * min(r.value for r in own))
-    pure = [record for record in records if record.name == "duplicates_pure_groups"]
-    (said,) = re.findall(r"Of the ([\d,]+) groups that were found, ([\d,]+) holds?", text)
-    groups, mixed = (int(n.replace(",", "")) for n in said)
-    assert groups == sum(r.n for r in pure)
-    assert mixed == sum(round((1 - r.value) * r.n) for r in pure)
