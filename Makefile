@@ -5,6 +5,7 @@
 # make published    the published book alone, into _build/published
 # make release    that book as one file, and what has changed since the last tag, into _build/release
 # make test    everything that guards the code
+# make notebooks    every notebook by itself, as its defaults are, after make book PRESET=smoke has trained what they show
 # make benchmarks    every measurement for a CPU, one after the other; nothing else should be running meanwhile
 # make install    the environment alone
 # All make their own environment in .venv first; python3, pip and make are all they need.
@@ -22,9 +23,6 @@ ARGS   ?=
 SET    ?=
 TO     ?=
 FROM   ?=
-# make test NOTEBOOKS=all: every notebook by itself, after the smoke preset has trained what they show; without it those
-# that need nothing trained
-NOTEBOOKS ?=
 # a git tag or commit to tell the changes since, in place of the last tag: make release SINCE=v0.1.0
 SINCE  ?=
 PYTHON ?= python3
@@ -41,14 +39,14 @@ CODE   := dclib tests notebooks $(wildcard benchmarks)
 # one process a core, and a file's tests, or a notebook's cells, in one of them; more than four compete for memory
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-NBVAL := $(wildcard $(foreach n,$(if $(filter all,$(NOTEBOOKS)),*,21 01 02 22),notebooks/$(n)_*.ipynb))
+NBVAL := $(BIN)/python -m pytest $(SIDE_BY_SIDE) --nbval-lax --nbval-current-env --nbval-cell-timeout 600
 
 # whatever environment the caller has active must not be seen
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX UV_PROJECT_ENVIRONMENT
 # a page would start by compiling torch's thousand modules, each time
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book pdf myst published release install fetch test benchmarks format lock clean help
+.PHONY: book pdf myst published release install fetch test notebooks benchmarks format lock clean help
 
 book: $(STAMP)
 	@$(BIN)/python -m dclib book --preset="$(PRESET)" $(if $(DATA),--data="$(DATA)") $(if $(SEEDS),--seeds="$(SEEDS)") $(if $(filter 0,$(TRAIN)),--no-train) $(ARGS)
@@ -84,12 +82,11 @@ test: $(STAMP)
 	@$(BIN)/mypy
 	@echo "== pytest"
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --no-loadscope-reorder
-ifeq ($(NOTEBOOKS),all)
-	@echo "== the smoke preset, by the runner"
-	@$(BIN)/python -m dclib run --preset smoke
-endif
-	@echo "== nbval: $(words $(NBVAL)) notebooks by themselves, as their defaults are"
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --nbval-lax --nbval-current-env --nbval-cell-timeout 600 $(NBVAL)
+	@echo "== nbval: notebooks that need nothing trained, by themselves, as their defaults are"
+	@$(NBVAL) $(wildcard $(foreach number,21 01 02 22,notebooks/$(number)_*.ipynb))
+
+notebooks: $(STAMP)
+	@$(NBVAL) notebooks/*.ipynb
 
 benchmarks: $(STAMP)
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done

@@ -158,9 +158,10 @@ class Reader:
     def _by_keyboard(self) -> list[str]:
         """Press Tab once for each thing that can be pressed, and a few times more."""
         stops = self.js("reading.tabbing()")
-        for _ in range(stops + 12):
-            key = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
-            self.browser.send("Input.dispatchKeyEvent", self.session, type="rawKeyDown", **key)
+        key = {"type": "rawKeyDown", "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
+        for _ in range(stops + 11):
+            self.browser.send("Input.dispatchKeyEvent", self.session, **key)
+        self.browser.call("Input.dispatchKeyEvent", self.session, **key)  # answered when the page has had all of them
         found = self.js("(async () => { await new Promise(requestAnimationFrame); return reading.tabbed(); })()")
         return [*found, *self.js("reading.mouseOnly()"), *self.js("reading.labels()")]
 
