@@ -170,10 +170,11 @@ def test_formulas_are_drawn_from_their_tex(tmp_path: Path) -> None:
 
 
 def test_diagrams_keep_their_colours_and_forms_stay_on_the_screen(tmp_path: Path) -> None:
-    text = '<h1>F</h1><div class="dclib-diagram"><svg viewBox="0 0 9 9"><rect class="dd-core"/></svg></div>'
+    text = '<h1>F</h1><figure class="dclib-diagram"><svg viewBox="0 0 9 9"><rect class="dd-core"/></svg></figure>'
     text += '<details class="dclib-rerun">a form</details><details class="dclib-downloads">files</details>'
     site = write_site(tmp_path, **{"method.html": text})
     article = {entry.page: article for entry, article in read_chapters(site, read_contents(site))}["method.html"]
+    assert article.select_one("img")["style"] == "width: 9px"  # it has no size of its own
     drawing = base64.b64decode(str(article.select_one("img")["src"]).partition(",")[2]).decode()
     assert re.search(r"(?<!\w )\.dd-core \{\s*fill: #2f7fb8", drawing)
     assert "var(" not in drawing

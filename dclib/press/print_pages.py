@@ -101,7 +101,7 @@ def read_chapters(site: Path, entries: Sequence[Entry]) -> Iterator[tuple[Entry,
         _frame_drawings(article)
         for table in article.select("table"):
             _fit_table(table)
-        for node in article.select('[style*="flex"], figure img'):
+        for node in article.select('[style*="flex"], figure img:not(.drawing)'):
             _fit_width(node)
         for link in article.select("a[href]"):
             _rewrite_link(link, entry, anchors, targets)
