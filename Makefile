@@ -4,7 +4,7 @@
 # make fetch SET=cifar10    get a public set of images, TO=folder, FROM=mirror; without SET, say what there is
 # make published    the published book alone, into _build/published
 # make release    that book as one file, and what has changed since the last tag, into _build/release
-# make test    everything that guards the code
+# make test    what guards the code: style, types, tests, and notebooks that need nothing trained
 # make notebooks    every notebook by itself, as its defaults are, after make book PRESET=smoke has trained what they show
 # make benchmarks    every measurement for a CPU, one after the other; nothing else should be running meanwhile
 # make install    the environment alone
