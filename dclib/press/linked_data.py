@@ -148,6 +148,12 @@ def _fitting(own: Mapping[str, Measured], work: Mapping[str, Any], room: int) ->
     """The sets of data, each told in as much detail as there is room for beside the others, the first ones first."""
     nodes = {link: _described(link, found.values, work) | _told(found.groups[-1]) for link, found in own.items()}
     room -= sum(_size(node) for node in nodes.values())
+    for link in reversed([*own]):
+        if room >= 0:
+            break
+        bare = _described(link, own[link].values, work)  # its files say the rest
+        room += _size(nodes[link]) - _size(bare)
+        nodes[link] = bare
     for link, found in own.items():
         for groups in found.groups[:-1]:
             if len(groups) * LEAST_BYTES > room + _size(nodes[link]):
