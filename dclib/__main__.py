@@ -21,7 +21,7 @@ import yaml
 from dclib.config import Preset
 from dclib.explore.commands import add_commands
 from dclib.machine import count_cores, take_free_cores
-from dclib.preemption import EXIT_STATUS
+from dclib.preemption import EXIT_STATUS, tell
 from dclib.presets import data_root, load_preset, preset_folder, project_root, runs_folder
 from dclib.press.commands import add_commands as add_press_commands
 
@@ -43,15 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.command(options)
     except (ValueError, OSError, yaml.YAMLError) as error:
-        print(f"dclib: {' '.join(_told(error).split())}", file=sys.stderr)
+        tell(" ".join(_told(error).split()))
         return MISUSED
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in ("papermill", "nbformat", "nbclient"):
             raise
-        print(f"dclib: need {error.name} to run notebooks; install with: pip install '.[book]'", file=sys.stderr)
+        tell(f"need {error.name} to run notebooks; install with: pip install '.[book]'")
         return MISUSED
     except KeyboardInterrupt:
-        print("dclib: interrupted; what was finished is kept, and the same command continues", file=sys.stderr)
+        tell("interrupted; what was finished is kept, and the same command continues")
         return INTERRUPTED
     return status
 
@@ -79,7 +79,7 @@ def _report(outcomes: Mapping[str, Outcome]) -> int:
     """Say which pages were not made; the exit status."""
     bad = [page for page, outcome in outcomes.items() if outcome.is_missing]
     if bad:
-        print(f"dclib: {len(bad)} of {len(outcomes)} pages are missing or old: {', '.join(bad)}", file=sys.stderr)
+        tell(f"{len(bad)} of {len(outcomes)} pages are missing or old: {', '.join(bad)}")
     return FAILED if bad else 0
 
 
@@ -95,7 +95,7 @@ def _book(options: argparse.Namespace) -> int:
         else:
             outcomes = make_book(wanted, train=options.train, **_run_options(options))
     except BuildError as error:
-        print(f"dclib: {error}", file=sys.stderr)
+        tell(error)
         return FAILED
     status = _report(outcomes)
     print(f"the book: {os.path.relpath(wanted.html / 'index.html')}")
@@ -179,10 +179,10 @@ def _pretrain(options: argparse.Namespace) -> int:
                 for seed in seeds:
                     train_network(preset, options.method, seed, processes=options.processes)
     except PreemptedError as error:
-        print(f"dclib: {error}", file=sys.stderr)
+        tell(error)
         return EXIT_STATUS
     except (PeerLostError, LaunchError) as error:
-        print(f"dclib: {error}", file=sys.stderr)
+        tell(error)
         return FAILED
     return 0
 

@@ -28,7 +28,7 @@ from dclib.config import Preset
 from dclib.distributed import is_launched, process_group
 from dclib.evaluate.networks import trained_network
 from dclib.models.vgg import Trunk
-from dclib.preemption import LEFT, SIGNALS, PreemptedError, heed_signals
+from dclib.preemption import LEFT, SIGNALS, PreemptedError, heed_signals, tell
 from dclib.presets import measuring, runs_folder
 
 ENGINE = ("-m", "torch.distributed.run", "--standalone")
@@ -233,7 +233,7 @@ class SlurmTraining:
         try:
             train_as_one_of_many(self.preset, self.method, self.seeds, SLURM_SIGNALS)
         except PreemptedError as error:
-            print(f"dclib: {error}", file=sys.stderr, flush=True)
+            tell(error)
             # submitit's own handler is back in its place: the first task queues the job again and ends
             signal.raise_signal(signal.SIGUSR2)
 

@@ -160,5 +160,15 @@ def _leave_at_once(number: int) -> None:
         says, status = _said(signal.Signals(number).name), EXIT_STATUS
     for worker in multiprocessing.active_children():
         worker.kill()  # one that is stuck would hold on to what this process prints to
-    print(f"dclib: {says}", file=sys.stderr, flush=True)
+    tell(says)
     os._exit(status)
+
+
+def tell(sentence: object) -> None:
+    """Say ``sentence`` on stderr as ``dclib: sentence``, in one write.
+
+    The processes of a group share their stderr, and who started them reads it line by line; an unbuffered ``print``
+    is two writes, and another process's comes between.
+    """
+    sys.stderr.write(f"dclib: {sentence}\n")
+    sys.stderr.flush()

@@ -197,6 +197,26 @@ def test_what_the_processes_say_decides_what_is_raised():
     assert str(own).endswith("FloatingPointError: the loss is nan")
 
 
+SPEAKING = """
+import os
+from dclib.preemption import tell
+
+for rank in range(3):
+    if not os.fork():
+        for _ in range(3000):
+            tell(f"rank {rank}")
+        os._exit(0)
+for rank in range(3):
+    os.wait()
+"""
+
+
+def test_what_processes_say_at_once_stays_in_lines_of_its_own():
+    command = [sys.executable, "-u", "-c", SPEAKING]  # unbuffered, as the processes of a group are
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr.splitlines()
+    assert sorted(said) == sorted([f"dclib: rank {rank}" for rank in range(3)] * 3000)
+
+
 def test_processes_are_counted_from_one():
     with pytest.raises(ValueError, match="processes must be 1 or more; got 0"):
         train_network(load_preset("smoke"), "rotnet", 0, processes=0)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 from typing import Any
 
-from dclib.preemption import EXIT_STATUS
+from dclib.preemption import EXIT_STATUS, tell
 
 say = partial(print, flush=True)
 
@@ -60,7 +59,7 @@ def _explore(options: argparse.Namespace) -> int:
         with heed_signals(), logging_runs(network, options.tensorboard):
             explore(options.photographs, out=options.out, minutes=options.minutes, sort=options.sort, report=say)
     except PreemptedError as error:
-        print(f"dclib: {error}", file=sys.stderr)
+        tell(error)
         return EXIT_STATUS
     return 0
 

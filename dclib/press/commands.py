@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
+
+from dclib.preemption import tell
 
 
 def add_commands(commands: Any) -> None:
@@ -42,7 +43,7 @@ def _myst(options: argparse.Namespace) -> int:
     try:
         build_content(target)
     except MystError as error:
-        print(f"dclib: {error}", file=sys.stderr)
+        tell(error)
         return 1
     print(f"under mystmd: {len(pages)} pages, from {os.path.relpath(target)}")
     return 0
