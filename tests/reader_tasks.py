@@ -87,10 +87,16 @@ class Reader:
             time.sleep(0.05)
 
     def click(self, selector: str, words: str = "") -> None:
-        """Put the mouse on the first visible element with these words, and press."""
-        self.until(f"{CENTRE % (json.dumps(selector), json.dumps(words))}", f"{selector} with {words!r} to be seen")
-        time.sleep(0.1)
-        x, y = self.js(CENTRE % (json.dumps(selector), json.dumps(words)))
+        """Put the mouse on the first visible element with these words once it stands still, and press."""
+        centre, end = CENTRE % (json.dumps(selector), json.dumps(words)), time.monotonic() + PATIENCE
+        self.until(centre, f"{selector} with {words!r} to be seen")
+        before, place = None, self.js(centre)
+        while place is None or place != before:  # results of a search come one by one, and push others down
+            if time.monotonic() > end:
+                raise NotDoneError(f"{selector} with {words!r} never stood still")
+            time.sleep(0.25)
+            before, place = place, self.js(centre)
+        x, y = place
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             more = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             self.browser.call("Input.dispatchMouseEvent", self.session, type=kind, x=x, y=y, **more)
