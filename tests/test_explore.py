@@ -216,6 +216,38 @@ def test_answers_replace_nobodys_files(photographs, tmp_path):
     explore(photographs, out=place, minutes=1, report=quiet)
 
 
+def test_photographs_of_another_folder_do_not_take_the_place_of_those_explored(photographs, tmp_path):
+    place = explore(photographs, out=tmp_path / "answers", minutes=1, report=quiet).folder
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    other = tmp_path / "others"
+    for i in range(12):
+        draw(other / f"{i % 3}" / f"p{i:02d}.jpg", 100 + i)  # of the same names
+    known = (photographs / "0" / "p00.jpg").read_bytes()
+    (other / "0" / "p00.jpg").write_bytes(known[:-1] + bytes([known[-1] ^ 1]))  # and one of the same size
+    with pytest.raises(ValueError, match=rf"found in {photographs}, and {other} has next to none of those"):
+        explore(other, out=place, minutes=1, report=quiet)
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["", "by a summary that names no folder"])
+def test_the_photographs_that_were_explored_go_on_wherever_they_are(photographs, tmp_path, told):
+    place = explore(photographs, out=tmp_path / "answers", minutes=1, report=quiet).folder
+    if not told:
+        summary = json.loads((place / "summary.json").read_text())
+        (place / "summary.json").write_text(json.dumps({**summary, "folder": ""}))
+    moved = tmp_path / "moved"
+    for i, path in enumerate(sorted(photographs.rglob("*.jpg"))):  # by other names, at another time
+        moved.mkdir(exist_ok=True)
+        (moved / f"IMG_{i}.jpg").write_bytes(path.read_bytes())
+    for i in range(100):  # among many that are new
+        draw(moved / "new" / f"{i}.jpg", 500 + i)
+    assert len(explore(moved, out=place, minutes=1, report=quiet).answers) == 112
+    shutil.rmtree(moved / "new")
+    for i, path in enumerate(sorted(moved.rglob("*.jpg"))):  # the same folder, saved by another program
+        draw(path, 900 + i)
+    assert len(explore(moved, out=place, minutes=1, report=quiet).answers) == 12
+
+
 def test_what_is_left_out_is_said(photographs, tmp_path):
     (photographs / "broken.jpg").write_bytes(b"no picture")
     (photographs / "talk.mp4").write_bytes(b"x")

@@ -156,6 +156,7 @@ class Answering:
         )
         lines = [*said, f"open {page}"]
         summary = {
+            "folder": printable(answers.root),
             "photographs": len(answers),
             "different": self.distinct,
             "unreadable": [list(one) for one in self.looked.unreadable],
