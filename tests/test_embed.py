@@ -265,6 +265,44 @@ def test_nothing_is_written_among_the_photographs_or_over_something_else(
     assert len(rows_of(out)) == 44
 
 
+def test_another_photograph_of_the_same_name_and_size_is_seen(run: Path, photographs: Path, tmp_path: Path) -> None:
+    out = embed(run, photographs, tmp_path / "out", neighbours=0, report=silent)
+    before = (out / "features.npy").read_bytes()
+    progress = json.loads((out / "embedding.json").read_text())
+    assert progress.pop("written")
+    (out / "embedding.json").write_text(json.dumps(progress))  # as it was written before times were kept
+    said: list[str] = []
+    embed(run, photographs, out, neighbours=0, report=said.append)
+    assert "already" in said[-1]
+    assert json.loads((out / "embedding.json").read_text())["written"]
+    replaced, other = photographs / "000.png", (photographs / "001.png").read_bytes()
+    size = max(replaced.stat().st_size, len(other))
+    for content in (replaced.read_bytes(), other):  # a picture ends before what follows it
+        replaced.write_bytes(content.ljust(size, b"\0"))
+        said.clear()
+        embed(run, photographs, out, neighbours=0, report=said.append)
+        assert "all are embedded anew" in said[0]
+    assert rows_of(out)[0]["path"] == "000.png"
+    features = np.load(out / "features.npy")
+    assert np.array_equal(features[0], features[1])
+    assert (out / "features.npy").read_bytes() != before
+    embed(run, photographs, out, neighbours=0, report=said.append)
+    assert "already" in said[-1]
+
+
+def test_a_listed_photograph_that_was_changed_is_seen(run: Path, photographs: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "some.txt"
+    listed.write_text("photos/000.png\nphotos/001.png\n")
+    said: list[str] = []
+    for wanted in ("embedded", "already", "anew"):
+        if wanted == "anew":
+            os.utime(photographs / "000.png", (1e9, 1e9))
+        said.clear()
+        embed(run, listed, tmp_path / "out", neighbours=0, report=said.append)
+        assert any(wanted in line for line in said)
+        assert any("already" in line for line in said) == (wanted == "already")
+
+
 def test_neighbours_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dclib.explore.nearest_rows.BASE", 7)
     features = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)

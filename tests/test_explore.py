@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,9 +24,11 @@ from PIL import Image
 
 from dclib import preemption
 from dclib.__main__ import main
+from dclib.analysis.judge import verdict_of
 from dclib.data.images import ImageSet
 from dclib.data.photographs import open_photographs
 from dclib.data.pixels import Pixels
+from dclib.explore import answering
 from dclib.explore import explore as exploring
 from dclib.explore import learn as learning
 from dclib.explore.answering import settled_space
@@ -40,6 +43,7 @@ from dclib.explore.write import _shortened, sorted_before
 from dclib.models.vgg import Trunk
 from dclib.planner.hardware import CPU
 from dclib.planner.plan import make_plan
+from dclib.train import health
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -214,6 +218,38 @@ def test_answers_replace_nobodys_files(photographs, tmp_path):
     explore(photographs, out=place, minutes=1, report=quiet)
     shutil.rmtree(place / "look")  # by somebody who needs the room
     explore(photographs, out=place, minutes=1, report=quiet)
+
+
+def test_photographs_of_another_folder_do_not_take_the_place_of_those_explored(photographs, tmp_path):
+    place = explore(photographs, out=tmp_path / "answers", minutes=1, report=quiet).folder
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    other = tmp_path / "others"
+    for i in range(12):
+        draw(other / f"{i % 3}" / f"p{i:02d}.jpg", 100 + i)  # of the same names
+    known = (photographs / "0" / "p00.jpg").read_bytes()
+    (other / "0" / "p00.jpg").write_bytes(known[:-1] + bytes([known[-1] ^ 1]))  # and one of the same size
+    with pytest.raises(ValueError, match=rf"found in {photographs}, and {other} has next to none of those"):
+        explore(other, out=place, minutes=1, report=quiet)
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["", "by a summary that names no folder"])
+def test_the_photographs_that_were_explored_go_on_wherever_they_are(photographs, tmp_path, told):
+    place = explore(photographs, out=tmp_path / "answers", minutes=1, report=quiet).folder
+    if not told:
+        summary = json.loads((place / "summary.json").read_text())
+        (place / "summary.json").write_text(json.dumps({**summary, "folder": ""}))
+    moved = tmp_path / "moved"
+    for i, path in enumerate(sorted(photographs.rglob("*.jpg"))):  # by other names, at another time
+        moved.mkdir(exist_ok=True)
+        (moved / f"IMG_{i}.jpg").write_bytes(path.read_bytes())
+    for i in range(100):  # among many that are new
+        draw(moved / "new" / f"{i}.jpg", 500 + i)
+    assert len(explore(moved, out=place, minutes=1, report=quiet).answers) == 112
+    shutil.rmtree(moved / "new")
+    for i, path in enumerate(sorted(moved.rglob("*.jpg"))):  # the same folder, saved by another program
+        draw(path, 900 + i)
+    assert len(explore(moved, out=place, minutes=1, report=quiet).answers) == 12
 
 
 def test_what_is_left_out_is_said(photographs, tmp_path):
@@ -568,6 +604,45 @@ def test_epochs_are_settled_anew_by_how_quick_rotnet_was_in_all_its_sittings(lea
     assert settled == pytest.approx(quicker * epochs, rel=0.1)  # whole epochs
     assert any(f"for {settled} epochs" in line for line in lines) == (settled != epochs)  # told where it is new
     assert Network.at(network.folder).rounds[0].main == network.rounds[0].main
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        health.epoch_line(1, 9, {"loss": 1.4, "images_per_second": 1.0}, math.log(4), 100),
+        health.clustering_line(
+            {
+                **dict.fromkeys(("empty_clusters", "smallest_cluster", "median_cluster", "largest_cluster"), 9.0),
+                "effective_rank": 1.0,
+            },
+            100,
+            "faiss",
+        ),
+    ],
+    ids=["epoch", "clustering"],
+)
+def test_a_warning_asks_for_no_setting_that_nobody_chooses_here(learner, monkeypatch, line):
+    network, pixels = learner
+    monkeypatch.setattr(learning, "pretrain", lambda *_, report, **__: report(line))
+    lines: list[str] = []
+    learning._train(pixels, network.rounds[0].main, network.folder, None, math.inf, lines.append)
+    head, _, hint = line.partition("WARNING: ")
+    assert lines[0].startswith(f"{head}WARNING: {hint.split('; lower')[0]}; ")
+    assert lines[0].endswith("; training goes on, and the verdict at the end tells what was learned")
+    assert "lower" not in lines[0]
+    assert "fewer clusters" not in lines[0]
+
+
+@pytest.mark.parametrize("kind", ["nothing learned", "collapsed to colour"])
+def test_a_verdict_asks_for_no_setting_that_nobody_chooses_here(monkeypatch, kind):
+    measures = {"score": 0.1, "drawn": 0.1, "rise": 5.0, "colour": float("colour" in kind), "effective_rank": 9.0}
+    verdict = verdict_of(measures, [], 60.0)
+    assert verdict.word == kind
+    monkeypatch.setattr(answering, "judge", lambda *_, **__: verdict)
+    told = answering.judged(None, None, SimpleNamespace(history=list, seconds_per_epoch=float))
+    assert told["sentence"] == verdict.sentence
+    assert not re.search(r"train\.|model\.|fewer clusters", told["advice"])
+    assert "photographs" in told["advice"]
 
 
 def test_a_training_that_takes_longer_than_it_may_is_taken_as_far_as_it_is(learner, monkeypatch):

@@ -525,6 +525,28 @@ def test_duplicates_are_ticked_and_saved_and_the_largest_is_left(reader, answers
 
 
 @needs_browser
+def test_what_is_ticked_is_that_of_the_photographs_whatever_their_clusters(opened, tmp_path):
+    first, moved, others = (make_answers(30, root=str(tmp_path / name), clusters=3) for name in ("a", "moved", "b"))
+    boxes = "[...document.querySelectorAll('.tick input:checked')].map(box => box.getAttribute('aria-label'))"
+
+    def visit(answers: Answers, key: str) -> Reader:
+        reader = opened(write_explorer(tmp_path / "explorer", answers, plain_thumbs(30), title="Mine", key=key))
+        reader.open("view=duplicates")
+        return reader
+
+    reader = visit(others, "other clusters")
+    reader.js("""localStorage.setItem('dclib-explorer-clusters-ticked', '["=1+1.jpg"]')""")  # by an earlier page
+    reader = visit(first, "clusters")
+    assert reader.js(boxes) == ["Remove =1+1.jpg"]
+    reader.js("document.getElementById('tick-all').click()")
+    chosen = reader.js(boxes)
+    assert len(chosen) == 3
+    assert visit(first, "clusters of a network that has learned on").js(boxes) == chosen
+    assert visit(moved, "clusters").js(boxes) == chosen
+    assert visit(others, "other clusters").js(boxes) == []
+
+
+@needs_browser
 def test_a_phone_scrolls_no_view_sideways_and_dark_is_dark_with_words_that_can_be_read(reader):
     views = ("clusters", "cluster&c=2", "map", "photographs", "duplicates", "photo&p=7")
     backs = {}

@@ -17,7 +17,7 @@ from dclib.__main__ import main
 from dclib.data.layouts import open_images
 from dclib.explore import tensorboard as module
 from dclib.explore.found import find_runs, read_run
-from dclib.explore.glance import age, compare, listing
+from dclib.explore.glance import age, compare, listing, run_place
 from dclib.explore.tensorboard import Log, logging_runs
 from dclib.records import Record, RunCard, write_records
 from dclib.train.pretrain import pretrain
@@ -100,6 +100,51 @@ def test_two_runs_stand_side_by_side(runs: Path) -> None:
         compare("deepercluster-s0", "", runs)
     with pytest.raises(ValueError, match="records holds neither"):
         compare("deepercluster-s0", str(runs / "smoke" / "records"), runs)
+
+
+def test_a_run_is_meant_by_a_path_or_by_a_name_that_the_list_shows(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept"
+    monkeypatch.setenv("DCLIB_RUNS", str(kept))
+    monkeypatch.chdir(tmp_path)
+    trained = runs / "smoke" / "runs" / f"rotnet-s0-{HASH}"
+    places = [
+        kept / "a-preset-with-a-name" / "runs" / f"deepercluster-s0-{HASH}",
+        kept / "other" / "runs" / f"deepercluster-s0-{HASH}",
+        kept / "other" / "runs" / f"rotnet-s1-{HASH}",
+    ]
+    for place in places:
+        shutil.copytree(trained, place)
+    shutil.copytree(trained, kept / "explored" / "holiday" / "network")
+    listed = [line.split("  ")[0] for line in listing().splitlines()[1:]]
+    assert any(name.startswith("...") for name in listed)
+    assert {run_place(name) for name in listed} == {*places, kept / "explored" / "holiday"}
+    assert run_place("rotnet-s1") == run_place(f"rotnet-s1-{HASH}") == places[2]
+    with pytest.raises(ValueError, match=rf"2 runs are called 'deepercluster-s0': .*{places[1]}.*; give the folder"):
+        run_place("deepercluster-s0")
+    with pytest.raises(ValueError, match=r"need the path of a run or a name .* 'hollidays' is neither; near it: holi"):
+        run_place("hollidays")
+    with pytest.raises(ValueError, match=r"'~~~' is neither; there are .*holiday"):
+        run_place("~~~")
+    (tmp_path / "holiday").mkdir()
+    assert run_place("holiday") == Path("holiday")  # a path that is there is meant
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match=r"'photos' is neither; there are none$"):
+        run_place("photos")
+
+
+@pytest.mark.parametrize("command", ["export", "embed"])
+def test_commands_on_a_run_take_its_name(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("DCLIB_RUNS", str(tmp_path / "kept"))
+    shutil.copytree(
+        runs / "smoke" / "runs" / f"rotnet-s0-{HASH}", tmp_path / "kept" / "explored" / "holiday" / "network"
+    )
+    photographs = [str(write_pictures(tmp_path / "photos", 3, flat=True))] if command == "embed" else []
+    assert main([command, "holiday", *photographs, "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / {"embed": "features.npy", "export": "model.safetensors"}[command]).is_file()
 
 
 def test_the_command_lists_an_exploration_and_tells_of_an_empty_place(

@@ -36,6 +36,8 @@ from dclib.records import installed_versions, source_commit
 from dclib.train.start import weights_hash
 
 COLOURS = "colours and layout, without a network"
+FAILED = "nothing learned", "collapsed to colour"  # verdicts whose advice is on settings that nobody chooses here
+DOUBT = "Do not rest on its clusters; duplicates are found without it. More photographs that differ may help."
 GRID = 8  # squares a side whose mean colours stand for a photograph where there is no network
 BLOCK = 1024
 
@@ -156,6 +158,7 @@ class Answering:
         )
         lines = [*said, f"open {page}"]
         summary = {
+            "folder": printable(answers.root),
             "photographs": len(answers),
             "different": self.distinct,
             "unreadable": [list(one) for one in self.looked.unreadable],
@@ -228,7 +231,7 @@ def by_colours(features: Tensor) -> Grouping:
 def judged(trunk: Trunk, pixels: Pixels, network: Network) -> dict[str, Any]:
     """The verdict on a network, as the summary keeps it."""
     verdict = judge(trunk, pixels, network.history(), seconds_per_epoch=network.seconds_per_epoch())
-    advice = verdict.advice
+    advice = DOUBT if verdict.word in FAILED else verdict.advice
     if verdict.goes_on:
         more = math.ceil(network.rounds[-1].minutes + network.rounds[-1].seconds / 60)
         again = f"The same command with --minutes {more} goes on"

@@ -29,11 +29,15 @@ def add_commands(commands: Any) -> None:
     explore.add_argument("--tensorboard", action="store_true", help="log the training for TensorBoard as well")
     explore.set_defaults(command=_explore)
     export = commands.add_parser("export", help="write a trained network for others: safetensors, ONNX, a card")
-    export.add_argument("run", help="folder of a training run or of an exploration, or a checkpoint.pt")
+    export.add_argument(
+        "run", help="folder of a training run or of an exploration, or a checkpoint.pt, or a name that runs lists"
+    )
     export.add_argument("--out", default="", metavar="FOLDER", help="where it goes (default: export below the run)")
     export.set_defaults(command=_export)
     embed = commands.add_parser("embed", help="features, clusters and neighbours of new photographs")
-    embed.add_argument("run", help="folder of a training run, of an exploration, or of an export")
+    embed.add_argument(
+        "run", help="folder of a training run, of an exploration, or of an export, or a name that runs lists"
+    )
     embed.add_argument("photographs", help="a folder of them, a .tar or a list")
     embed.add_argument("--out", default="", metavar="FOLDER", help="where it goes (default: embedded below it)")
     embed.add_argument("--pool", default="", metavar="FOLDER", help="what the network learned from, if no preset says")
@@ -66,15 +70,18 @@ def _explore(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from dclib.explore.export import export_run
+    from dclib.explore.glance import run_place
 
-    export_run(options.run, options.out, say)
+    export_run(run_place(options.run), options.out, say)
     return 0
 
 
 def _embed(options: argparse.Namespace) -> int:
     from dclib.explore.embed import embed
+    from dclib.explore.glance import run_place
 
-    embed(options.run, options.photographs, options.out, pool=options.pool, neighbours=options.neighbours, report=say)
+    run = run_place(options.run)
+    embed(run, options.photographs, options.out, pool=options.pool, neighbours=options.neighbours, report=say)
     return 0
 
 

@@ -7,6 +7,7 @@ and ends with the same bytes. Memory does not grow with the features; names take
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from dclib.config import DataConfig
 from dclib.data.folders import named_path
-from dclib.data.images import ImageSet, name_some, printable
+from dclib.data.images import FileReader, ImageSet, name_some, printable
 from dclib.data.layouts import open_images
 from dclib.data.photographs import open_photographs
 from dclib.data.pixels import Pixels, load_pixels
@@ -61,6 +62,7 @@ class Progress:
     network: str  # hash of its weights
     photographs: str  # their folder
     images: str  # hash of their names and sizes
+    written: str = ""  # hash of when their files were changed; empty where nothing says
     read: int = 0  # photographs looked at
     rows: int = 0  # features written
     left_out: list[int] = field(default_factory=list)  # numbers of those that cannot be read
@@ -131,13 +133,14 @@ def embed(
         raise ValueError(f"need a number of neighbours, 0 for none; got {neighbours}")
     run, shown = named_path(run), named_path(photographs)
     trunk = load_network(run).to(torch.device(default_device()))
-    images = open_new(shown)
+    images, written = open_new(shown)
     home = run.parent if run.is_file() else run
     target = named_path(out) if out else home / "embedded" / _name_of(shown)
     _check_target(target, shown, home)
     make_folder(target)
     with writing_alone(target):
-        progress = _begin(target, Progress(weights_hash(trunk), os.path.realpath(shown), images.fingerprint), report)
+        wanted = Progress(weights_hash(trunk), os.path.realpath(shown), images.fingerprint, written)
+        progress = _begin(target, wanted, report)
         describer = describer_of(home, trunk)
         whole = _is_whole(target / FEATURES, (progress.rows, describer.columns))
         same = progress.asked == neighbours and progress.explored == _state(home, target)
@@ -167,9 +170,17 @@ def _name_of(shown: Path) -> str:
     return (place.name if place.is_dir() else place.stem) or "photographs"
 
 
-def open_new(path: Path) -> ImageSet:
-    """New photographs: a folder as one's own, upright; else what there is to open."""
-    return open_photographs(path).images if path.is_dir() and not is_yfcc(path) else open_images(path)
+def open_new(path: Path) -> tuple[ImageSet, str]:
+    """New photographs, a folder as one's own, upright, else what there is to open; a hash of when they were changed."""
+    if path.is_dir() and not is_yfcc(path):
+        photographs = open_photographs(path)
+        images, times = photographs.images, photographs.written
+    else:
+        images = open_images(path)
+        times = np.array([], dtype=np.int64)
+        if isinstance(images.reader, FileReader):
+            times = images.reader.written(images.ids)
+    return images, hashlib.sha256(times.tobytes()).hexdigest()[:12] if len(times) else ""
 
 
 def _check_target(target: Path, shown: Path, home: Path) -> None:
@@ -200,7 +211,9 @@ def _begin(target: Path, wanted: Progress, report: Callable[[str], None]) -> Pro
                 f"{target} holds an embedding of {'another network' if what == 'network' else before.photographs}; "
                 "name another folder with --out"
             )
-    if before.images == wanted.images:
+    if before.images == wanted.images and before.written in ("", wanted.written):
+        before.written = wanted.written
+        before.save(target)
         return before
     report("the photographs are not those of the last call: all are embedded anew")
     for name in (FEATURES, PHOTOGRAPHS, NEW, EXPLORED):

@@ -28,9 +28,9 @@ from dclib.explore.answering import Answering, Explored
 from dclib.explore.answers import NONE
 from dclib.explore.clock import Clock
 from dclib.explore.duplicates import Duplicates, find_duplicates
-from dclib.explore.found import is_exploration
+from dclib.explore.found import SUMMARY, is_exploration, read_json
 from dclib.explore.learn import GROWN, Network, begin_round, finish_round
-from dclib.explore.look import SIDE, look_at, look_into
+from dclib.explore.look import SIDE, look_at, look_into, share_seen
 from dclib.explore.settings import BATCH, ENOUGH, LEAST, Settings, as_preset, choose, model_for
 from dclib.explore.write import SORTS, WRITTEN
 from dclib.machine import count_cores
@@ -47,6 +47,7 @@ SPARE = 0.1  # share of the time that is kept for what goes slower than told
 ROOM = 45_000  # bytes for each photograph: squares, features and the page's pictures
 NETWORK_ROOM = 2e8  # bytes
 AMPLE = 86_400.0  # seconds in which a machine learns from any folder; what it needs of them is told
+FAMILIAR = 0.1  # share of photographs that are those of before, below which they are taken for another collection
 SAY_EVERY = 10.0  # seconds between two lines while photographs are looked at
 
 
@@ -68,7 +69,7 @@ def explore(
         report: Told what is done, a line at a time.
 
     Raises:
-        ValueError: there is nothing to look at, or a setting or folder is of no use.
+        ValueError: there is nothing to look at, a setting or folder is of no use, or ``out`` is of other photographs.
         OSError: the answers cannot be written, or have no room; told before anything is done.
         PreemptedError: a signal asked to leave; the same call goes on.
     """
@@ -82,6 +83,7 @@ def explore(
     make_folder(place)
     with writing_alone(place):
         _check_place(place)
+        _check_familiar(photographs, root, place)
         return _explore(photographs, root, place, clock, sort, report)
 
 
@@ -119,6 +121,17 @@ def _check_place(place: Path) -> None:
             f"{place} holds {', '.join(there)}, which no exploration has written and answers would replace; "
             "name another folder with --out"
         )
+
+
+def _check_familiar(photographs: Photographs, root: Path, place: Path) -> None:
+    """ValueError where answers on another folder, whose photographs these are not, would be replaced."""
+    told = str(read_json(place / SUMMARY).get("folder", ""))
+    if told == printable(os.path.realpath(root)) or share_seen(photographs, place / "look") >= FAMILIAR:
+        return
+    raise ValueError(
+        f"{place} holds what was found in {told or 'another folder'}, and {printable(str(root))} has next to none of "
+        "those photographs; name another folder with --out, or see these by a network that is there with embed"
+    )
 
 
 def _explore(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from dclib.data.folders import named_path
+from dclib.data.folders import in_one_line, named_path
+from dclib.data.images import name_some, printable
 from dclib.explore.found import Run, find_runs, read_run
 from dclib.presets import runs_folder
 
@@ -99,12 +101,47 @@ def named(name: str, folder: str | Path = "") -> Run:
     if not name:
         raise ValueError("need the names or folders of two runs to compare; one of them is empty")
     runs = runs_below(folder)
-    found = [run for run in runs if name in (run.name, run.folder.name, f"{run.method}-s{run.seed}")]
+    found = _called(name, runs)
     found = found or [run for run in runs if run.name.startswith(name) or run.folder.name.startswith(name)]
     if not found:
         some = ", ".join(run.name for run in runs[:5]) or "none"
         raise ValueError(f"no run {name!r} below {folder or runs_folder()}; there are {some}")
     return found[0]
+
+
+def run_place(given: str) -> Path:
+    """The path that is given, where something is, or else the folder of the run that is called so.
+
+    Raises:
+        ValueError: no run or several are called so; the message names what is near.
+    """
+    path = named_path(given)
+    if path.exists():
+        return path
+    runs = runs_below() if runs_folder().is_dir() else []
+    found = [run.exploration or run.folder for run in _called(given, runs)]
+    if len(found) > 1:
+        raise ValueError(
+            f"{len(found)} runs are called {given!r}: {_some([str(place) for place in found])}; give the folder of one"
+        )
+    if not found:
+        names = [run.name for run in runs]
+        near = get_close_matches(given, names)
+        raise ValueError(
+            f"need the path of a run or a name that python -m dclib runs lists; {given!r} is neither; "
+            f"{'near it:' if near else 'there are'} {_some(near or names)}"
+        )
+    return found[0]
+
+
+def _called(name: str, runs: Sequence[Run]) -> list[Run]:
+    """Those that are called so, by a whole name or by one as the list shows it."""
+    whole = [run for run in runs if name in (run.name, _cell(run.name))]
+    return whole or [run for run in runs if name in (run.folder.name, f"{run.method}-s{run.seed}")]
+
+
+def _some(names: Sequence[str]) -> str:
+    return in_one_line(name_some([printable(name) for name in names])) or "none"
 
 
 def age(seconds: float) -> str:
@@ -144,8 +181,13 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     """Columns of one width, two blanks apart; what could move a terminal's cursor is escaped."""
-    shown = [["".join(c if c.isprintable() else ascii(c)[1:-1] for c in cell) for cell in row] for row in rows]
-    shown = [[cell if len(cell) <= WIDEST else f"...{cell[3 - WIDEST :]}" for cell in row] for row in shown]
+    shown = [[_cell(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown)
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text as a table shows it."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return shown if len(shown) <= WIDEST else f"...{shown[3 - WIDEST :]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ BLOCK = 512  # squares that are made smaller at once
 _CONTENTS = "contents-{}.npy"
 START_AT_MOST = 0.6  # share of the time after which RotNet is stopped, on a machine that has become slower
 FASTEST = 0.05  # of the time that was planned, what a training is taken to need at the least
+ADVICE = re.compile(r"(WARNING: [^;]*); lower .*")  # a warning on a run, with the settings that it would change
 GROWN = 0.1  # share of new photographs from which a network that has not seen them goes on learning
 
 
@@ -311,9 +313,13 @@ def _train(
     report: Callable[[str], None],
 ) -> None:
     """Train to the end, or until ``latest``: what was trained is in the folder's checkpoint."""
+
+    def told(line: str) -> None:  # nobody chooses a setting here
+        report(ADVICE.sub(r"\1; training goes on, and the verdict at the end tells what was learned", line))
+
     try:
         with leaving_at(latest):
-            pretrain(pixels, config, folder=folder, initial=initial, device=default_device(), report=report)
+            pretrain(pixels, config, folder=folder, initial=initial, device=default_device(), report=told)
     except PreemptedError:
         if is_signalled():
             raise

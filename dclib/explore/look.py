@@ -10,7 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -32,6 +32,7 @@ BYTES = 3 * SIDE**2  # of a square
 DRAFT = 128  # a JPEG is decoded at an eighth, a quarter or a half of its size, no side below it
 BROKEN, GONE = -1, -2  # in place of a row: no picture as long as the file is what it is; not to be had now
 NAMED = 20  # unreadable ones that are told by name
+COMPARED = 24  # photographs that are read to tell whether they have been seen before
 
 
 class Seen(NamedTuple):
@@ -127,6 +128,24 @@ def look_at(photographs: Photographs, folder: Path, report: Callable[[int, int],
     return _gather(photographs.images, known, failed, folder)
 
 
+def share_seen(photographs: Photographs, folder: Path) -> float:
+    """Share of photographs that an earlier look has seen, of the fewer of the two; 1 where nothing is known.
+
+    Their names do not matter. Those of sizes that were seen may be the same; a few of them are read to tell.
+    """
+    known = {seen.content: seen.bytes for seen, _ in _read_known(folder).values() if seen.content}
+    if not known:
+        return 1.0
+    alike = np.flatnonzero(np.isin(photographs.size, [*known.values()]))
+    picked = np.random.default_rng(0).permutation(alike)[:COMPARED]
+    found = 0
+    for i in picked.tolist():
+        with suppress(UnreadableImageError):
+            found += photographs.images.read(i, _content) in known
+    fewer = min(len(photographs), len(known))
+    return min(1.0, found / max(len(picked), 1) * len(alike) / fewer)
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write anywhere in, made where there is none. Raises OSError with what to do where it cannot be."""
@@ -198,7 +217,12 @@ def look_into(encoded: bytes) -> tuple[str, Head, NDArray[np.uint8], NDArray[np.
     head = read_head(encoded)
     image = decode_rgb(encoded, draft=DRAFT, upright=True)
     square = np.asarray(resize_and_centre(image, SIDE, SIDE)).transpose(2, 0, 1)
-    return hashlib.blake2b(encoded, digest_size=16).hexdigest(), head, square, describe(image)
+    return _content(encoded), head, square, describe(image)
+
+
+def _content(encoded: bytes) -> str:
+    """Hash of a file's bytes."""
+    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
 
 def _check_room(folder: Path, new: int) -> None:

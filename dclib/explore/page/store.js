@@ -215,11 +215,16 @@ function originalUrl(p) {
 
 const keyOf = what => `dclib-explorer-${Store.about.key}-${what}`;
 
+/* Ticks are of photographs: those of their folder are found again whatever clusters there are, and by the clusters
+   when the folder has been moved. */
+const ticksKeys = () => [`dclib-explorer-${Store.about.root || Store.about.key}-ticked`, keyOf("ticked")];
+
 function loadKept() {
   try {
     localStorage.setItem("dclib-explorer", "1");
     Store.names = JSON.parse(localStorage.getItem(keyOf("names")) || "{}");
-    Store.ticked = new Set(JSON.parse(localStorage.getItem(keyOf("ticked")) || "[]"));
+    const ticked = ticksKeys().map(key => localStorage.getItem(key)).find(text => text) || "[]";
+    Store.ticked = new Set(JSON.parse(ticked));
   } catch {
     Store.keeps = false;
   }
@@ -228,7 +233,7 @@ function loadKept() {
 function keep() {
   try {
     localStorage.setItem(keyOf("names"), JSON.stringify(Store.names));
-    localStorage.setItem(keyOf("ticked"), JSON.stringify([...Store.ticked]));
+    for (const key of ticksKeys()) localStorage.setItem(key, JSON.stringify([...Store.ticked]));
     Store.keeps = true;
   } catch {
     Store.keeps = false;
