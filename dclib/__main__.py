@@ -36,8 +36,8 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command; returns its exit status.
 
-    0, or 1 for a stage or build that failed, a replay that gives other numbers or a process that was lost, 2 for bad
-    input, 75 for a pre-training that a signal asked to leave: the same command continues it.
+    0, or 1 for a stage, build or training that failed, a replay that gives other numbers or a process that was lost,
+    2 for bad input, 75 for a pre-training that a signal asked to leave: the same command continues it.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, yaml.YAMLError) as error:
         tell(" ".join(_told(error).split()))
         return MISUSED
+    except FloatingPointError as error:  # a training that has diverged
+        tell(error)
+        return FAILED
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in ("papermill", "nbformat", "nbclient"):
             raise

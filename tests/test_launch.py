@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tiny_images import write_pictures
 
-from dclib.__main__ import FAILED
+from dclib.__main__ import FAILED, main
 from dclib.launch import (
     LaunchError,
     SlurmTraining,
@@ -146,6 +146,15 @@ def test_a_killed_process_a_signal_to_one_and_a_warning_of_slurm_change_nothing(
     assert "the run has left on SIGUSR2" in job.paths.stderr.read_text()
     assert said.read_text().count("epoch 4/") == 1  # it went on instead of beginning again
     assert losses(tmp_path / "runs") == left_alone[1]
+
+
+def test_a_loss_that_is_no_number_ends_the_command_with_a_sentence(preset_file, capsys):
+    task = ["pretrain", "--preset", str(preset_file), "--method", "rotnet", "--set", "train.lr=1.0e+30"]
+    assert main(task) == FAILED
+    said = capsys.readouterr().err
+    assert said.startswith("dclib: the loss is ")
+    assert "lower train.lr" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.slow
