@@ -197,6 +197,9 @@ def test_the_front_page_and_the_first_page_of_the_part_say_whose_and_under_which
     assert "The part Photos is a published edition of its own." in front
     headings = BeautifulSoup(front, "html.parser").select("p > strong")
     assert [heading.text for heading in headings] == ["Drawings", "Photos", "Drawings", "Photos"]
+    strip = front[front.index("<strong>Photos</strong>") :]
+    places = [strip.index(words) for words in ("The same claims: of 31", "</ol>", "published: seeds 0, 1, 2, cpu")]
+    assert places == sorted(places), "what came out stands before whose it is"
     for text in (front, (html / "photos" / "about.html").read_text()):
         assert "published: seeds 0, 1, 2, cpu (2 threads), 2026-01-02, code" in text
         assert "All 6 runs were made under the protocol that was written before" in text

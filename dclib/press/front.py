@@ -75,13 +75,15 @@ def _verdicts(lanes: Sequence[Lane]) -> str:
 
 
 def _strip_of(part: Part) -> str:
-    """The strip of another edition: whose numbers, under which protocol, and the verdicts they give."""
+    """The strip of another edition: the verdicts, and below them whose numbers, under which protocol."""
     edition = part.edition
     lanes = lanes_of([], edition.records, [claim for claim in CLAIMS if claim.is_the_papers])
-    link = f'<a href="../{part.name}/{ABOUT}.html">{escape(part.name.capitalize())}</a>'
-    said = f"{edition.origin}. {edition.made}".strip()
-    words = f"<p>{link}, {with_code(said, html=True)} The same claims: {escape(tally(lanes[0].verdicts))}.</p>"
-    return _headed(part.name, f"{words}{verdict_strip(lanes).html}")
+    link = f'<a href="../{part.name}/{ABOUT}.html">What was run</a>'
+    words = f"<p>The same claims: {escape(tally(lanes[0].verdicts))}. {link} has a page of its own.</p>"
+    made = f"<p>{with_code(edition.made, html=True)}</p>" if edition.made else ""
+    whose = f"<summary>{escape(edition.origin)}</summary>{made}"
+    whose = f'<details class="dclib-provenance" style="font-size:.85em">{whose}</details>'
+    return _headed(part.name, f"{words}{verdict_strip(lanes).html}{whose}")
 
 
 def _headed(name: str, html: str) -> str:
