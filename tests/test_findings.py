@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
+from notebook_cells import NOTEBOOKS
 from synthetic_records import make_card, make_curve
 
 from dclib.paper import CLAIMS, TABLE3, TABLE3_METHODS, Claim, claim, published_numbers
 from dclib.presets import parse_preset
+from dclib.press.notebooks import read_notebook
 from dclib.records import Record
 from dclib.report import findings
 from dclib.report.finder import published_records
@@ -104,6 +106,17 @@ def test_before_anything_is_measured_the_line_says_so(given) -> None:
     assert "C7 not measured: no records" in text
     assert "here" not in text.split("C7")[1].splitlines()[0]
     assert "nothing measured yet" in findings.in_short(PRESET, "Table 3", []).text
+
+
+def test_no_page_shows_the_verdicts_of_an_exhibit_in_one_line_twice() -> None:
+    found = {
+        path.stem: re.findall(
+            r"findings\.in_short\(chosen, (.+?),", "\n".join(c.source for c in read_notebook(path).cells)
+        )
+        for path in NOTEBOOKS.glob("*.ipynb")
+    }
+    assert sum(map(len, found.values())) >= 2, "there are such lines"
+    assert {name: shown for name, shown in found.items() if len(shown) > len(set(shown))} == {}
 
 
 def test_published_seeds_speak_first_and_the_run_beside_them(given) -> None:
