@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
+from notebook_cells import NOTEBOOKS
 from PIL import Image
 from synthetic_records import make_card
 from tiny_images import write_pictures
@@ -20,9 +21,10 @@ from dclib.config import RECIPES, DataConfig
 from dclib.data.layouts import open_images
 from dclib.paper import TABLE3
 from dclib.presets import parse_preset
+from dclib.press.stages import ALONE
 from dclib.records import DATA, Record, read_records, write_records
 from dclib.report import colour, finetuning, gradients, hashtags, metadata, recipes, retrieval, voc
-from dclib.report.display import Fragment, linked, rerun_command, say
+from dclib.report.display import Fragment, linked, pretraining_taken, say
 from dclib.report.evidence import EVIDENCE
 from dclib.report.finder import Finder
 from dclib.report.names import names_in
@@ -601,19 +603,12 @@ def test_every_deviation_named_on_a_page_is_in_the_ledger() -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_a_box_says_how_to_reproduce_a_page_and_what_it_took() -> None:
-    box = rerun_command("06_voc.ipynb", {"preset": "pocket", "data": "", "settings": {"voc.lr": 0.1}}, classified())
-    assert "papermill notebooks/06_voc.ipynb" in box.text
-    assert "-p preset pocket" in box.text
-    # five networks of three seeds, 30 seconds each; planted cards are made anew for every record
-    assert re.search(r"The \d+ runs behind this page took [\d,]+ s on cpu \(2 threads\) in all", box.text)
-    assert "No run stands behind this page" in rerun_command("01_data.ipynb", {}).text
-    told = rerun_command("21_own_photographs.ipynb", {}, took="It takes 5 minutes.")
-    assert told.text.endswith("It takes 5 minutes.")
-    assert "It takes 5 minutes." in told.html
+def test_a_page_repeats_no_command_of_the_form_at_its_top() -> None:
+    repeating = {path.stem for path in NOTEBOOKS.glob("*.ipynb") if "rerun_command(" in path.read_text()}
+    assert repeating == {*ALONE}, "what makes no page has no form"
 
 
-def test_the_box_counts_the_pre_training_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pre_training_is_counted_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the networks looked at, and of the one that one of them starts from; of no other method or seed."""
     monkeypatch.setenv("DCLIB_RUNS", str(tmp_path))
     starts = {"rotnet": "", "deepercluster": "rotnet", "random": "", "deepcluster": ""}
@@ -623,8 +618,6 @@ def test_the_box_counts_the_pre_training_apart(tmp_path: Path, monkeypatch: pyte
             path = tmp_path / "made-up" / "records" / "pretrain" / f"{method}-s{seed}.json"
             write_records(path, card, [Record(name="loss", value=1.0, unit="nats", n=1, keys={"epoch": 1})])
     looked_at = [record("retrieval", "retrieval_map", "deepercluster", 0, 1.0, dataset="paris")]
-    text = rerun_command("05_retrieval.ipynb", {}, looked_at).text
-    assert "took 30 s on cpu (2 threads) in all, without the pre-training it needs, which took 11,000 s on" in text
+    assert "took 11,000 s on cpu (2 threads)." in pretraining_taken(looked_at).text
     pretrained = read_records(tmp_path / "made-up")
-    text = rerun_command("12_scorecard.ipynb", {}, [*pretrained, *looked_at]).text
-    assert "without the pre-training" not in text
+    assert pretraining_taken([*pretrained, *looked_at]).text == ""

@@ -15,6 +15,7 @@ from PIL import ImageFile
 
 from dclib.presets import project_root
 from dclib.press import print_formulas, print_pages
+from dclib.press.forms import _block
 from dclib.press.formulas import as_mathml
 from dclib.press.print import load_printer, print_book, read_imprint
 from dclib.press.print_formulas import draw_formulas
@@ -167,6 +168,13 @@ def test_formulas_are_drawn_from_their_tex(tmp_path: Path) -> None:
     assert 0.4 < heights[0] < 1.2 < heights[1]  # a line of letters, and brackets around two lines
     with pytest.raises(ValueError, match=r"cannot be set .*: \\frac\{1"):
         draw_formulas([(r"\frac{1", False)])
+
+
+def test_of_a_page_s_form_its_own_command_stands_at_the_end(tmp_path: Path) -> None:
+    form = f'<details class="dclib-rerun">{_block("alone", "This page:", "run it")}{_block("whole", "All:", "make")}'
+    site = write_site(tmp_path, **{"method.html": f"<h1>F</h1>{form}</details><p>The last words.</p>"})
+    article = {entry.page: article for entry, article in read_chapters(site, read_contents(site))}["method.html"]
+    assert list(article.stripped_strings) == ["F", "The last words.", "This page:", "run it"]
 
 
 def test_diagrams_keep_their_colours_and_forms_stay_on_the_screen(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ PAGES = [  # of which the published preset has records
 OWN = "yours: seed 0, a CPU of mine (1 thread), 2001-02-03, code "
 PUBLISHED = r"published: seeds 0, 1, 2, .*\(1 thread.*\), 20\d\d-\d\d-\d\d, code "
 NOT_OF_BOTH = {  # what is not made from a run, or from published records alone
-    *("data_notice", "network_inputs", "rates_in_words", "rerun_command", "published_scorecard", "say"),
+    *("data_notice", "network_inputs", "rates_in_words", "published_scorecard", "say"),
 }
 SHOWN_OF = {"records", "published", "table", "picture", "curves", "bars"}  # names of pages for what runs have given
 

@@ -22,6 +22,7 @@ SCREEN_ONLY = (
     "script, button, form, input, canvas, audio, video, iframe, .headerlink, .d-print-none, [hidden], "
     "details.hide, #dclib-progress, .genindex-jumpbox, .toctree-wrapper, .dclib-rerun, .dclib-downloads"
 )
+COMMAND = ".dclib-rerun :is(#rerun-alone, [data-command=alone])"  # that runs a page again, and the words above it
 DIAGRAM, DIAGRAM_STYLE = ".dclib-diagram", Path("book", "_static", "diagrams.css")
 LIGHT = {  # colours of the theme that its style names
     "--pst-color-text-base": "#222832",
@@ -126,6 +127,8 @@ def _article(path: Path) -> Tag:
         raise ValueError(f"need an article with a title in {path}; build the book anew")
     for node in article.select("noscript"):
         node.unwrap()
+    for node in article.select(COMMAND):  # of the form, which is of no use on paper, this much goes to the end
+        article.append(node.extract())
     for node in article.select(SCREEN_ONLY):
         if not node.decomposed:
             node.decompose()

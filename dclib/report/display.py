@@ -163,36 +163,27 @@ def show_photographs(
     return Fragment(html, f"{caption}\n\n{text}")
 
 
-def rerun_command(
-    notebook: str, parameters: Mapping[str, Any], records: Sequence[Record] = (), *, took: str = ""
-) -> Fragment:
-    """A box with the command that executes a stage notebook, and how long the runs behind its records took.
+def rerun_command(notebook: str, parameters: Mapping[str, Any], *, took: str) -> Fragment:
+    """A box with the command that executes a notebook which makes no page, and how long it takes, in words.
 
     Args:
         parameters: Of the notebook; empty ones are left out.
-        records: Those of the page; their run cards hold the seconds.
-        took: How long it takes, in words, where no record says so.
     """
     command = papermill_command(notebook, parameters)
-    took = took or _measured_time(records)
     html = (
-        '<div class="dclib-reproduce" style="border:1px solid rgba(128,128,128,.4);border-radius:6px;padding:.2em 1em">'
+        '<div style="border:1px solid rgba(128,128,128,.4);border-radius:6px;padding:.2em 1em">'
         "<p><strong>Reproduce this.</strong> In the project's folder and its environment:</p>"
-        # the class by which the book's pages give a block of code its button that copies it
-        f'<div class="highlight"><pre style="overflow-x:auto">{escape(command)}</pre></div><p>{escape(took)}</p></div>'
+        f'<pre style="overflow-x:auto">{escape(command)}</pre><p>{escape(took)}</p></div>'
     )
     return Fragment(html, f"Reproduce this:\n\n```bash\n{command}\n```\n\n{took}")
 
 
-def _measured_time(records: Sequence[Record]) -> str:
-    """What the runs behind some records took, device by device, and the pre-training before them, in words."""
-    cards = list({id(record.card): record.card for record in records if record.card is not None}.values())
-    if not cards:
-        return "No run stands behind this page: it takes seconds."
-    runs = "run" if len(cards) == 1 else f"{len(cards)} runs"
-    before = _pretraining_before(cards)
-    without = f", without the pre-training it needs, which took {_seconds_of(before)}" if before else ""
-    return f"The {runs} behind this page took {_seconds_of(cards)} in all{without}. What is finished is read back."
+def pretraining_taken(records: Sequence[Record]) -> Fragment:
+    """What the pre-training took on which some records rest and which their strip leaves out; nothing where none."""
+    before = _pretraining_before(list({id(record.card): record.card for record in records if record.card}.values()))
+    if not before:
+        return Fragment("", "")
+    return say(f"The pre-training before these runs took {_seconds_of(before)}.")
 
 
 def _seconds_of(cards: Sequence[RunCard]) -> str:
