@@ -15,6 +15,7 @@ from dclib.press import downloads
 from dclib.press.downloads import downloads_html, tables_of, write_downloads, write_measured, write_page_files
 from dclib.records import Record, write_records
 from dclib.report.provenance import strip
+from dclib.report.series import signed
 from dclib.report.tables import Cell, Group, Row, Table, probe_table
 
 CURVES = {"rotnet": [40.0 + n for n in range(13)], "random": [38.0] * 13}
@@ -59,6 +60,15 @@ def test_a_table_without_groups_has_no_column_for_them():
         ("A & B", [["x", "y", "z"], ["one", '1, "2" & <3> ± 4', ""]]),
         ("", [["a"]]),
     ]
+
+
+def test_a_minus_is_one_on_the_page_and_a_hyphen_in_the_file():
+    row = Row("less", (Cell("-0.5", small="± 4"), Cell("2026-01-02"), Cell(signed(-1)), Cell("1e-05, -3", words=True)))
+    table = Table(caption="A", columns=("x", "a - 1", "b−c", "d", "e"), groups=(Group("", (row,)),))
+    html = table._repr_html_()
+    assert by_soup(html)[0][1] == ["less", "−0.5 ± 4", "2026-01-02", "−1.0", "1e-05, -3"]
+    ((_, lines),) = tables_of(executed(html))
+    assert lines == [["x", "a - 1", "b−c", "d", "e"], ["less", "-0.5 ± 4", "2026-01-02", "-1.0", "1e-05, -3"]]
 
 
 @pytest.fixture

@@ -421,7 +421,7 @@ def test_accuracy_counts_the_plans_that_are_near(tmp_path):
     ]
     write_records(tmp_path / "plan_accuracy.json", benchmark_card({}), records)
     text = report_planner.accuracy_table(read_records(tmp_path))._repr_html_()
-    for said in ("12.9 s", "+29%", "1.14 GB", "+14%", "+31%", "-16%", "Of 2 plans 1 are within 30% of the time and 1 "):
+    for said in ("12.9 s", "+29%", "1.14 GB", "+14%", "+31%", "−16%", "Of 2 plans 1 are within 30% of the time and 1 "):
         assert said in text
     assert "plan_accuracy.py" in report_planner.accuracy_table([])._repr_html_()
 

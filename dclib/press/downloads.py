@@ -160,7 +160,7 @@ class _Tables(HTMLParser):
             if tag == "caption":
                 self.tables[-1] = said, self.tables[-1][1]
             else:
-                self.line.append(said)
+                self.line.append(re.sub(r"−(?=\d)", "-", said))  # a number for programs too
         elif tag == "tr" and self.inside:
             lines = self.tables[-1][1]
             if self.names_group:

@@ -6,6 +6,7 @@ and as markdown where there is no HTML.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -361,8 +362,16 @@ def _group_html(group: Group, width: int) -> str:
 
 def _row_html(row: Row) -> str:
     kind = ' class="paper"' if row.paper else ""
-    cells = "".join(f"<td{_cell_class(cell)}>{_cell_text(cell, escape, html=True)}</td>" for cell in row.cells)
+    cells = "".join(
+        f"<td{_cell_class(cell)}>{_cell_text(cell, escape if cell.words else _number_html, html=True)}</td>"
+        for cell in row.cells
+    )
     return f'<tr{kind}><th scope="row">{escape(row.label)}</th>{cells}</tr>'
+
+
+def _number_html(text: str) -> str:
+    """Text that is no sentence as HTML, with a true minus before a number; what is downloaded has a hyphen again."""
+    return re.sub(r"(?<![\w.)-])-(?=\d)", "−", escape(text))
 
 
 def _cell_class(cell: Cell) -> str:
