@@ -19,7 +19,7 @@ from dclib.press.forms import _block
 from dclib.press.formulas import as_mathml
 from dclib.press.print import load_printer, print_book, read_imprint
 from dclib.press.print_formulas import draw_formulas
-from dclib.press.print_pages import read_chapters, read_contents
+from dclib.press.print_pages import SOLVED, read_chapters, read_contents
 from dclib.report.tables import STYLE
 
 POINTS = 72 / 25.4  # in a millimetre
@@ -168,6 +168,14 @@ def test_formulas_are_drawn_from_their_tex(tmp_path: Path) -> None:
     assert 0.4 < heights[0] < 1.2 < heights[1]  # a line of letters, and brackets around two lines
     with pytest.raises(ValueError, match=r"cannot be set .*: \\frac\{1"):
         draw_formulas([(r"\frac{1", False)])
+
+
+def test_where_a_solution_is_folded_paper_says_where_it_is(tmp_path: Path) -> None:
+    fold = '<details class="hide above-input"><summary>Show code</summary><pre>solve()</pre></details>'
+    text = f'<h1>F</h1><p>A task.</p><div class="cell tag_hide-cell tag_solution">{fold}</div><p>Another task.</p>'
+    site = write_site(tmp_path, **{"method.html": text})
+    article = {entry.page: article for entry, article in read_chapters(site, read_contents(site))}["method.html"]
+    assert list(article.stripped_strings) == ["F", "A task.", SOLVED, "Another task."]
 
 
 def test_of_a_page_s_form_its_own_command_stands_at_the_end(tmp_path: Path) -> None:

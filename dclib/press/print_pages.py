@@ -23,6 +23,8 @@ SCREEN_ONLY = (
     "details.hide, #dclib-progress, .genindex-jumpbox, .toctree-wrapper, .dclib-rerun, .dclib-downloads"
 )
 COMMAND = ".dclib-rerun :is(#rerun-alone, [data-command=alone])"  # that runs a page again, and the words above it
+SOLUTION = ".tag_solution"
+SOLVED = "The solution, with what came out, is in a fold of this page of the book on the screen."
 DIAGRAM, DIAGRAM_STYLE = ".dclib-diagram", Path("book", "_static", "diagrams.css")
 LIGHT = {  # colours of the theme that its style names
     "--pst-color-text-base": "#222832",
@@ -129,6 +131,10 @@ def _article(path: Path) -> Tag:
         node.unwrap()
     for node in article.select(COMMAND):  # of the form, which is of no use on paper, this much goes to the end
         article.append(node.extract())
+    for node in article.select(SOLUTION):
+        said = _MAKER.new_tag("p")
+        said.string = SOLVED
+        node.replace_with(said)
     for node in article.select(SCREEN_ONLY):
         if not node.decomposed:
             node.decompose()
