@@ -24,7 +24,7 @@ from dclib.press import runner, stages
 from dclib.press.forecast import show_seconds
 from dclib.press.notebooks import check_parameters, clean, execute, modules_used, unfinished_cells
 from dclib.press.runner import Outcome, read_card, run_preset, run_stages
-from dclib.press.stages import EVALUATIONS, SUMMARIES, Stage, alone, plan_stages, stage_keys, urgency
+from dclib.press.stages import EVALUATIONS, SUMMARIES, Stage, alone, key_of, plan_stages, stage_parts, urgency
 
 PARAMETERS = """\
 preset: str = "tiny"  # name of a preset
@@ -193,7 +193,7 @@ def test_a_run_goes_in_order_then_skips_then_repeats_only_what_changed(project, 
 def test_a_key_changes_with_everything_a_page_depends_on(project, monkeypatch):
     def keys(**options):
         preset, planned = plan_stages("tiny", **options)
-        return stage_keys(planned, preset)
+        return {page: key_of(parts) for page, parts in stage_parts(planned, preset).items()}
 
     def changed(other):
         return {page for page in first if other[page] != first[page]}
@@ -217,7 +217,7 @@ def test_a_key_changes_with_everything_a_page_depends_on(project, monkeypatch):
 def test_a_key_changes_when_images_do(project):
     def key():
         preset, planned = plan_stages("tiny", data=str(images))
-        return stage_keys(planned, preset)["data"]
+        return key_of(stage_parts(planned, preset)["data"])
 
     images = project / "images"
     write_pictures(images / "cat", 2, flat=True)

@@ -175,11 +175,6 @@ def evaluations_of(preset: Preset) -> dict[str, str]:
     return {**EVALUATIONS, **{page: notebook for page, notebook in ON_REQUEST.items() if asked[page]}}
 
 
-def stage_keys(stages: Sequence[Stage], preset: Preset) -> dict[str, str]:
-    """For each page, a hash of everything it depends on: equal keys, equal pages."""
-    return {page: key_of(parts) for page, parts in stage_parts(stages, preset).items()}
-
-
 def key_of(parts: Mapping[str, str]) -> str:
     """The key of a page that depends on these parts."""
     return config_hash(dict(parts))

@@ -52,7 +52,7 @@ def moving_pictures(preset: Preset, root: Path) -> Fragment:
     )
 
 
-def draw_clips(clips: Clips, tracks: Tracks, *, ax: Axes | None = None) -> Axes:
+def draw_clips(clips: Clips, tracks: Tracks) -> Axes:
     """A strip of frames for each clip, from the first on; the boxes of a track have one colour."""
     strips = []
     for number in range(len(clips)):
@@ -68,7 +68,7 @@ def draw_clips(clips: Clips, tracks: Tracks, *, ax: Axes | None = None) -> Axes:
                     ImageDraw.Draw(image).rectangle(corners, outline=COLOURS[order % len(COLOURS)], width=line)
             strip.append(pictures.square_tile(image, TILE))
         strips.append(strip)
-    ax = new_axes(WIDTH, WIDTH * len(strips) / max(map(len, strips))) if ax is None else ax
+    ax = new_axes(WIDTH, WIDTH * len(strips) / max(map(len, strips)))
     ax.imshow(pictures.join_tiles(strips, TILE), aspect="equal", interpolation="nearest")
     return pictures.bare(ax)
 

@@ -22,6 +22,7 @@ from dclib.train.absent import AbsentImagesError, AbsentSet
 P = ParamSpec("P")
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 PORTRAIT = 160  # side of an image that is looked at by itself, pixels
+TILE, SMALL_TILE = 96, 64  # sides of images in a contact sheet, and in a mosaic of a cluster, pixels
 STRONG = 0.25  # of the largest gradient: what counts as a strong edge
 ROW_NAMES = 1.0  # inches that the names of a contact sheet's rows take
 TRIES = 100  # images looked at for one that can be read
@@ -83,9 +84,9 @@ def _can_be_read(images: ImageSet, index: int) -> bool:
     return True
 
 
-def sample_rows(images: ImageSet, *, n_rows: int, per_row: int, seed: int = 0) -> dict[str, list[int]]:
+def sample_rows(images: ImageSet, *, n_rows: int, per_row: int) -> dict[str, list[int]]:
     """Numbers of images for a contact sheet: a row per class, classes evenly spread, or unnamed rows without labels."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     if images.labels is None:
         order = rng.permutation(len(images))[: n_rows * per_row].tolist()
         return {" " * i: order[i * per_row : (i + 1) * per_row] for i in range(-(-len(order) // per_row))}
@@ -95,16 +96,14 @@ def sample_rows(images: ImageSet, *, n_rows: int, per_row: int, seed: int = 0) -
     return {name: rng.permutation(numbers)[:per_row].tolist() for name, numbers in members.items()}
 
 
-def draw_contact_sheet(
-    images: ImageSet, rows: Mapping[str, Sequence[int]], *, tile: int = 96, ax: Axes | None = None
-) -> Axes:
-    """Rows of images, each cut to a square of ``tile`` pixels, with the row's name to its left."""
+def draw_contact_sheet(images: ImageSet, rows: Mapping[str, Sequence[int]]) -> Axes:
+    """Rows of images, each cut to a square, with the row's name to its left."""
     per_row = max(map(len, rows.values()))
-    tiles = [[square_tile(open_to_show(images, i, draft=tile), tile) for i in numbers] for numbers in rows.values()]
+    tiles = [[square_tile(open_to_show(images, i, draft=TILE), TILE) for i in numbers] for numbers in rows.values()]
     room = ROW_NAMES if any(name.strip() for name in rows) else 0.0
-    ax = new_axes(WIDTH, (WIDTH - room) * len(rows) / per_row) if ax is None else ax
-    ax.imshow(join_tiles(tiles, tile), aspect="equal", interpolation="nearest")
-    middles = [GAP + tile / 2 + i * (tile + GAP) for i in range(len(rows))]
+    ax = new_axes(WIDTH, (WIDTH - room) * len(rows) / per_row)
+    ax.imshow(join_tiles(tiles, TILE), aspect="equal", interpolation="nearest")
+    middles = [GAP + TILE / 2 + i * (TILE + GAP) for i in range(len(rows))]
     bare(ax).set_yticks(middles, list(rows), fontsize=SIZE - 1, parse_math=False)  # names of folders, not formulas
     ax.tick_params(length=0)
     return ax
@@ -119,9 +118,7 @@ def describe_contact_sheet(images: ImageSet, rows: Mapping[str, Sequence[int]]) 
     )
 
 
-def draw_cluster_mosaics(
-    images: ImageSet, clusters: Sequence[Mapping[str, Any]], *, tile: int = 64, columns: int = 4
-) -> Figure:
+def draw_cluster_mosaics(images: ImageSet, clusters: Sequence[Mapping[str, Any]], *, columns: int = 4) -> Figure:
     """Nine images of each of some clusters, three by three, with the cluster's number and size above.
 
     Args:
@@ -135,8 +132,8 @@ def draw_cluster_mosaics(
     for ax in panels[len(clusters) :]:
         ax.axis("off")
     for ax, cluster in zip(panels, clusters, strict=False):
-        tiles = [square_tile(open_to_show(images, numbers[i], draft=tile), tile) for i in cluster["images"]]
-        ax.imshow(join_tiles([tiles[i : i + 3] for i in range(0, len(tiles), 3)], tile))
+        tiles = [square_tile(open_to_show(images, numbers[i], draft=SMALL_TILE), SMALL_TILE) for i in cluster["images"]]
+        ax.imshow(join_tiles([tiles[i : i + 3] for i in range(0, len(tiles), 3)], SMALL_TILE))
         ax.set_title(f"{cluster['cluster']} ({cluster['size']:,})", fontsize=SIZE - 2)
         bare(ax)
     return figure
@@ -171,9 +168,9 @@ def draw_rotations(image: Image.Image, *, tile: int = PORTRAIT) -> Figure:
     return figure
 
 
-def draw_sobel(image: Image.Image, *, tile: int = PORTRAIT) -> Figure:
+def draw_sobel(image: Image.Image) -> Figure:
     """An image and its two Sobel channels, zero in grey: what the network sees in place of colour."""
-    pixels = square_tile(image, tile)
+    pixels = square_tile(image, PORTRAIT)
     channels = sobel_channels(pixels)
     figure = Figure(figsize=(WIDTH, 2.4), facecolor="white", layout="constrained")
     axes = figure.subplots(1, 3)

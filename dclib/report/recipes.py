@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from html import escape
 from itertools import combinations
@@ -116,11 +116,11 @@ def differences(one: MethodConfig, other: MethodConfig) -> list[tuple[str, str, 
     return [(key, a, b) for key, a, b in found if a != b]
 
 
-def recipe_differences(configs: Mapping[str, MethodConfig] = RECIPES) -> Fragment:
+def recipe_differences() -> Fragment:
     """A list that opens, one entry for any two recipes, with the settings in which they differ."""
     parts, lines = [], []
-    for one, other in combinations(configs, 2):
-        rows = differences(configs[one], configs[other])
+    for one, other in combinations(RECIPES, 2):
+        rows = differences(RECIPES[one], RECIPES[other])
         summary = f"{one} and {other}: {plural(len(rows), 'difference')}"
         cells = "".join(
             f"<tr><th scope='row'>{escape(key)}</th><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for key, a, b in rows

@@ -48,14 +48,14 @@ def methods_in(records: Iterable[Record]) -> list[str]:
     return order_methods(r.card.method for r in records if r.card is not None)
 
 
-def accuracy_by_layer(records: Iterable[Record], dataset: str, name: str = "top1") -> Curves:
+def accuracy_by_layer(records: Iterable[Record], dataset: str) -> Curves:
     """Probe accuracies, method -> seed -> 13 values in %; a seed with a missing layer is left out.
 
     Raises:
         ValueError: two records give the same method, seed and layer.
     """
     found: dict[str, dict[int, dict[int, float]]] = {}
-    for record in select(records, name, dataset=dataset):
+    for record in select(records, "top1", dataset=dataset):
         method, seed = _method_and_seed(record)
         layers = found.setdefault(method, {}).setdefault(seed, {})
         _put(layers, int(record.keys["layer"]), record, f"{method}, seed {seed}, {dataset}, layer")

@@ -29,7 +29,6 @@ from dclib.report.series import (
     history,
     mean_curve,
     methods_in,
-    order_methods,
     over_seeds,
     plural,
     signed,
@@ -152,10 +151,9 @@ def probe_table(records: Sequence[Record]) -> Table:
     )
 
 
-def clustering_table(records: Sequence[Record], methods: Iterable[str] | None = None) -> Table:
+def clustering_table(records: Sequence[Record]) -> Table:
     """Health of the clusterings: for each method the last assignment, and what changed since the first."""
-    chosen = methods_in(records) if methods is None else order_methods(methods)
-    rows = tuple(row for method in chosen if (row := _clustering_row(records, method)) is not None)
+    rows = tuple(row for method in methods_in(records) if (row := _clustering_row(records, method)) is not None)
     note = "" if rows else "None of these methods clusters anything, or none has run yet."
     columns = (
         "Method",
@@ -177,7 +175,7 @@ def clustering_table(records: Sequence[Record], methods: Iterable[str] | None = 
         )
         if rows
         else (),
-        source=named([r for r in records if r.card and r.card.method in chosen], *SIZES, "nmi_previous", "nmi_labels"),
+        source=named(records, *SIZES, "nmi_previous", "nmi_labels"),
     )
 
 

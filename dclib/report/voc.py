@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +23,7 @@ from dclib.report.tables import Cell, Group, Row, Table, value_cell
 SETTING_NAMES = {"fc68": "FC68: convolutions frozen", "all": "ALL: everything trained"}
 SPLITS = {"val": "train to val", "test": "trainval to test"}
 PUBLISHED = ("fc68", "val")  # what Table 4 is
+OF_CLASSES = "fc68"  # the setting in which classes are shown one by one
 MEASURED = (PUBLISHED, ("fc68", "test"), ("all", "test"))  # settings, and the splits that are tested
 EMPTY = "No classification here: this preset has no VOC2007 set, or the stage has not run yet."
 
@@ -72,18 +72,18 @@ def every_network(records: Sequence[Record]) -> Table:
     )
 
 
-def class_table(records: Sequence[Record], setting: str = "fc68") -> Table:
+def class_table(records: Sequence[Record]) -> Table:
     """Average precision of each class, networks in columns; classes without a positive are named below."""
     records = _on_test(records)
-    used = select(records, "voc_ap", setting=setting)
+    used = select(records, "voc_ap", setting=OF_CLASSES)
     methods, find = methods_in(used), Finder(used)
     rows = []
-    for name in _classes(used, setting):
-        cells = [_values(find, m, setting, "test", name) for m in methods]
+    for name in _classes(used):
+        cells = [_values(find, m, OF_CLASSES, "test", name) for m in methods]
         n = max((r.n for r in used if r.keys["class"] == name), default=0)
         rows.append(Row(name, (Cell(f"{n:,}"), *(value_cell(c.values()) for c in cells))))
     return Table(
-        caption=f"Average precision of each class, % ({SETTING_NAMES[setting]}, {SPLITS['test']})",
+        caption=f"Average precision of each class, % ({SETTING_NAMES[OF_CLASSES]}, {SPLITS['test']})",
         columns=("Class", "test images", *(title_of(m) for m in methods)),
         groups=(Group("", tuple(rows), "" if rows else EMPTY),),
         notes=(left_out_sentence(records),) if rows else (),
@@ -98,28 +98,27 @@ def left_out_sentence(records: Sequence[Record]) -> str:
     return f"No test image shows {', '.join(names)}: left out of the mean." if names else "No class is left out."
 
 
-def class_bars(records: Sequence[Record], published: Sequence[Record] = (), *, setting: str = "fc68") -> Fragment:
+def class_bars(records: Sequence[Record], published: Sequence[Record] = ()) -> Fragment:
     """Average precision per class as bars, for the networks of the paper's table."""
     records, published = _on_test(records), _on_test(published)
-    used, beside = (select(source, "voc_ap", setting=setting) for source in (records, published))
+    used, beside = (select(source, "voc_ap", setting=OF_CLASSES) for source in (records, published))
     if not used:
         return say(EMPTY)
     caption = (
         f"Average precision of each class, convolutions frozen; bars: {over_seeds(used)}. Look for classes that "
         "colour alone gives away, and for those that need shape (D29, D34)."
     )
-    plot, describe = partial(plot_classes, setting=setting), partial(describe_classes, setting=setting)
-    return show_both(panels(plot, describe, used, beside), caption, used, beside, "voc_ap")
+    return show_both(panels(plot_classes, describe_classes, used, beside), caption, used, beside, "voc_ap")
 
 
-def plot_classes(records: Sequence[Record], setting: str) -> Axes:
+def plot_classes(records: Sequence[Record]) -> Axes:
     """Grouped bars: classes along the axis, one bar for each network of Table 4."""
-    methods, find = _shown_methods(records, setting), Finder(records)
-    classes = _classes(records, setting)
+    methods, find = _shown_methods(records), Finder(records)
+    classes = _classes(records)
     ax = new_axes(WIDTH, 0.32 * len(classes) + 1.4)
     height = 0.8 / max(1, len(methods))
     for i, method in enumerate(methods):
-        values = [list(_values(find, method, setting, "test", name).values()) for name in classes]
+        values = [list(_values(find, method, OF_CLASSES, "test", name).values()) for name in classes]
         places = np.arange(len(classes)) + (i - (len(methods) - 1) / 2) * height
         means = [float(np.mean(v)) if v else 0.0 for v in values]
         spreads = [spread(v) if v else 0.0 for v in values]
@@ -132,15 +131,15 @@ def plot_classes(records: Sequence[Record], setting: str) -> Axes:
     return finish(ax)
 
 
-def describe_classes(records: Sequence[Record], setting: str) -> str:
+def describe_classes(records: Sequence[Record]) -> str:
     """The bars in words: best and worst class of each network."""
     parts, find = [], Finder(records)
-    for method in _shown_methods(records, setting):
-        means = {c: list(_values(find, method, setting, "test", c).values()) for c in _classes(records, setting)}
+    for method in _shown_methods(records):
+        means = {c: list(_values(find, method, OF_CLASSES, "test", c).values()) for c in _classes(records)}
         means_of = {c: float(np.mean(v)) for c, v in means.items() if v}
         best, worst = max(means_of, key=lambda c: means_of[c]), min(means_of, key=lambda c: means_of[c])
         parts.append(f"{title_of(method)} from {worst} {means_of[worst]:.0f} % to {best} {means_of[best]:.0f} %")
-    return f"Average precision of {len(_classes(records, setting))} classes: {'; '.join(parts)}."
+    return f"Average precision of {len(_classes(records))} classes: {'; '.join(parts)}."
 
 
 def _values(find: Finder, method: str, setting: str, split: str, name: str = "") -> Values:
@@ -158,11 +157,11 @@ def _tested(records: Sequence[Record], setting: str, split: str) -> str:
     return f", {counts[0]:,} images" if counts else ""
 
 
-def _classes(records: Sequence[Record], setting: str) -> list[str]:
-    return sorted({str(r.keys["class"]) for r in select(records, "voc_ap", setting=setting)})
+def _classes(records: Sequence[Record]) -> list[str]:
+    return sorted({str(r.keys["class"]) for r in select(records, "voc_ap", setting=OF_CLASSES)})
 
 
-def _shown_methods(records: Sequence[Record], setting: str) -> list[str]:
-    there = methods_in(select(records, "voc_ap", setting=setting))
+def _shown_methods(records: Sequence[Record]) -> list[str]:
+    there = methods_in(select(records, "voc_ap", setting=OF_CLASSES))
     in_table = [m for m in there if any(m in pair for pair in TABLE4_METHODS.values())]
     return in_table or there
