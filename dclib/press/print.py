@@ -21,6 +21,7 @@ from PIL import ImageFile
 from dclib.presets import project_root
 from dclib.press.print_pages import Entry, read_chapters, read_contents
 from dclib.records import source_commit, write_atomically
+from dclib.report.series import listed
 
 STYLE = Path("_print") / "print.css"  # below the sources of the book
 CITATION = "CITATION.cff"
@@ -152,7 +153,7 @@ def _cover(imprint: Imprint) -> str:
     lines = {
         "title": imprint.title,
         "authors": ", ".join(imprint.authors),
-        "paper": f"The method of “{imprint.paper}” by {_listed(imprint.paper_authors)}, implemented, run and measured",
+        "paper": f"The method of “{imprint.paper}” by {listed(imprint.paper_authors)}, implemented, run and measured",
         "edition": imprint.edition,
         "made": " · ".join(
             filter(None, [f"Version {imprint.version}", imprint.date, imprint.commit and f"commit {imprint.commit}"])
@@ -163,10 +164,6 @@ def _cover(imprint: Imprint) -> str:
         + "".join(f'<p class="{name}">{html.escape(line)}</p>' for name, line in lines.items() if line)
         + "</section>"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _contents(entries: Sequence[Entry]) -> str:
