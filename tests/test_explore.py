@@ -233,6 +233,17 @@ def test_photographs_of_another_folder_do_not_take_the_place_of_those_explored(p
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
 
 
+def test_answers_are_not_replaced_where_nothing_tells_which_photographs_they_are_of(photographs, tmp_path):
+    place = explore(photographs, out=tmp_path / "answers", minutes=1, report=quiet).folder
+    (place / "look" / "squares.u8").write_bytes(b"")
+    other = tmp_path / "others"
+    draw(other / "a.jpg", 100)
+    with pytest.raises(ValueError, match=rf"found in {photographs}, and nothing there tells whether {other} has those"):
+        explore(other, out=place, minutes=1, report=quiet)
+    assert json.loads((place / "summary.json").read_text())["photographs"] == 12
+    assert len(explore(photographs, out=place, minutes=1, report=quiet).answers) == 12
+
+
 @pytest.mark.parametrize("told", [True, False], ids=["", "by a summary that names no folder"])
 def test_the_photographs_that_were_explored_go_on_wherever_they_are(photographs, tmp_path, told):
     place = explore(photographs, out=tmp_path / "answers", minutes=1, report=quiet).folder

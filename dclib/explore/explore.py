@@ -126,11 +126,16 @@ def _check_place(place: Path) -> None:
 def _check_familiar(photographs: Photographs, root: Path, place: Path) -> None:
     """ValueError where answers on another folder, whose photographs these are not, would be replaced."""
     told = str(read_json(place / SUMMARY).get("folder", ""))
-    if told == printable(os.path.realpath(root)) or share_seen(photographs, place / "look") >= FAMILIAR:
+    if told == printable(os.path.realpath(root)):
         return
+    share = share_seen(photographs, place / "look")
+    if not told if share is None else share >= FAMILIAR:
+        return
+    shown = printable(str(root))
+    unlike = f"nothing there tells whether {shown} has" if share is None else f"{shown} has next to none of"
     raise ValueError(
-        f"{place} holds what was found in {told or 'another folder'}, and {printable(str(root))} has next to none of "
-        "those photographs; name another folder with --out, or see these by a network that is there with embed"
+        f"{place} holds what was found in {told or 'another folder'}, and {unlike} those photographs; "
+        "name another folder with --out, or see these by a network that is there with embed"
     )
 
 

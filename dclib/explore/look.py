@@ -128,14 +128,14 @@ def look_at(photographs: Photographs, folder: Path, report: Callable[[int, int],
     return _gather(photographs.images, known, failed, folder)
 
 
-def share_seen(photographs: Photographs, folder: Path) -> float:
-    """Share of photographs that an earlier look has seen, of the fewer of the two; 1 where nothing is known.
+def share_seen(photographs: Photographs, folder: Path) -> float | None:
+    """Share of photographs that an earlier look has seen, of the fewer of the two; None where nothing is known.
 
     Their names do not matter. Those of sizes that were seen may be the same; a few of them are read to tell.
     """
     known = {seen.content: seen.bytes for seen, _ in _read_known(folder).values() if seen.content}
     if not known:
-        return 1.0
+        return None
     alike = np.flatnonzero(np.isin(photographs.size, [*known.values()]))
     picked = np.random.default_rng(0).permutation(alike)[:COMPARED]
     found = 0
