@@ -31,6 +31,7 @@ from dclib.data.pixels import Pixels
 from dclib.explore import answering
 from dclib.explore import explore as exploring
 from dclib.explore import learn as learning
+from dclib.explore import look as looking
 from dclib.explore.answering import settled_space
 from dclib.explore.answers import NONE
 from dclib.explore.describe import balanced, describe_images, part_sizes
@@ -242,6 +243,24 @@ def test_answers_are_not_replaced_where_nothing_tells_which_photographs_they_are
         explore(other, out=place, minutes=1, report=quiet)
     assert json.loads((place / "summary.json").read_text())["photographs"] == 12
     assert len(explore(photographs, out=place, minutes=1, report=quiet).answers) == 12
+
+
+def test_a_look_that_was_ended_early_goes_on_among_photographs_of_one_size(tmp_path, monkeypatch):
+    class Ended(Exception):
+        pass
+
+    def end(*_: object) -> None:
+        raise Ended
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(60):
+        Image.new("RGB", (9, 9), (i, 2 * i, 0)).save(folder / f"{i:02d}.bmp")
+    monkeypatch.setattr(looking, "CHUNK", 1)
+    with pytest.raises(Ended):
+        look_at(open_photographs(folder), tmp_path / "answers" / "look", end)
+    monkeypatch.setattr(looking, "COMPARED", 1)
+    assert len(explore(folder, out=tmp_path / "answers", minutes=1, report=quiet).answers) == 60
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["", "by a summary that names no folder"])

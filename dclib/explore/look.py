@@ -131,19 +131,25 @@ def look_at(photographs: Photographs, folder: Path, report: Callable[[int, int],
 def share_seen(photographs: Photographs, folder: Path) -> float | None:
     """Share of photographs that an earlier look has seen, of the fewer of the two; None where nothing is known.
 
-    Their names do not matter. Those of sizes that were seen may be the same; a few of them are read to tell.
+    Those of the name, size and time of one that was seen are the same. Of the others names do not matter: those of
+    sizes that were seen may be the same, and a few of them are read to tell.
     """
-    known = {seen.content: seen.bytes for seen, _ in _read_known(folder).values() if seen.content}
-    if not known:
+    seen = {name: one for name, (one, _) in _read_known(folder).items() if one.content}
+    if not seen:
         return None
-    alike = np.flatnonzero(np.isin(photographs.size, [*known.values()]))
+    known = {one.content: one.bytes for one in seen.values()}
+    stamps = zip(photographs.size.tolist(), photographs.written.tolist(), strict=True)
+    same = np.array(
+        [n in seen and seen[n][:2] == stamp for n, stamp in zip(photographs.images.ids, stamps, strict=True)]
+    )
+    alike = np.flatnonzero(np.isin(photographs.size, [*known.values()]) & ~same)
     picked = np.random.default_rng(0).permutation(alike)[:COMPARED]
     found = 0
     for i in picked.tolist():
         with suppress(UnreadableImageError):
             found += photographs.images.read(i, _content) in known
     fewer = min(len(photographs), len(known))
-    return min(1.0, found / max(len(picked), 1) * len(alike) / fewer)
+    return min(1.0, (int(same.sum()) + found / max(len(picked), 1) * len(alike)) / fewer)
 
 
 @contextmanager
