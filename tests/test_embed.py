@@ -290,6 +290,17 @@ def test_another_photograph_of_the_same_name_and_size_is_seen(run: Path, photogr
     assert "already" in said[-1]
 
 
+def test_nothing_is_written_where_all_is_there_for_the_folder_may_be_closed(
+    run: Path, photographs: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    out = embed(run, photographs, tmp_path / "out", neighbours=0, report=silent)
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()}
+    embed(run, photographs, out, neighbours=0, report=said.append)
+    assert "already" in said[-1]
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()} == before
+
+
 def test_a_listed_photograph_that_was_changed_is_seen(run: Path, photographs: Path, tmp_path: Path) -> None:
     listed = tmp_path / "some.txt"
     listed.write_text("photos/000.png\nphotos/001.png\n")

@@ -212,8 +212,9 @@ def _begin(target: Path, wanted: Progress, report: Callable[[str], None]) -> Pro
                 "name another folder with --out"
             )
     if before.images == wanted.images and before.written in ("", wanted.written):
-        before.written = wanted.written
-        before.save(target)
+        if before.written != wanted.written:
+            before.written = wanted.written
+            before.save(target)
         return before
     report("the photographs are not those of the last call: all are embedded anew")
     for name in (FEATURES, PHOTOGRAPHS, NEW, EXPLORED):
