@@ -544,6 +544,8 @@ def test_what_is_ticked_is_that_of_the_photographs_whatever_their_clusters(opene
     assert visit(first, "clusters of a network that has learned on").js(boxes) == chosen
     assert visit(moved, "clusters").js(boxes) == chosen
     assert visit(others, "other clusters").js(boxes) == []
+    resized = first.bytes + (np.array(first.paths) == chosen[0].removeprefix("Remove "))
+    assert visit(replace(first, bytes=resized), "clusters").js(boxes) == chosen[1:]  # another photograph of that name
 
 
 @needs_browser

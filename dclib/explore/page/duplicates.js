@@ -23,7 +23,7 @@ function duplicatesView(main, route, remembered) {
     showStorage();
   };
   const tick = (list, on) => {
-    for (const p of list) if (on) Store.ticked.add(paths[p]); else Store.ticked.delete(paths[p]);
+    for (const p of list) if (on) Store.ticked.set(paths[p], bytes[p]); else Store.ticked.delete(paths[p]);
     tell();
   };
   const all = on => {

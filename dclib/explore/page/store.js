@@ -6,7 +6,7 @@ const Store = {
   photos: null,       // paths, size, bytes, taken, duplicate, exact, listed
   groupings: [],      // those loaded so far
   names: {},          // grouping's name -> cluster -> name
-  ticked: new Set(),  // paths of duplicates to be removed
+  ticked: new Map(),  // paths of duplicates to be removed, and how many bytes each has
   keeps: true,        // whether the browser keeps what is typed
 };
 
@@ -216,7 +216,8 @@ function originalUrl(p) {
 const keyOf = what => `dclib-explorer-${Store.about.key}-${what}`;
 
 /* Ticks are of photographs: those of their folder are found again whatever clusters there are, and by the clusters
-   when the folder has been moved. */
+   when the folder has been moved. One is not taken over by another photograph of that name, such as a camera's next
+   IMG_0001.jpg; an earlier page has kept names alone. */
 const ticksKeys = () => [`dclib-explorer-${Store.about.root || Store.about.key}-ticked`, keyOf("ticked")];
 
 function loadKept() {
@@ -224,7 +225,10 @@ function loadKept() {
     localStorage.setItem("dclib-explorer", "1");
     Store.names = JSON.parse(localStorage.getItem(keyOf("names")) || "{}");
     const ticked = ticksKeys().map(key => localStorage.getItem(key)).find(text => text) || "[]";
-    Store.ticked = new Set(JSON.parse(ticked));
+    const { paths, bytes } = Store.photos;
+    const there = new Map(paths.map((path, p) => [path, bytes[p]]));
+    Store.ticked = new Map(JSON.parse(ticked).map(one => (typeof one === "string" ? [one, there.get(one)] : one))
+      .filter(([path, size]) => size === (there.get(path) ?? size)));
   } catch {
     Store.keeps = false;
   }
