@@ -675,6 +675,22 @@ def test_a_verdict_asks_for_no_setting_that_nobody_chooses_here(monkeypatch, kin
     assert "photographs" in told["advice"]
 
 
+def test_a_training_that_diverges_asks_for_no_setting_and_leaves_answers(tmp_path, monkeypatch):
+    def diverge(*_: object, **__: object) -> None:
+        raise FloatingPointError("the loss is nan at step 2 of epoch 1; lower train.lr and start again")
+
+    for i in range(LEAST):
+        draw(tmp_path / "photos" / f"{i}.jpg", i)
+    monkeypatch.setattr(exploring, "this_machine", lambda *_, **__: CPU)
+    monkeypatch.setattr(learning, "pretrain", diverge)
+    lines: list[str] = []
+    found = explore(tmp_path / "photos", out=tmp_path / "answers", minutes=30, report=lines.append)
+    assert len(found.answers) == LEAST
+    assert "not learned: the training has diverged (the loss is nan at step 2 of epoch 1)" in lines[-2]
+    assert not any("train.lr" in line for line in lines)
+    assert Network.at(found.folder / "network").rounds == []
+
+
 def test_a_training_that_takes_longer_than_it_may_is_taken_as_far_as_it_is(learner, monkeypatch):
     network, pixels = learner
     short = {"epoch_images": 8, "batch_size": 4, "epochs": 40}
