@@ -130,7 +130,8 @@ def _check_familiar(photographs: Photographs, root: Path, place: Path) -> None:
     if told == printable(os.path.realpath(root)):
         return
     share = share_seen(photographs, place / "look")
-    if not told if share is None else share >= FAMILIAR:
+    is_familiar = not told if share is None else share >= FAMILIAR  # None: no look is kept
+    if is_familiar:
         return
     shown = printable(str(root))
     unlike = f"nothing there tells whether {shown} has" if share is None else f"{shown} has next to none of"
