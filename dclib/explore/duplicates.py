@@ -27,7 +27,7 @@ from dclib.explore.answers import NONE
 HASH = 8  # bytes of a hash
 DESCRIPTOR = 2 * HASH + SIDE**2 + 2 * CHROMA**2  # bytes
 PLAIN = 4  # levels between the darkest and the lightest point of a picture that shows nothing: it is hashed as even
-CANDIDATES = 14  # of each photograph, by each hash and by features
+CANDIDATES = 42  # of each photograph, by each hash and by features
 FARTHEST = 22  # of 64 bits that may differ between candidates
 BLOCK = 2048  # pairs that are compared at a time
 LIKELY = 0.5  # correlation of coarse thumbnails before they are aligned
