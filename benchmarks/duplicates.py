@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("sources", nargs="*", default=[DRAWN], help="folders of JPEGs or tars of them; default: drawn")
     parser.add_argument("--most", type=int, default=2_000, help="photographs of each")
     parser.add_argument("--copies", type=int, default=40, help="of each way")
-    parser.add_argument("--crowd", default="", help="a folder or a tar of pictures that are all looked through at once")
+    parser.add_argument("--crowd", nargs="*", default=[], help="folders or tars of pictures, all looked through at once")
     parser.add_argument("--crowd-most", type=int, default=50_000, help="of them, beside which as many copies are put")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=record_path("duplicates"))
@@ -167,8 +167,8 @@ def main() -> None:
     began = time.monotonic()
     torch.set_num_threads(1)
     records = [r for source in options.sources for r in measure(source, options.most, options.copies, options.seed)]
-    if options.crowd:
-        records += crowd(options.crowd, options.crowd_most, options.seed)
+    for source in options.crowd:
+        records += crowd(source, options.crowd_most, options.seed)
     for record in records:
         print(f"{record.name} {dict(record.keys)}: {record.value:.4g} {record.unit} of {record.n}")
     settings = {
