@@ -159,7 +159,9 @@ def main() -> None:
     parser.add_argument("sources", nargs="*", default=[DRAWN], help="folders of JPEGs or tars of them; default: drawn")
     parser.add_argument("--most", type=int, default=2_000, help="photographs of each")
     parser.add_argument("--copies", type=int, default=40, help="of each way")
-    parser.add_argument("--crowd", nargs="*", default=[], help="folders or tars of pictures, all looked through at once")
+    parser.add_argument(
+        "--crowd", nargs="*", default=[], help="folders or tars of pictures, all looked through at once"
+    )
     parser.add_argument("--crowd-most", type=int, default=50_000, help="of them, beside which as many copies are put")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=record_path("duplicates"))
