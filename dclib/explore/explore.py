@@ -22,7 +22,6 @@ from dclib.config import MethodConfig, TrainConfig
 from dclib.data.folders import named_path
 from dclib.data.images import UnreadableImageError, printable
 from dclib.data.photographs import Photographs, open_photographs
-from dclib.data.pixels import Pixels
 from dclib.distributed import leave_if_requested
 from dclib.explore.alone import writing_alone
 from dclib.explore.answering import Answering, Explored
@@ -181,29 +180,16 @@ def _explore(
                 task.answer(network, known, pixels, learned, "", clock, report)
             clock.say(f"learning: {_round_line(network)}", report)
             latest = deadline + 60 * clock.minutes * SPARE / 2
-            why = _learn(network, learned, deadline, latest, hardware, partial(clock.say, report=report))
+            try:
+                finish_round(network, learned, deadline, latest, hardware, partial(clock.say, report=report))
+            except FloatingPointError as error:
+                network.give_up()
+                network.save()
+                why = f"the training has diverged ({str(error).partition(';')[0]})"  # then: a setting, not chosen here
         trunk = network.trunk()
         if trunk is not None:
             return task.answer(network, trunk, pixels, learned, why, clock, report)
     return task.answer_without(why, clock, report)
-
-
-def _learn(
-    network: Network,
-    pixels: Pixels,
-    deadline: float,
-    latest: float,
-    hardware: Callable[[], Hardware],
-    report: Callable[[str], None],
-) -> str:
-    """Finish the last round; why that could not be, else empty. What diverges is taken as it was before, if at all."""
-    try:
-        finish_round(network, pixels, deadline, latest, hardware, report)
-    except FloatingPointError as error:
-        network.give_up()
-        network.save()
-        return f"the training has diverged ({str(error).partition(';')[0]})"  # behind it: a setting, not chosen here
-    return ""
 
 
 def _outset(
