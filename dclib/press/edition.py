@@ -21,10 +21,10 @@ from dclib.press.stages import Stage, folder_stamp, key_of, plan_stages, stage_p
 from dclib.press.workers import Workers, put_page
 from dclib.records import DATA, Record, read_records
 from dclib.report.protocol import protocol_words
-from dclib.report.provenance import cards_of, origin
+from dclib.report.provenance import origin
 from dclib.report.published import BESIDE
 from dclib.report.replayed import replay_sentence
-from dclib.report.series import listed
+from dclib.report.series import cards_of, listed
 from dclib.train.absent import lacks_images
 from dclib.train.runnable import draw_pocket_world
 

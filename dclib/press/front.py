@@ -19,9 +19,9 @@ from dclib.press.part import ABOUT, Part
 from dclib.records import Record
 from dclib.report.display import say, with_code
 from dclib.report.exhibits import data_notice
-from dclib.report.provenance import cards_of, duration
+from dclib.report.provenance import duration
 from dclib.report.scorecard import tally
-from dclib.report.series import listed, plural
+from dclib.report.series import cards_of, listed, plural
 from dclib.report.verdict_figure import DRAWINGS, Lane, lanes_of, verdict_strip
 
 FRONT = "_generated/front.html"  # below book/, which the front page includes

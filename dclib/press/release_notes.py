@@ -21,7 +21,7 @@ from dclib.press.publish import SHOWN_LAYERS, results_rows
 from dclib.press.site import toc_pages
 from dclib.records import Record, read_records
 from dclib.report.scorecard import judge, tally
-from dclib.report.series import listed, plural
+from dclib.report.series import cards_of, listed, plural
 
 COMPARED = ("results", "book/_toc.yml")
 SAME = "Nothing of it has changed."
@@ -128,7 +128,7 @@ def _contents(records: Sequence[Record] | None) -> Counter[tuple[object, ...]]:
 
 
 def _counted(records: Sequence[Record]) -> str:
-    cards = {id(record.card): record.card for record in records if record.card}.values()
+    cards = cards_of(records)
     codes = listed(sorted({card.code_hash for card in cards}))
     days = sorted({card.created[:10] for card in cards})
     return f"{plural(len(cards), 'run')}, {plural(len(records), 'value')}, code {codes}, until {days[-1]}"

@@ -23,6 +23,7 @@ from PIL import Image
 from dclib.presets import project_root, shown_folder
 from dclib.records import Record, RunCard, read_records
 from dclib.report.commands import papermill_command
+from dclib.report.series import cards_of
 
 PIXELS_PER_INCH = 96  # a CSS inch
 JPEG_QUALITY = 88
@@ -180,7 +181,7 @@ def rerun_command(notebook: str, parameters: Mapping[str, Any], *, took: str) ->
 
 def pretraining_taken(records: Sequence[Record]) -> Fragment:
     """What the pre-training took on which some records rest and which their strip leaves out; nothing where none."""
-    before = _pretraining_before(list({id(record.card): record.card for record in records if record.card}.values()))
+    before = _pretraining_before(cards_of(records))
     if not before:
         return Fragment("", "")
     return say(f"The pre-training before these runs took {_seconds_of(before)}.")

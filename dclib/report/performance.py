@@ -11,10 +11,10 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from dclib.records import DATA, Record, select
 from dclib.report.display import Fragment, say, show, show_side_by_side
 from dclib.report.figures import SIZE, finish, key_below, look_of, new_axes
-from dclib.report.provenance import cards_of, strip
+from dclib.report.provenance import strip
 from dclib.report.scaling import ABSENT, BENCHMARKS, describe_growth, origin, plot_growth, slope
 from dclib.report.seen import Lines, shown
-from dclib.report.series import listed, order_methods, plural, title_of
+from dclib.report.series import cards_of, listed, order_methods, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 STAGES: Mapping[str, str] = {  # stage of a run card -> what the page calls it, in the order of the book

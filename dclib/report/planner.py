@@ -21,10 +21,9 @@ from dclib.presets import load_preset
 from dclib.records import Record, select
 from dclib.report.display import Fragment, say, show
 from dclib.report.figures import SIZE, finish, key_below, new_axes
-from dclib.report.provenance import cards_of
 from dclib.report.scaling import ABSENT, BENCHMARKS, origin
 from dclib.report.seen import Lines, shown
-from dclib.report.series import plural, title_of
+from dclib.report.series import cards_of, plural, title_of
 from dclib.report.tables import NO_VALUE, Cell, Group, Row, Table
 
 PAPER_PRESET, PAPER_METHOD = "deepercluster_yfcc100m", "deepercluster"

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 from dclib.records import PROTOCOL, Record, protocol_hash
 from dclib.report.display import Fragment, say
-from dclib.report.provenance import cards_of
-from dclib.report.series import listed, plural
+from dclib.report.series import cards_of, listed, plural
 
 
 def protocol_words(name: str, records: Sequence[Record]) -> str:

@@ -12,7 +12,7 @@ from dclib.paper import task_of
 from dclib.presets import edition, shown_folder
 from dclib.records import DATA, Record, RunCard, read_records
 from dclib.report.display import Fragment
-from dclib.report.series import order_methods, plural, title_of
+from dclib.report.series import cards_of, order_methods, plural, title_of
 
 CODE_SHOWN = 7  # digits of a hash that tell one code from another
 DATA_FOLDER = "data"  # of the files to download, in the book
@@ -118,12 +118,6 @@ def find_mismatches(records: Sequence[Record]) -> list[str]:
 def _task_of(card: RunCard) -> str:
     """The module of a network's task; empty for what is no network's."""
     return MODULES.get(str(card.config.get("method", task_of(card.method))), "")
-
-
-def cards_of(records: Iterable[Record]) -> list[RunCard]:
-    """The run cards behind some records, each once, by stage, method and seed."""
-    unique = {id(record.card): record.card for record in records if record.card is not None}
-    return sorted(unique.values(), key=lambda card: (card.stage, card.method, card.seed))
 
 
 def _data_mismatches(records: Sequence[Record]) -> list[str]:

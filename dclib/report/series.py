@@ -10,7 +10,7 @@ from statistics import mean, stdev
 
 from dclib.methods import OUTLINES
 from dclib.paper import N_LAYERS, NAMES, Curve, task_of
-from dclib.records import DATA, Record, select
+from dclib.records import DATA, Record, RunCard, select
 
 BY_YEAR = sorted((method for method, outline in OUTLINES.items() if outline.year), key=lambda m: OUTLINES[m].year)
 METHOD_ORDER = ("supervised", *reversed(BY_YEAR), "random")  # as in the tables of the book
@@ -41,6 +41,12 @@ def order_methods(methods: Iterable[str]) -> list[str]:
         return (METHOD_ORDER.index(task) if task in METHOD_ORDER else len(METHOD_ORDER), method)
 
     return sorted(set(methods), key=place)
+
+
+def cards_of(records: Iterable[Record]) -> list[RunCard]:
+    """The run cards behind some records, each once, by stage, method and seed."""
+    unique = {id(record.card): record.card for record in records if record.card is not None}
+    return sorted(unique.values(), key=lambda card: (card.stage, card.method, card.seed))
 
 
 def methods_in(records: Iterable[Record]) -> list[str]:
